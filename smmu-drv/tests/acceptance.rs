@@ -1,5 +1,5 @@
-//! Which SMMUs and stage-2 configurations are accepted, with the values on both sides of each limit; and what the ID registers
-//! show of the features.
+//! Which SMMUs and stage-2 configurations are accepted, with the values on both sides of each limit; and the features
+//! that the driver decodes from the ID registers.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::cell::RefCell;
@@ -10,10 +10,10 @@ use smmu_drv::{
     ProbeError, Probed, Stage2Cfg, TakeOverError, WiredIrq,
 };
 
-/// An SMMU that is only looked at: six registers, and no memory to take it over with.
+/// An SMMU that is only probed: six registers, and no memory for a take-over.
 struct Registers {
     ids: IdRegisters,
-    /// Sizes that were asked for.
+    /// Sizes of the requested allocations.
     asked: RefCell<Vec<usize>>,
 }
 
@@ -175,7 +175,7 @@ fn an_smmu_is_refused_for_every_single_thing_that_it_lacks() {
 fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
     let oas = |encoding: u32| IdRegisters { idr5: 1 << 4 | encoding, ..GOOD };
     let vmid8 = IdRegisters { idr0: GOOD.idr0 & !(1 << 18), ..GOOD };
-    // The start level that the input size needs.
+    // The start level for the input size.
     let of = |t0sz, ps| {
         let sl0 = match t0sz {
             0..=20 => 2,
@@ -214,7 +214,7 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
         (oas(0), of(32, 1)),
         (oas(5), of(16, 6)),
         (oas(5), of(16, 7)),
-        // A reserved encoding, however much hardware can do.
+        // A reserved encoding, which is refused for every hardware.
         (oas(6), of(16, 7)),
         (oas(6), of(16, 15)),
         (oas(5), Stage2Cfg { sl0: 3, ..STAGE2 }),
@@ -224,21 +224,21 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
         (vmid8, Stage2Cfg { vmid: 0xffff, ..STAGE2 }),
         (oas(5), at(1)),
         (oas(5), at(8)),
-        // Two concatenated tables at an odd page: hardware would begin at the page before.
+        // Two concatenated tables at an odd page: hardware would start at the previous page.
         (oas(5), at(0x1000)),
         (oas(5), Stage2Cfg { ttb: Pa(0x8000), ..level(21, 1) }),
         (oas(5), level(25, 2)),
         (oas(5), level(20, 1)),
         (oas(5), level(34, 1)),
         (oas(5), level(29, 0)),
-        // Within what the SMMU puts out, and above PS.
+        // Within the output size of the SMMU, and above PS.
         (oas(5), at(1 << 40)),
         (oas(5), at(1 << 48)),
         (oas(2), at(1 << 40)),
         (oas(2), at(!0xf)),
     ];
     for (ids, cfg) in good {
-        // It gets as far as memory, which there is none of.
+        // The configuration is accepted; then the allocation fails.
         assert_eq!(
             probe(ids).unwrap().take_over_with_host::<NoHost>(cfg, Default::default()).err(),
             Some(TakeOverError::NoMemory),
@@ -280,7 +280,7 @@ fn features_are_the_fields_of_the_id_registers() {
             features.attr_types_ovr(),
         ]
     };
-    // STALL_MODEL 0 is the one that says yes by a zero.
+    // STALL_MODEL is the only field whose feature is present at 0.
     let none = IdRegisters { idr0: 1 << 24, ..IdRegisters::default() };
     assert_eq!(flags(&decode(none)), [false; 7]);
     let single = [(0, 27), (3, 10), (0, 10), (0, 16), (0, 9), (0, 24), (1, 27)];

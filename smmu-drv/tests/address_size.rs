@@ -1,4 +1,5 @@
-//! Addresses above the output size that the host sees: the behaviour of IHI 0070G 3.4 for each structure; no other address is used.
+//! Addresses above the output size that the host sees: each structure behaves as in IHI 0070G 3.4, and no other
+//! address is used.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -20,7 +21,7 @@ fn shown_bits(rig: &mut Rig) -> u32 {
     [32, 36, 40, 42, 44, 48, 52][rig.read(r::IDR5) as usize & 7]
 }
 
-/// The words of the one event, whose type is `kind`.
+/// The words of the only event, whose type is `kind`.
 fn event(rig: &mut Rig, kind: u64) -> [u64; 4] {
     let events = rig.events();
     assert_eq!(events.len(), 1, "{events:x?}");
@@ -46,7 +47,7 @@ fn t16_a_context_pointer_above_the_output_size_is_an_illegal_entry() {
             assert!(matches!(rig.dma_write(9, 0, 1), Transfer::Aborted(_)), "bit {bit}");
             event(&mut rig, C_BAD_STE);
         }
-        // Below it, nothing is there: as on an interconnect that answers with an abort.
+        // Below the output size there is no memory: the interconnect returns an abort.
         let mut ste = rig.context(1);
         ste[0] |= 1 << 39;
         rig.set_ste(9, ste);
@@ -67,7 +68,7 @@ fn a_level_2_pointer_above_the_output_size_is_a_bad_substream() {
     let mut ste = rig.context(1);
     // 4K leaves, 2^7 descriptors.
     ste[0] = dw0(CONFIG_S1, CDTAB) | 1 << 4 | 7 << 59;
-    // Within it, but nowhere; and above it.
+    // An address within the output size without memory, and an address above the output size.
     rig.store(CDTAB, 1 << 39 | (CDTAB + 0x1000) | 1);
     rig.store(CDTAB + 8, 1 << 42 | (CDTAB + 0x1000) | 1);
     rig.set_ste(9, ste);
@@ -86,7 +87,7 @@ fn an_address_that_stage_1_makes_above_the_output_size_is_an_address_size_fault(
     let ste = rig.context(1);
     let (cd, leaf) = (CDTAB + 64, common::S1TAB + 0x4000 + 0x2000);
     let word0 = rig.mem().cpu_read64(cd);
-    // CD.IPS says 44 bits; the architecture caps it to the output size.
+    // CD.IPS says 44 bits; the architecture limits it to the output size.
     rig.store(cd, word0 & !(7 << 32) | 4 << 32);
     let page = rig.mem().cpu_read64(leaf);
     rig.store(leaf, page | 1 << 41);
@@ -95,7 +96,7 @@ fn an_address_that_stage_1_makes_above_the_output_size_is_an_address_size_fault(
     // S2 = 0, CLASS = IN, a write, the input address.
     let words = event(&mut rig, F_ADDR_SIZE);
     assert_eq!((words[1] >> 39 & 1, words[1] >> 40 & 3, words[1] >> 35 & 1, words[2]), (0, 2, 0, 8));
-    // A table above it.
+    // A table above the output size.
     rig.store(leaf, page);
     let l1 = common::S1TAB + 0x4000;
     let table = rig.mem().cpu_read64(l1);
@@ -111,7 +112,7 @@ fn an_address_that_stage_1_makes_above_the_output_size_is_an_address_size_fault(
 
 #[test]
 fn bypass_above_the_output_size_aborts_and_never_reaches_the_address_below() {
-    // Bits of stage 2, the encoding of hardware's output size, the first bit that is too much.
+    // Bits of stage 2, the encoding of hardware's output size, the first bit above the output size.
     for (bits, oas, first) in [(40, 4, 40), (40, 2, 40), (36, 1, 36), (32, 0, 32), (36, 4, 36), (32, 4, 32)] {
         let mut rig = rig(Config { oas, ..Config::qemu() }, bits);
         assert_eq!(shown_bits(&mut rig), first, "stage 2 of {bits} bits, OAS {oas}");
@@ -136,7 +137,7 @@ fn bypass_above_the_output_size_aborts_and_never_reaches_the_address_below() {
 
 #[test]
 fn tables_above_the_output_size_are_not_the_tables_below() {
-    // Bit 40 of 40, and the highest of the field.
+    // Bit 40 of 40, and the highest bit of the field.
     for bit in [40, 50, 51] {
         let mut rig = rig(Config::qemu(), 40);
         rig.set_ste(9, common::BYPASS);
@@ -146,7 +147,7 @@ fn tables_above_the_output_size_are_not_the_tables_below() {
         rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
         assert!(matches!(rig.dma_write(9, BUF, 1), Transfer::Aborted(_)), "bit {bit}");
         assert_eq!(event(&mut rig, F_STE_FETCH)[3], (STRTAB | 1 << bit) + 9 * 64);
-        // The level-2 table: the level-1 descriptor is where it should be.
+        // The level-2 table: the level-1 descriptor has a valid address.
         rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
         rig.mem().cpu_write(L2TAB, &[0; 64 << 8]);
         rig.store(L2TAB + 9 * 64, common::BYPASS[0]);
@@ -162,7 +163,7 @@ fn tables_above_the_output_size_are_not_the_tables_below() {
     }
 }
 
-/// "Queue access: truncate to OAS", "MSI write: truncate to OAS" [3.4.3]: the only behaviour that there is.
+/// "Queue access: truncate to OAS", "MSI write: truncate to OAS" [3.4.3]: the only permitted behaviour.
 #[test]
 fn queues_above_the_output_size_are_truncated_to_it() {
     let mut rig = rig(Config::qemu(), 40);

@@ -18,7 +18,7 @@ fn level2(rig: &Rig, block: u64) -> u64 {
     rig.board.0.stores.read64(table(rig) + block * 8) & 0x00ff_ffff_ffff_ffc0
 }
 
-/// What the audit says while the word at `at` is `value`.
+/// The result of the audit while the word at `at` is `value`.
 fn found(rig: &Rig, at: u64, value: u64) -> Result<(), SmmuFinding> {
     let stores = &rig.board.0.stores;
     let before = stores.read64(at);
@@ -29,7 +29,7 @@ fn found(rig: &Rig, at: u64, value: u64) -> Result<(), SmmuFinding> {
     finding
 }
 
-/// Entries that a defect could leave in `table`, whose first stream is `first`; each is the only one that is wrong.
+/// Entries that a defect could leave in `table`, whose first stream is `first`; each is the only wrong entry.
 fn check_entries(rig: &Rig, table: u64, entries: u64, first: u64) {
     let word = |entry: u64, n: u64| table + entry * 64 + n * 8;
     for entry in [0, 5, entries / 2, entries - 1] {
@@ -40,13 +40,13 @@ fn check_entries(rig: &Rig, table: u64, entries: u64, first: u64) {
             assert_eq!(found(rig, word(entry, n), value), Err(finding), "entry {entry}, word {n}: {value:#x}");
         };
         let right = |n, value| assert_eq!(found(rig, word(entry, n), value), Ok(()), "entry {entry}: {value:#x}");
-        // What every stream may be.
+        // Entries that every stream may have.
         for dw0 in [0, confined(0), confined(6), confined(7), confined(7) | 0xf8ff_ffff_ffff_fff0] {
             right(0, dw0);
         }
-        // V = 0: hardware looks no further.
+        // V = 0: hardware reads no other field.
         right(0, !1);
-        // No stage 2, encodings that are reserved, and fields that mean something else.
+        // No stage 2, encodings that are reserved, and wrong fields.
         for config in 1..6 {
             wrong(0, confined(config), confined(config));
         }
@@ -61,7 +61,7 @@ fn check_entries(rig: &Rig, table: u64, entries: u64, first: u64) {
                 wrong(1, now(1) | 1 << bit, now(0));
             }
         }
-        // VMID and walk attributes, table address, and what is reserved.
+        // VMID and walk attributes, table address, and reserved fields.
         for (n, bit) in [(2, 0), (2, 32), (2, 54), (3, 12), (3, 47), (4, 0), (5, 63), (6, 1), (7, 1)] {
             wrong(n, now(n) ^ 1 << bit, now(0));
         }
@@ -94,15 +94,16 @@ fn the_audit_finds_every_unconfined_entry_of_two_levels() {
     for block in [1, 2] {
         check_entries(&rig, level2(&rig, block), 256, block * 256);
     }
-    // Streams beyond the host's table have no descriptor; an entry there is nobody's.
+    // Streams beyond the host's table have no descriptor; an entry there belongs to no stream.
     assert_eq!(level2(&rig, 200), 0);
 }
 
 #[test]
 fn the_audit_finds_every_unconfined_entry_of_a_detached_table() {
-    // Hardware may have its descriptor cached, or see the store that takes it away later: until a CMD_SYNC completes.
+    // Hardware may have the block's descriptor cached, or see the store that clears it later, until a CMD_SYNC
+    // completes.
     for sync_completes in [true, false] {
-        // So many blocks that one trap detaches the first ones only.
+        // One trap detaches only the first of so many blocks.
         let mut rig = Rig::new(Config { sid_bits: if sync_completes { 20 } else { 10 }, ..Config::qemu() });
         rig.enable_linear(10);
         rig.set_ste(0x105, BYPASS);
@@ -116,7 +117,7 @@ fn the_audit_finds_every_unconfined_entry_of_a_detached_table() {
         check_entries(&rig, detached, 256, 0);
         if sync_completes {
             rig.write(r::CR0, 0);
-            // Freed: what is there now is no entry.
+            // The table is freed: its memory has no entries now.
             assert_eq!(found(&rig, detached, 1 | 1 << 1), Ok(()));
         }
     }
@@ -140,7 +141,7 @@ fn the_audit_finds_every_descriptor_that_names_a_foreign_table() {
             assert_eq!(found(&rig, at(block.into()), wrong), foreign(block), "{block} {wrong:#x}");
         }
     }
-    // Another block's own, and its own in part.
+    // The private table of another block, and a part of its own table.
     assert_eq!(found(&rig, at(1), descriptor(2)), foreign(1));
     assert_eq!(found(&rig, at(200), descriptor(2)), foreign(200));
     assert_eq!(found(&rig, at(1), descriptor(1) - 1), foreign(1));
@@ -156,7 +157,7 @@ fn the_audit_finds_a_queue_whose_memory_is_not_claimed() {
         assert_eq!(rig.smmu.audit(&rig.host), Err(SmmuFinding::Unclaimed(queue)));
         rig.host.owned.insert(page / 4096);
     }
-    // Off, it is nobody's.
+    // A disabled queue has no owner.
     rig.write(r::CR0, 0);
     rig.host.owned.remove(&(CMDQ / 4096));
     rig.host.owned.remove(&(EVTQ / 4096));

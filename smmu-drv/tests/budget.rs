@@ -47,7 +47,8 @@ fn a_level_2_table_that_comes_and_goes_does_not_hold_a_command_up() {
             };
             fill(rig.mem(), 1);
             rig.issue(&[[4, 31]]);
-            // The descriptor is not there when EL2 looks for the entry, and back when it walks the block; other entries each time.
+            // The descriptor is invalid when EL2 looks up the entry, and valid when EL2 walks the block; the entries
+            // differ each time.
             rig.store(descriptor, 0);
             let (mem, context) = (rig.mem().clone(), Cell::new(1));
             rig.host.on_read = Some(Box::new(move |at| {
@@ -95,7 +96,7 @@ fn a_trap_gives_hardware_no_more_syncs_than_it_is_charged_for() {
                     }
                 }
             };
-            // Every block loses what all had in common: a command each.
+            // Every block loses the common table, which needs a command for each block.
             store(&mut rig, r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
             (0..254).for_each(|asid| rig.queue(tlbi_nh_asid(asid)));
             rig.queue(common::SYNC);

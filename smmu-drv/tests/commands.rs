@@ -28,7 +28,7 @@ fn illegal(rig: &mut Rig, cmd: [u64; 2]) {
     assert_eq!(rig.read(r::CMDQ_CONS) & 0xfffff, u64::from(rig.prod), "{cmd:x?}");
 }
 
-/// What an SMMU with stage 1 only and nothing optional answers, written down independently of the driver.
+/// The answers of an SMMU that has only stage 1 and no optional feature, written independently of the driver.
 fn legal(op: u64) -> bool {
     matches!(op, 1 | 2 | 3 | 4 | 5 | 6 | 0x10..=0x13 | 0x30 | 0x46)
 }
@@ -63,7 +63,7 @@ fn t23_t48_random_payloads_never_stop_el2s_own_queue() {
         };
         for _ in 0..3_000 {
             let op = random() % 0x80;
-            // CFGI_STE_RANGE over everything is tested elsewhere.
+            // CFGI_STE_RANGE over all streams is tested elsewhere.
             let cmd = [random() & !0xff | op, if op == 4 { random() & !0x1c } else { random() }];
             rig.queue(cmd);
             rig.ring();
@@ -90,7 +90,7 @@ fn secure_streams_and_reserved_encodings_are_illegal() {
     }
     // Reserved completion signal.
     illegal(&mut rig, sync_cs(CS_RESERVED));
-    // Range fields that say nothing: a level that the granule does not have says nothing either.
+    // Range fields without meaning; a level that the granule does not have is without meaning too.
     for op in [0x12, 0x13] {
         for granule in 1..4 {
             illegal(&mut rig, [op, granule << 10]);

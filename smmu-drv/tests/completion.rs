@@ -27,7 +27,8 @@ fn a_ring_of_eight_entries_loses_no_command() {
                 model.invalidations().len()
             };
             let before = asids(&rig);
-            // Nothing waits for these: the next trap finds the ring as full as hardware left it.
+            // EL2 does not wait for these commands: in the next trap the ring still has those that hardware has not
+            // consumed.
             for _ in 0..3 {
                 for n in 0..50 {
                     rig.queue(tlbi_nh_asid(n + 1));
@@ -53,14 +54,14 @@ fn a_batch_costs_one_write_of_the_index() {
     for n in 0..100 {
         rig.queue(tlbi_nh_asid(n));
     }
-    // Nobody asked for completion: nothing is waited for.
+    // The host did not request completion: EL2 does not wait.
     rig.ring();
     assert_eq!((rig.board.0.mmio.get() - before, rig.smmu.stats().syncs - syncs), (1, 0));
     rig.queue([0x11, 0]);
     rig.queue(SYNC);
     rig.ring();
     assert_eq!((rig.board.0.mmio.get() - before, rig.smmu.stats().syncs - syncs), (2, 1));
-    // A ring that is full is written to when it is.
+    // EL2 writes to a full ring when it has space.
     let mut rig = Rig::new(Config { cmdq_bits: 3, ..Config::qemu() });
     rig.enable_linear(4);
     let before = rig.board.0.mmio.get();
@@ -86,7 +87,7 @@ fn a_ring_that_lost_its_place_starts_from_the_beginning() {
     let before = (executed(&rig), ordered(&mut rig));
     rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
     assert_eq!(rig.smmu.stats().reprograms, 1);
-    // What was in the ring before is not executed a second time.
+    // Earlier commands in the ring are not executed a second time.
     assert_eq!(executed(&rig) - before.0, ordered(&mut rig) - before.1);
 }
 
@@ -113,7 +114,8 @@ fn what_was_refused_is_overwritten_and_nothing_else() {
         let before = syncs(&rig);
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
         rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
-        // The one in its place, that of the batch, and the two of what makes up for it.
+        // The CMD_SYNC that replaces the command, that of the batch, and the two of the invalidation that makes up for
+        // the refused command.
         assert_eq!(syncs(&rig) - before, 4, "refusal {n}");
     }
     assert_eq!((rig.smmu.stats().cmdq_recoveries, rig.hazards().len()), (300, 300), "what was injected");
@@ -149,7 +151,7 @@ fn a_completion_is_given_once() {
     }
     rig.ring();
     rig.mem().cpu_write(BUF, &[0; 12]);
-    // One in a later batch: what waited before it in the same room is not given again.
+    // A command in a later batch: earlier commands in the same slots are not issued again.
     rig.queue(msi(BUF, 9));
     rig.ring();
     let words = [0, 4, 8].map(|at| rig.mem().cpu_read32(BUF + at));
@@ -161,7 +163,7 @@ fn a_completion_beside_the_queue_is_stored_there() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for address in [CMDQ, CMDQ + QUEUE - 4, CMDQ + QUEUE, CMDQ - 4, CMDQ + QUEUE + 0x40] {
-        // Not over a command that is still to be fetched.
+        // No command is overwritten before it is fetched.
         rig.queue(msi(address, 0xfeed));
         rig.ring();
         assert_eq!(rig.mem().cpu_read32(address), 0xfeed, "{address:#x}");
@@ -185,16 +187,16 @@ fn a_command_error_stays_until_it_is_acknowledged() {
     let count = rig.smmu.stats().host_commands;
     assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERROR)), (stopped, 0x11));
     rig.irqs();
-    // The other error alone is acknowledged; the queue stays where it is.
+    // The other error alone is acknowledged; the queue does not continue.
     rig.write(r::GERRORN, 0x10);
     assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERRORN)), (stopped, 0x10));
-    // Nothing new is acknowledged.
+    // No other error is acknowledged.
     rig.write(r::GERRORN, 0x10);
     rig.ring();
     assert_eq!((rig.read(r::CMDQ_CONS), rig.read(r::GERROR)), (stopped, 0x11));
     assert_eq!(rig.smmu.stats().host_commands, count);
     assert_eq!(rig.irqs(), []);
-    // Repaired it stays as well, and acknowledged it goes on behind the entry.
+    // After repair the queue does not continue either; after the acknowledgement it continues after the entry.
     let slot = CMDQ + u64::from(at) * 16;
     rig.store(slot, SYNC[0]);
     rig.store(slot + 8, SYNC[1]);
@@ -221,7 +223,7 @@ fn without_the_enable_nothing_is_consumed() {
     rig.ring();
     assert_eq!(rig.read(r::CMDQ_CONS), cons);
     assert_eq!(rig.smmu.stats().host_commands, before.host_commands);
-    // Enabled, they are consumed without another ring.
+    // When the queue is enabled, they are consumed without another store to PROD.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
     assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
     assert_eq!(rig.smmu.stats().host_commands, before.host_commands + 1);
@@ -258,7 +260,7 @@ fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
         assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
         rig.smmu.poll_events(&mut rig.host);
     }
-    // Every stream is confined by its table still: nothing is written, and nothing waited for.
+    // The stream table still confines every stream: EL2 writes nothing, and does not wait.
     assert_eq!((rig.board.0.mmio.get(), rig.board.0.clock.get()), before);
     assert!(!rig.el2_reachable(3));
     // It loses its power: closed by the next look, and from then on nothing is left to do.

@@ -55,7 +55,7 @@ fn configuration_commands_name_streams_of_the_view() {
     ];
     for (word0, word1, expected) in cases {
         assert_eq!(answer(word0, word1), expected, "{word0:#x} {word1:#x}");
-        // SSec: there is no secure stream on a non-secure queue.
+        // SSec: a non-secure queue has no commands for secure streams.
         assert_eq!(answer(word0 | 1 << 10, word1), Decision::Illegal, "{word0:#x} {word1:#x}");
     }
     for prefetch in [0x01, 0x02] {
@@ -164,7 +164,7 @@ fn a_sync_is_signalled_as_the_host_asked() {
         (3, 0, Decision::Illegal),
         (1, u64::MAX, Decision::Sync(Signal::Msi { address, data })),
         (1, 4, Decision::Sync(Signal::Msi { address: 4, data })),
-        // Only bits that are no address: there is none.
+        // Only bits outside the address field are set: there is no address.
         (1, 0xff00_0000_0000_0003, Decision::Sync(Signal::Wired)),
         (1, 0, Decision::Sync(Signal::Wired)),
     ];

@@ -98,7 +98,7 @@ fn the_stream_table_entry_table_is_the_codes() {
         SteCheck::Invalid | SteCheck::Illegal => None,
     };
     let mut followed = [0_u64; 2];
-    // V and Config are checked, not copied; the other bits go through or do not.
+    // V and Config are checked, not copied; each other bit is copied or is not.
     assert_eq!(checked[0], 0xf);
     // Nested entries with as many free bits as possible: 2^10 descriptors, and 4K or 64K leaves.
     let base = 1 | 5 << 1 | 10 << 59;
@@ -118,8 +118,8 @@ fn the_stream_table_entry_table_is_the_codes() {
         }
     }
     let base = base | 1 << 4;
-    // Everything the page says is the host's can be moved by the host: except address bits that OAS or alignment cut off,
-    // bits that are illegal together with the reference entry, and the reserved value of S1CSH.
+    // The host can change every bit that the page lists as the host's, except address bits above OAS or below the
+    // alignment, bits that are illegal together with the reference entry, and the reserved value of S1CSH.
     let address = 0xff_f000_0000_0040;
     let cdmax = 0x1f << 59;
     assert_eq!(host[0] & !followed[0] & !address & !cdmax, 0, "{:#x}", host[0] & !followed[0]);

@@ -1,4 +1,4 @@
-//! What a hostile host cannot use up: the level-2 tables that EL2 needs to take streams from it.
+//! A hostile host cannot use up the level-2 tables that EL2 needs to give its streams to another owner.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -1,4 +1,4 @@
-//! Streams that belong to a domain of their own, or to nobody, next to those of a hostile host.
+//! Streams that belong to a domain of their own, or to no owner, beside streams of a hostile host.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -39,7 +39,7 @@ fn machines() -> Vec<Config> {
     vec![Config::qemu(), lazy(1), lazy(2), Config { pace: Pace::Lazy, ..linear.clone() }, linear]
 }
 
-/// Both streams bypass, as far as the host decides.
+/// The host configures bypass for both streams.
 fn started(config: Config) -> Rig {
     let mut rig = Rig::new(config);
     rig.enable_linear(5);
@@ -53,7 +53,7 @@ fn check(rig: &Rig) {
     assert_eq!(rig.hazards(), []);
 }
 
-/// The stream reaches the guest's page and nothing of the host's.
+/// Checks that the stream can reach the guest's page and no memory of the host.
 fn is_guests(rig: &mut Rig, what: &str) {
     assert!(rig.can_reach(SID, GUEST), "{what}");
     assert!(!rig.can_reach(SID, BUF), "{what}");
@@ -97,7 +97,7 @@ fn t68_nothing_that_the_host_does_reaches_an_assigned_stream() {
                 assert!(!rig.can_reach(NEXT, GUEST));
             }
         }
-        // What all streams do: bypass, abort, the table again.
+        // The mode of all streams changes: bypass, abort, the table again.
         rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
         is_guests(&mut rig, "SMMUEN off");
         assert!(rig.can_reach(NEXT, BUF));
@@ -147,7 +147,7 @@ fn t68_a_released_stream_has_the_hosts_present_entry() {
             assert_eq!((rig.can_reach(SID, BUF), rig.can_reach(SID, GUEST)), (reaches, false), "{ste:x?}");
             check(&rig);
         }
-        // While translation is off it does what all streams do.
+        // While translation is off it behaves as all streams.
         for (gbpa, reaches) in [(0, true), (GBPA_ABORT, false)] {
             assign(&mut rig, one(), &stage2).unwrap();
             rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
@@ -166,7 +166,7 @@ fn blocks_of_a_two_level_table_keep_foreign_streams() {
     let stage2 = guest(&rig, VM);
     let live = |rig: &Rig| rig.board.0.live_bytes.get();
     let before = live(&rig);
-    // The host has nothing there yet: the block gets a table for the guest's stream.
+    // The host has no table there yet: the block gets a table for the guest's stream.
     assign(&mut rig, one(), &stage2).unwrap();
     assert_eq!(live(&rig), before + 0x4000);
     is_guests(&mut rig, "no table of the host");
@@ -181,7 +181,7 @@ fn blocks_of_a_two_level_table_keep_foreign_streams() {
     assert!(aborted(&rig.dma_write(NEXT, BUF, 1)));
     is_guests(&mut rig, "the host's table went");
     assert_eq!(live(&rig), before + 0x4000);
-    // With the last foreign stream the table goes too.
+    // The table is freed with the last foreign stream.
     release(&mut rig, one()).unwrap();
     assert_eq!(live(&rig), before);
     assert!(aborted(&rig.dma_write(SID, GUEST, 1)));
@@ -199,7 +199,7 @@ fn blocked_streams_abort_and_need_no_table() {
         rig.issue(&[CFGI_ALL]);
         assert!(!rig.can_reach(SID, BUF));
         check(&rig);
-        // A whole block of streams, at the end of one and the beginning of the next as well.
+        // A whole block of streams, with streams at the end of the previous block and the start of the next one.
         for first in [0x100, 0x80] {
             let streams = StreamRange::new(first, 0x100).unwrap();
             rig.smmu.block(&mut rig.host, streams).unwrap();
@@ -253,7 +253,8 @@ fn t68_records_of_a_foreign_stream_stay_with_el2() {
     let mut rig = started(Config::qemu());
     let stage2 = guest(&rig, VM);
     rig.set_ste(SID, [0; 8]);
-    // A record of the host's own stream reaches it, also if the stream goes before it looks.
+    // A record of the host's own stream reaches the host, even if the stream is assigned before the host reads its
+    // queue.
     assert!(aborted(&rig.dma_write(SID, BUF, 1)));
     assign(&mut rig, one(), &stage2).unwrap();
     assert_eq!(rig.events(), [record(4, SID)]);
@@ -324,7 +325,7 @@ fn refused_assignments_change_nothing() {
         rig.smmu.block(&mut rig.host, StreamRange::one(0x200 + 2 * n)).unwrap();
     }
     assert_eq!(assign(&mut rig, one(), &stage2), Err(AssignError::TooMany));
-    // What was blocked at once is given back at once, also while no range is free.
+    // Streams that were blocked together are returned together, even while no range is free.
     rig.smmu.release(&mut rig.host, StreamRange::one(0x200)).unwrap();
     rig.smmu.block(&mut rig.host, StreamRange::one(0x200)).unwrap();
     assert_eq!((rig.smmu.owner(SID), rig.smmu.owner(0x300)), (StreamOwner::Host, StreamOwner::Host));
@@ -383,7 +384,7 @@ fn two_guests_have_a_device_each_without_a_host() {
         assert_eq!((dma(SID, GUEST), dma(NEXT, GUEST + 0x1000)), (Transfer::Done, Transfer::Done));
         assert!(!reach(SID, GUEST + 0x1000) && !reach(NEXT, GUEST));
         assert_eq!(smmu.audit(), Ok(()));
-        // A page of one guest goes; the other's translations stay.
+        // A page of one guest is revoked; the other guest's translations stay.
         a.unmap(GUEST);
         assert!(reach(SID, GUEST), "cached");
         smmu.tlb_invalidate(2, Stale::Range { ipa: Ipa(GUEST), size: 4096 }).unwrap();

@@ -26,8 +26,8 @@ fn prepared() -> Rig {
     rig
 }
 
-/// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2], so after a record that is in it when
-/// the interrupt is enabled there would be none.
+/// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2]: a record that is in the queue
+/// before the interrupt is enabled raises none.
 #[test]
 fn a_record_from_before_the_interrupt_was_enabled_prevents_no_later_interrupt() {
     let mut rig = prepared();
@@ -44,7 +44,7 @@ fn a_record_from_before_the_interrupt_was_enabled_prevents_no_later_interrupt() 
 
 #[test]
 fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
-    // In hardware's queue, or in the host's already.
+    // The record is in hardware's queue, or already in the host's.
     for polled in [false, true] {
         let mut rig = prepared();
         rig.write(r::CR0, ALL);
@@ -55,7 +55,7 @@ fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
         assert!(!interrupted(&rig));
         rig.write(r::IRQ_CTRL, 4);
         assert!(interrupted(&rig), "polled: {polled}");
-        // The same value again enables nothing.
+        // A store of the same value enables nothing.
         rig.write(r::IRQ_CTRL, 4);
         assert!(!interrupted(&rig));
         assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
@@ -99,7 +99,7 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
         rig.write(r::CR0, cr0);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1, "CR0 {cr0:#x}");
         assert_eq!(rig.mem().cpu_read64(EVTQ), record(C_BAD_STE, 9)[0]);
-        // What comes later is of no translation, and nobody's.
+        // Later records are without translation, and are not the host's.
         rig.dma_write(9, POOL, 1);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1);
     }
@@ -116,7 +116,7 @@ fn what_is_recorded_while_smmuen_is_cleared_is_converted_by_the_table_of_its_tim
     rig.write(r::CR0, ALL);
     let store = |rig: &mut Rig| rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Word, QUEUES);
     assert_eq!(store(&mut rig), WriteOutcome::Again);
-    // A stream whose turn has not come, at the middle and just before the end.
+    // A stream that is not changed yet, in the middle and just before the end.
     rig.dma_write(0x1fff, BUF, 1);
     assert_eq!(store(&mut rig), WriteOutcome::Again);
     assert_eq!(rig.read(r::EVENTQ_PROD), 1);
@@ -139,15 +139,15 @@ fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
     rig.mem().cpu_write(STRTAB, &[0; 64 << 4]);
     rig.write64(r::STRTAB_BASE, STRTAB);
     rig.write(r::STRTAB_BASE_CFG, 4);
-    // With a SubstreamID: C_BAD_SUBSTREAMID of EL2's stage 2 alone, where the host's SMMU is off.
+    // With a SubstreamID, EL2's stage 2 alone gives C_BAD_SUBSTREAMID, while the host's SMMU is off.
     rig.board.0.model.borrow_mut().dma_write(9, Some(1), BUF, &[1]);
     rig.write(r::CR0, ALL);
     assert_eq!(rig.events(), [] as [[u64; 4]; 0]);
     assert_eq!(rig.smmu.stats().faults, 1);
 }
 
-/// EL2's own queue overflows, and its host does not look: commands go on, and what the host finds at last is an overflow of
-/// its own queue [IHI 0070G 7.4], never an abort [7.2.2].
+/// EL2's own queue overflows, and the host does not read its queue: commands continue, and the host finally finds an
+/// overflow of its own queue [IHI 0070G 7.4], never an abort [7.2.2].
 #[test]
 fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
     for abort in [false, true] {
@@ -155,7 +155,7 @@ fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
         rig.write(r::IRQ_CTRL, 5);
         rig.write(r::CR0, ALL);
         for n in 0..1000 {
-            // QEMU calls a full queue an abort; hardware's own memory may fail too.
+            // QEMU reports a full queue as an abort; the write of a record may also fail.
             if abort && n == 100 {
                 rig.board.0.model.borrow_mut().inject(Injection::EventqAbort);
             }
@@ -184,7 +184,7 @@ fn hardware_that_cannot_write_its_queue_while_el2_empties_it_goes_on() {
     rig.write(r::IRQ_CTRL, 4);
     rig.write(r::CR0, ALL);
     rig.dma_write(9, BUF, 1);
-    // While EL2 looks at the host's entry for the first record, hardware fails to write the second.
+    // While EL2 reads the host's entry for the first record, hardware fails to write the second.
     let board = rig.board.clone();
     let done = std::cell::Cell::new(false);
     rig.host.on_read = Some(Box::new(move |_| {

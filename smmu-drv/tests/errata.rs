@@ -1,4 +1,4 @@
-//! The table of errata in docs/smmu-emulation.md against the code, and what the code does about each.
+//! The table of errata in docs/smmu-emulation.md against the code, and the code's behaviour for each.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -57,7 +57,7 @@ fn the_errata_table_is_the_codes() {
 
 #[test]
 fn exactly_the_revisions_that_break_nesting_are_refused() {
-    // From the numbers of IIDR, apart from the code: MMU-600 before r2p0, MMU-700 before r1p1.
+    // The numbers in IIDR, independent of the code: MMU-600 before r2p0, MMU-700 before r1p1.
     for (product, fixed) in [(0x483, (2, 0)), (0x487, (1, 1)), (0x48a, (0, 0))] {
         for revision in (0..4).flat_map(|major| (0..4).map(move |minor| (major, minor))) {
             let iidr = product << 20 | revision.0 << 16 | revision.1 << 12 | 0x43b;
@@ -158,7 +158,7 @@ fn t63_what_the_host_invalidates_is_gone_too() {
         rig.set_ste(8, words);
         assert_eq!(rig.can_reach(8, BUF), words == BYPASS || words == stage1, "{words:x?}");
     }
-    // Two sets in one batch, and more commands than half a ring: each batch is issued again before what follows.
+    // Two sets in one batch, and more commands than half a ring: each batch is issued again before later commands.
     rig.set_ste(8, BYPASS);
     let before = rig.smmu.stats().syncs;
     for sid in 0..200_u64 {
@@ -175,7 +175,7 @@ fn t63_what_the_host_invalidates_is_gone_too() {
     assert!(!rig.can_reach(8, BUF));
     assert!(rig.smmu.stats().syncs >= before + 8, "twice each");
     assert_eq!(rig.hazards(), []);
-    // A command that hardware refuses is made up for as on any part, twice.
+    // The recovery from a refused command is as on any part, but twice.
     rig.set_ste(8, BYPASS);
     rig.s2.unmap(BUF);
     rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));

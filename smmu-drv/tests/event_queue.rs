@@ -28,7 +28,7 @@ fn the_event_queue_overflows_exactly_as_hardwares_would() {
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "overflow");
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "still one overflow");
-    // The host reads two, without acknowledging.
+    // The host reads two records, and does not acknowledge the overflow.
     rig.write(r::EVENTQ_CONS, 2);
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x81 | OVERFLOW);
@@ -61,7 +61,7 @@ fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
     assert_eq!(kept, 16);
     let stats = rig.smmu.stats();
     assert_eq!(stats.faults_not_logged, stats.faults - 16);
-    // Once drained, new ones are kept again.
+    // After the queue is drained, new records are kept again.
     rig.dma_write(10, POOL, 1);
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.smmu.take_fault().unwrap().record.sid, 10);
@@ -79,7 +79,7 @@ fn a_poll_from_outside_interrupts_the_host_that_has_something_to_read() {
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.irqs(), [WiredIrq::Eventq]);
     assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
-    // Not when it did not ask.
+    // There is no interrupt if the host did not enable it.
     rig.write(r::IRQ_CTRL, 0);
     rig.dma_write(9, BUF, 1);
     rig.smmu.poll_events(&mut rig.host);

@@ -18,7 +18,7 @@ fn a_record_that_hardware_could_not_write_is_an_overflow_each_time() {
         let prod = rig.read(r::EVENTQ_PROD);
         assert_eq!(prod, ((n % 2) << 31) | (n - 1), "overflow {n}");
         assert_eq!(rig.smmu.stats().event_overflows, n);
-        // The host acknowledges; hardware goes on: EL2 has acknowledged its error.
+        // The host acknowledges; hardware continues, since EL2 has acknowledged its error.
         rig.write(r::EVENTQ_CONS, prod);
         let (gerror, gerrorn) = {
             let mut model = rig.board.0.model.borrow_mut();
@@ -81,7 +81,7 @@ fn a_lost_record_raises_no_interrupt_of_the_queue_and_the_first_of_many_does() {
     }
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.irqs(), [WiredIrq::Eventq]);
-    // Without an entry for the stream to complain about there is nothing to look at.
+    // Without an entry for the stream, EL2 reads nothing.
     assert_eq!(rig.events().len(), 3);
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.irqs(), []);
@@ -117,7 +117,7 @@ fn every_slot_of_the_hosts_queue_is_used_and_no_other() {
 fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them() {
     for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
         let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
-        // Indices as far ahead as they can be: one that the wrap bit covers, and one with bits beyond it.
+        // Indices with the largest possible distance: one that the wrap bit covers, and one with bits beyond it.
         for (prod, at_most) in [(0xff, 128), (0xf_ffff, 128), (0x80, 128)] {
             let before = rig.smmu.stats().faults;
             rig.board.0.read_as.set(Some((r::EVENTQ_PROD, prod)));

@@ -1,4 +1,4 @@
-//! A failed SMMU: it is kept at abort if it responds, and costs few register accesses if it does not.
+//! A failed SMMU: it is kept at abort if it responds, and needs few register accesses if it does not.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -7,15 +7,15 @@ use common::{BYPASS, POOL, RAM, Rig, SYNC, cfgi_ste, r};
 use smmu_drv::{AccessSize, SmmuError, Stale};
 use smmu_model::{Config, Injection, Pace, Transfer};
 
-/// Accesses of the host that each look at the SMMU.
+/// Accesses of the host, each of which checks the SMMU.
 const TRAPS: u64 = 200;
-/// Register accesses that a look may cost: CR0ACK and GBPA, GBPA again before it is written, and the write.
+/// Maximum register accesses of a check: CR0ACK and GBPA, GBPA again before it is written, and the write.
 const LOOK: u64 = 4;
 /// GBPA.Update and GBPA.ABORT.
 const UPDATE: u32 = 1 << 31;
 const ABORT: u32 = 1 << 20;
 
-/// An SMMU that EL2 gave up, which then lost its power and came back open, with a GBPA that takes no update and reads as
+/// An SMMU that failed, then lost its power and has its reset state, with a GBPA that accepts no update and reads as
 /// `gbpa`.
 fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
     let mut rig = Rig::new(Config { pace: Pace::Lazy, seed, ..Config::qemu() });
@@ -29,7 +29,7 @@ fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
     rig
 }
 
-/// All the ways in which the host, EL2 and time touch the SMMU.
+/// All accesses to the SMMU by the host and EL2, and by timers.
 fn touch(rig: &mut Rig, n: u64) {
     match n % 4 {
         0 => rig.write(r::CMDQ_PROD, 0),
@@ -45,7 +45,7 @@ fn cost(rig: &Rig) -> (u64, u64) {
 
 #[test]
 fn t47_an_smmu_that_cannot_be_closed_is_waited_for_once() {
-    // The update of somebody else never ends, or EL2's does not.
+    // An earlier update never ends, or EL2's update does not.
     for (seed, gbpa) in [(1, UPDATE), (2, UPDATE), (3, 0), (4, 0)] {
         let mut rig = failed_and_deaf(seed, gbpa);
         let (_, start) = cost(&rig);
@@ -117,7 +117,7 @@ fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
         assert!(rig.el2_reachable(8));
         assert_eq!(rig.smmu.quiesce(), Err(SmmuError::SyncTimeout));
         assert!(!rig.el2_reachable(8), "seed {seed}");
-        // Out of reset the queues lie at address 0: nothing may switch them on again.
+        // Out of reset the queues lie at address 0: they must not be enabled again.
         assert_eq!(rig.board.0.model.borrow().originated_writes(), []);
         assert_eq!(rig.hazards(), []);
     }
@@ -150,7 +150,7 @@ fn t47_a_failed_smmu_consumes_nothing_and_changes_no_entry() {
         assert_eq!(rig.read(r::CMDQ_CONS), cons, "the host sees commands that do not complete");
     }
     assert_eq!(rig.host.reads.get(), reads, "nothing of the host's is read for them");
-    // Nor do changes of the mode of all streams get anywhere.
+    // Changes of the mode of all streams do nothing either.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN);
     assert_eq!(shadow_entry(&rig), before);

@@ -1,4 +1,4 @@
-//! SMMU_GBPA of the host: what streams do while SMMUEN is 0.
+//! SMMU_GBPA of the host: the mode of all streams while SMMUEN is 0.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -26,9 +26,9 @@ fn gbpa_is_busy_until_every_stream_has_followed() {
     assert_eq!(rig.smmu.stats().budget_exits, traps);
     assert_eq!(rig.read(r::GBPA), GBPA_ABORT);
     assert!(!rig.can_reach(last, BUF));
-    // The same again is no change, and takes no time.
+    // The same value again is no change, and needs no wait.
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT), WriteOutcome::Done);
-    // Neither does another field.
+    // A change of another field needs no wait either.
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT | 1 << 12), WriteOutcome::Done);
     assert_eq!(rig.read(r::GBPA), GBPA_ABORT | 1 << 12);
     assert!(!rig.can_reach(last, BUF));
@@ -43,7 +43,7 @@ fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
     rig.write(r::STRTAB_BASE_CFG, 6);
     rig.ste(3, common::BYPASS);
     let on = r::CMDQEN | r::EVENTQEN | r::SMMUEN;
-    // Another CPU writes GBPA while the store to CR0 is under way.
+    // Another CPU writes GBPA while the store to CR0 is in progress.
     let mut traps = 0;
     while part(&mut rig, r::CR0, on) == WriteOutcome::Again {
         assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
@@ -59,7 +59,7 @@ fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE), WriteOutcome::Done);
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT), WriteOutcome::Done);
     assert!(rig.can_reach(3, BUF));
-    // It is what holds when translation goes down.
+    // GBPA applies when translation is disabled.
     while part(&mut rig, r::CR0, on & !r::SMMUEN) == WriteOutcome::Again {
         assert_eq!(rig.read(r::CR0ACK), on, "until the last stream has followed");
         assert_eq!(rig.read(r::GBPA), GBPA_ABORT, "this update is not GBPA's");
@@ -84,7 +84,7 @@ fn gbpa_is_read_only_while_an_update_is_under_way() {
     // Without UPDATE it is ignored at any time.
     rig.write(r::GBPA, 0);
     assert_eq!(rig.read(r::GBPA), GBPA_ABORT);
-    // Nobody repeats the store: CR0 ends it, as it ends whatever else is under way.
+    // The store is not repeated: a store to CR0 ends it, and everything else that is in progress.
     assert_eq!(part(&mut rig, r::GBPA, bypass), WriteOutcome::Again);
     rig.write(r::CR0, 0);
     assert_eq!(rig.read(r::GBPA), 0);
@@ -96,7 +96,7 @@ fn gbpa_written_while_translation_goes_down_holds_when_it_is_down() {
     let mut rig = smaller();
     rig.enable_linear(4);
     assert_eq!(part(&mut rig, r::CR0, 0), WriteOutcome::Again);
-    // Another CPU blocks what will bypass.
+    // Another CPU blocks streams that will bypass.
     rig.write(r::GBPA, GBPA_UPDATE | GBPA_ABORT);
     rig.write(r::CR0, 0);
     assert_eq!((rig.read(r::CR0ACK), rig.read(r::GBPA)), (0, GBPA_ABORT));

@@ -1,5 +1,5 @@
-//! A host that takes random steps: after each, no stream reaches EL2's memory, hardware was used as the architecture requires,
-//! and the host can program its SMMU again.
+//! A host that takes random steps. After each step, no stream can reach EL2's memory, and hardware was used as the
+//! architecture requires; at the end the host can program its SMMU again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -31,7 +31,7 @@ impl Random {
         from[self.below(from.len() as u64) as usize]
     }
 
-    /// An address that a hostile host would try.
+    /// An address that a hostile host may try.
     fn address(&mut self) -> u64 {
         let base = self.pick(&[
             STRTAB,
@@ -50,7 +50,7 @@ impl Random {
         base.wrapping_add(self.pick(&[0, 0, 0, 8, 64, 0x1000, 0xffc0])) & !7
     }
 
-    /// An entry that is nearly right.
+    /// An entry that is nearly legal.
     fn ste(&mut self) -> [u64; 8] {
         let pointer = self.address() & 0x00ff_ffff_ffff_ffc0;
         let config = self.below(8);
@@ -88,7 +88,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
         }
         2 => again(rig, r::GBPA, AccessSize::Word, random.pick(&[GBPA_UPDATE, GBPA_UPDATE | GBPA_ABORT])),
         3 => {
-            // Stage 1 gives way to a sound start, so that the rest means something.
+            // Instead of stage 1, a correct set-up, so that the later steps have an effect.
             rig.write(r::CR0, 0);
             let gerror = rig.read(r::GERROR);
             rig.write(r::GERRORN, gerror);
@@ -103,7 +103,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
             rig.ste(sid, words);
         }
         6 => {
-            // A level-1 descriptor, or what will be read as one.
+            // A level-1 descriptor, or a word that will be read as one.
             let at = STRTAB + random.below(16) * 8;
             let value = random.address() & !0x1f | random.below(13);
             rig.store(at, value);
@@ -137,7 +137,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
     }
 }
 
-/// A store that other CPUs may interrupt: it is repeated a few times, and not always to its end.
+/// A store that other CPUs may interrupt: it is repeated a few times, and is not always completed.
 fn again(rig: &mut Rig, offset: u32, size: AccessSize, value: u64) {
     for _ in 0..4 {
         if rig.smmu.mmio_write(&mut rig.host, offset, size, value) == WriteOutcome::Done {
@@ -192,7 +192,7 @@ fn random_hosts_reach_nothing_and_break_nothing() {
     }
 }
 
-/// How many seeds to try; `SMMU_SEEDS` asks for more. Miri takes minutes for one.
+/// How many seeds to try; `SMMU_SEEDS` sets another number. Miri takes minutes for one.
 fn seeds() -> u64 {
     let few = if cfg!(miri) { 1 } else { 6 };
     std::env::var("SMMU_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)

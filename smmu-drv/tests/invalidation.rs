@@ -57,7 +57,7 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
 
 #[test]
 fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
-    // Start, bytes, and what is named with range invalidation and without: addresses, or all of the VMID.
+    // Start, bytes, and the targets of the commands with and without range invalidation: addresses, or the whole VMID.
     let all = |rig: &Rig| rig.board.0.model.borrow().invalidations().to_vec();
     for ril in [true, false] {
         let mut rig = Rig::new(Config { ril, ..Config::qemu() });
@@ -88,7 +88,7 @@ fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
             let context = format!("{start:#x}, {bytes:#x}, ranges: {ril}: {issued:x?}");
             match pages {
                 None => assert_eq!((seen.len(), issued.len()), (0, 1), "{context}"),
-                // A range is two pages at least, and named as one even for a single page.
+                // A range has at least two pages; a single page is invalidated as a range too.
                 Some(1) if ril => {
                     let first = first & 0x00ff_ffff_ffff_f000;
                     assert_eq!(seen, [(first, first + 0x1fff, false, false)], "{context}");
@@ -109,7 +109,7 @@ fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
                 }
                 Some(_) => assert_eq!((seen.len(), issued.len()), (0, 1), "{context}"),
             }
-            // Combined entries go after the stage-2 ones, or all at once.
+            // Combined entries are invalidated after the stage-2 entries, or all in one command.
             let last = issued.last().unwrap().scope;
             assert_eq!(matches!(last, Scope::NhAll { .. }), !seen.is_empty(), "{context}");
             assert_eq!(matches!(last, Scope::S12Vmall { .. }), seen.is_empty(), "{context}");
@@ -146,7 +146,7 @@ fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
     let error = rig.smmu.tlb_invalidate_host(Stale::All).unwrap_err();
     assert_eq!(error, SmmuError::SyncTimeout);
     assert!(rig.board.0.clock.get() - start < 2_500_000);
-    // Refused at once from now on, and the host learns of it.
+    // Invalidations are refused immediately from now on, and the host is notified.
     let start = rig.board.0.clock.get();
     assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(rig.board.0.clock.get(), start);

@@ -36,16 +36,16 @@ fn parse(text: &str) -> Vec<Access> {
         .collect()
 }
 
-/// What the host reads differently from hardware: register, hardware, here, why.
+/// Reads that differ from hardware: register, hardware's value, the emulated value, the reason.
 fn difference(offset: u32, hardware: u64) -> Option<u64> {
     match offset {
         // S2P, VMID16 hidden; MSI shown.
         r::IDR0 => Some(hardware & !(1 | 1 << 18) | 1 << 13),
-        // Queues capped to 2^14 commands and 2^7 events.
+        // Queues limited to 2^14 commands and 2^7 events.
         r::IDR1 => Some(hardware & !(0x3ff << 16) | 7 << 16 | 14 << 21),
         // XNX hidden.
         r::IDR3 => Some(hardware & !(1 << 4)),
-        // OAS capped to the 40-bit IPA space.
+        // OAS limited to the 40-bit IPA space.
         r::IDR5 => Some(hardware & !7 | 2),
         _ => None,
     }

@@ -54,7 +54,7 @@ fn an_invalidation_of_configuration_names_what_changed() {
         let before = issued(&rig);
         rig.set_ste(0x106, BYPASS);
         assert!(configuration(&rig, before).iter().all(|span| *span == (0x106, 0x106)), "{config:?}");
-        // 40 entries at once: two groups of 32, and what the host asked for.
+        // 40 entries at once: two groups of 32, and the host's own command.
         for sid in 0x110..0x138 {
             rig.ste(sid, BYPASS);
         }
@@ -70,7 +70,7 @@ fn an_invalidation_of_configuration_names_what_changed() {
             assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "{sid:#x}");
         }
     }
-    // A level-2 table that comes, and one that goes.
+    // A level-2 table is added, and one is removed.
     let mut rig = Rig::qemu();
     enable_two_level(&mut rig, 8, 12);
     l2_ste(&rig, 8, 0x305, BYPASS);
@@ -79,7 +79,7 @@ fn an_invalidation_of_configuration_names_what_changed() {
         let before = issued(&rig);
         rig.issue(&[cfgi_ste_walk(0x305)]);
         let wide: Vec<_> = configuration(&rig, before).into_iter().filter(|(first, last)| first != last).collect();
-        // One that goes leaves entries first, group by group.
+        // Before a table is removed, its entries are changed group by group.
         let groups: &[_] = if span == 0 { &[(0x300, 0x31f)] } else { &[] };
         assert_eq!(wide, [groups, &[(0x300, 0x3ff)]].concat());
     }
@@ -123,7 +123,8 @@ fn t17_a_live_entry_changes_by_one_dword_between_two_commands() {
 
 #[test]
 fn t17_every_transition_shows_the_old_or_the_new_entry_and_nothing_else() {
-    // Each host entry, with what it lets device 8 do: reach BUF through a bypass, through stage 1, or nothing.
+    // Each host entry, with the access that it gives device 8: reach BUF through a bypass, through stage 1, or
+    // nothing.
     let config = Config { ssid_bits: 4, cd2l: true, attr_types_ovr: true, ..Config::qemu() };
     let contexts = |rig: &mut Rig| {
         let (one, two) = (rig.context(1), rig.context(2));

@@ -20,14 +20,14 @@ fn a_sync_completes_by_msi_in_the_queue_as_linux_wants_it() {
     assert_eq!(rig.mem().cpu_read32(slot), 0, "MSIDATA overwrites the low word");
     assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
     assert_eq!(rig.smmu.stats().msi_writes, 1);
-    // The wired interrupt comes whatever the address [S 4.7.3].
+    // The wired interrupt is raised for every address [S 4.7.3].
     assert_eq!(rig.irqs(), [WiredIrq::CmdqSync]);
-    // Elsewhere in the host's memory, with data.
+    // A store to another address in the host's memory, with data.
     rig.queue(sync_irq(0xabcd, BUF + 12));
     rig.ring();
     assert_eq!(rig.mem().cpu_read32(BUF + 12), 0xabcd);
     assert_eq!(rig.irqs(), [WiredIrq::CmdqSync]);
-    // No address: the wired interrupt alone.
+    // Without an address, only the wired interrupt.
     rig.queue(sync_irq(0, 0));
     rig.ring();
     assert_eq!(rig.irqs(), [WiredIrq::CmdqSync]);
@@ -106,7 +106,7 @@ fn t12_t52_a_command_queue_in_foreign_memory_is_a_fetch_abort() {
         rig.write(r::CMDQ_PROD, 2);
         assert_eq!(rig.read(r::CMDQ_CONS), cmdq_error(0, CERROR_ABT), "{base:#x}: CERROR_ABT at 0");
         assert_eq!(rig.read(r::GERROR) ^ rig.read(r::GERRORN), 1);
-        // The queue is usable after a new start.
+        // The queue can be used after it is enabled again.
         let gerror = rig.read(r::GERROR);
         rig.write(r::CR0, 0);
         rig.write(r::GERRORN, gerror);
@@ -153,7 +153,7 @@ fn t14_what_was_checked_is_what_is_sent() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     let mem = rig.mem().clone();
-    // After each fetch of a word the slot says TLBI_EL2_ALL, or anything at all.
+    // After each fetch of a word the word changes to TLBI_EL2_ALL with all other bits set.
     rig.host.on_read = Some(Box::new(move |at| mem.cpu_write64(at, 0x20 | u64::MAX << 8)));
     for _ in 0..3 {
         rig.queue(tlbi_nh_asid(5));
@@ -179,7 +179,7 @@ fn t24_inconsistent_indices_neither_hang_nor_over_read() {
         assert_eq!(rig.read(r::CMDQ_CONS), prod & 0x1ff);
         assert!(rig.host.log.borrow().iter().all(|at| (CMDQ..CMDQ + 4096).contains(at)));
     }
-    // CONS is read-only while the queue is on, and the base too.
+    // CONS and the base are read-only while the queue is enabled.
     rig.write(r::CMDQ_CONS, 0x33);
     assert_eq!(rig.read(r::CMDQ_CONS), 0x7f);
     rig.write64(r::CMDQ_BASE, POOL);
@@ -215,7 +215,7 @@ fn t19_t25_work_of_one_trap_is_bounded_and_the_result_is_right() {
     for sid in [0, 1, 4000, 16383] {
         assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done, "{sid}");
     }
-    // A queue full of the costliest command, without a SYNC in between: one walk.
+    // A queue full of the most expensive command, without a SYNC between them: one walk.
     let updates = rig.smmu.stats().ste_updates;
     for _ in 0..200 {
         rig.queue(CFGI_ALL);

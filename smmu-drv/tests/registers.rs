@@ -1,4 +1,4 @@
-//! Every register, every size, every offset: the allow-list and nothing else.
+//! Every register, every size, every offset: only the allow-list has an effect.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,7 +13,7 @@ const SIZES: [AccessSize; 4] = [AccessSize::Byte, AccessSize::Half, AccessSize::
 /// Two 32-bit registers side by side that one 64-bit access covers [IHI 0070G 6.2].
 const PAIRS: [u32; 15] = [0x0, 0x8, 0x10, 0x18, 0x20, 0x28, 0x40, 0x50, 0x60, 0x70, 0x98, 0xb8, 0xd8, 0x100a8, 0x100c8];
 
-/// Offsets and widths that exist, written down a second time [IHI 0070G 6.2].
+/// Offsets and widths that exist, written independently of the driver [IHI 0070G 6.2].
 fn exists(offset: u32, size: AccessSize) -> bool {
     const WIDE: [u32; 7] = [0x68, 0x80, 0x90, 0xa0, 0xb0, 0xc0, 0xd0];
     const NARROW: [u32; 33] = [
@@ -150,7 +150,7 @@ fn t11_interrupt_configuration_never_reaches_hardware() {
             assert_eq!(rig.board.0.model.borrow_mut().read32(offset), 0);
         }
     }
-    // Guarded by the enables.
+    // These are read-only while they are enabled.
     rig.write(r::IRQ_CTRL, 5);
     rig.write64(0x68, 0);
     rig.write64(0xb0, 0);
@@ -180,7 +180,7 @@ fn gerrorn_acknowledges_active_errors_only() {
     assert_eq!(rig.read(r::CMDQ_CONS) & 0xff, u64::from(rig.prod));
 }
 
-/// Registers that store what they are given, the bits that they have [IHI 0070G 6.3], and their size.
+/// Registers that store the written value, their implemented bits [IHI 0070G 6.3], and their size.
 const STORED: [(u32, u64, AccessSize); 17] = [
     (0x28, 0xfff, AccessSize::Word),
     (0x2c, 0x6, AccessSize::Word),
@@ -294,7 +294,7 @@ fn hardware_interrupts_for_events_exactly_while_the_host_would_see_them() {
         rig.write(r::CR0, cr0);
         assert_eq!(hardware(&rig), expected, "IRQ_CTRL {irq_ctrl}, CR0 {cr0:#x}");
     }
-    // A failed SMMU is asked for nothing any more.
+    // EL2 does not use a failed SMMU any more.
     rig.board.0.model.borrow_mut().fail();
     rig.smmu.poll_events(&mut rig.host);
     rig.write(r::IRQ_CTRL, 0);
@@ -309,8 +309,9 @@ fn the_size_of_an_access_is_a_power_of_two_up_to_eight_bytes() {
     assert_eq!(SIZES.map(AccessSize::bytes), [1, 2, 4, 8]);
 }
 
-/// A 64-bit access to two 32-bit registers is as two accesses, the lower one first: one of the behaviours that the
-/// architecture allows [IHI 0070G 6.2], and the one that FreeBSD's driver relies on for the indices of its queues.
+/// A 64-bit access to two 32-bit registers behaves as two accesses, the lower register first: one of the behaviours
+/// that the architecture allows [IHI 0070G 6.2], and the one that FreeBSD's driver relies on for the indices of its
+/// queues.
 #[test]
 fn two_registers_side_by_side_are_one_64_bit_access() {
     let mut rig = Rig::new(Config::full());
@@ -335,7 +336,7 @@ fn two_registers_side_by_side_are_one_64_bit_access() {
     assert_eq!(rig.read64(r::CR0), 0);
     rig.write64(r::CMDQ_PROD, 3 << 32 | 5);
     assert_eq!((rig.read(r::CMDQ_PROD), rig.read(r::CMDQ_CONS)), (5, 3));
-    // A budget that ends in the middle is no reason to leave one of the two out.
+    // If the budget is used up between the two, the other one still takes effect later.
     let mut rig = smaller();
     rig.enable_linear(4);
     while rig.smmu.mmio_write(&mut rig.host, r::CR0, AccessSize::Double, 0) == WriteOutcome::Again {

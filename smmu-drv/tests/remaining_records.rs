@@ -12,18 +12,18 @@ const QUEUES: u64 = r::CMDQEN | r::EVENTQEN;
 const ALL: u64 = QUEUES | r::SMMUEN;
 /// Address of the largest command queue: claiming it takes half a budget.
 const LARGE: u64 = common::RAM + 0x60_0000;
-/// More than one trap has budget for, where each makes EL2 look into another page.
+/// More records than one trap has budget for, if each makes EL2 read another page.
 const COSTLY: u64 = 120;
-/// All that hardware's queue holds.
+/// The capacity of hardware's queue.
 const FULL: u64 = 128;
 
-/// Streams that take turns between two pages of the host's table; far enough from the first that a walk has not come to them when
-/// its first trap ends.
+/// Streams that alternate between two pages of the host's table; they are so far from the first stream that a walk has
+/// not reached them at the end of its first trap.
 fn stream(n: u64) -> u32 {
     0x2000 + u32::try_from(n % 8).unwrap() * 64
 }
 
-/// Two levels of 2^14 streams, 64 to a page, no valid entry; nothing on.
+/// Two levels for 2^14 streams, 64 in each page, without a valid entry; everything is disabled.
 fn off() -> Rig {
     let mut rig = Rig::new(Config { sid_bits: 16, ssid_bits: 16, ..Config::qemu() });
     rig.enable_queues();
@@ -63,7 +63,7 @@ fn faults(rig: &mut Rig, count: u64) -> Vec<[u64; 4]> {
     (0..count).map(fault).collect()
 }
 
-/// As the host has translation off: what hardware records then is of EL2's making.
+/// The host has disabled translation: records of hardware are then effects of EL2's configuration.
 fn faults_of_bypass(rig: &mut Rig, count: u64) {
     for n in 0..count {
         rig.board.0.model.borrow_mut().dma_write(stream(n), Some(1), BUF, &[1]);
@@ -79,7 +79,7 @@ fn eventqen_goes_down_behind_what_was_recorded() {
     assert_eq!((rig.read(r::CR0), rig.read(r::CR0ACK)), (r::CMDQEN | r::SMMUEN, ALL));
     complete(&mut rig, r::CMDQEN | r::SMMUEN);
     assert_eq!(rig.read(r::CR0ACK), r::CMDQEN | r::SMMUEN);
-    // Nothing later is the host's.
+    // No later record is the host's.
     faults(&mut rig, 3);
     assert_eq!(rig.events(), expected);
 }
@@ -106,7 +106,7 @@ fn a_device_that_does_not_stop_does_not_hold_eventqen_up() {
     }
 }
 
-/// All goes on, and what hardware recorded before is not the host's.
+/// Everything is enabled; records from before are not the host's.
 fn nothing_is_left_for_the_host(rig: &mut Rig) {
     complete(rig, ALL);
     assert_eq!(rig.read(r::CR0ACK), ALL);
@@ -138,7 +138,7 @@ fn smmuen_goes_down_behind_what_was_recorded_on_its_way() {
     let before = faults(&mut rig, COSTLY);
     assert_eq!(store(&mut rig, QUEUES), WriteOutcome::Again);
     assert_eq!(rig.events(), before);
-    // Streams that have not followed.
+    // Streams that are not changed yet.
     let meanwhile = faults(&mut rig, COSTLY);
     complete(&mut rig, QUEUES);
     assert_eq!(rig.read(r::CR0ACK), QUEUES);
@@ -152,7 +152,7 @@ fn another_value_of_cr0_begins_its_own_change() {
     rig.write(r::CR0, ALL);
     let first = faults(&mut rig, COSTLY);
     assert_eq!(store(&mut rig, r::CMDQEN | r::SMMUEN), WriteOutcome::Again);
-    // The store is never repeated: another one takes its place, and the queue stays on.
+    // The store is never repeated: another store replaces it, and the queue stays enabled.
     complete(&mut rig, ALL);
     assert_eq!(rig.events(), first);
     let second = faults(&mut rig, COSTLY);

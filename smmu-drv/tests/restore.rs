@@ -26,7 +26,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
         }
         let mut saved = SAVED.map(|offset| rig.read(offset));
         assert_eq!(saved[11], OVERFLOW | 128);
-        // Two commands wait, and PROD has bits that are the driver's own.
+        // Two commands wait, and PROD has bits that only the driver uses.
         rig.queue([0xff, 0]);
         rig.prod -= 1;
         rig.queue(common::CFGI_ALL);
@@ -44,7 +44,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
         }
         assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod - 2));
         assert_eq!((rig.read(r::EVENTQ_PROD), rig.read(r::EVENTQ_CONS)), (OVERFLOW | 128, 0));
-        // One store for all.
+        // One store consumes all commands.
         rig.write(r::CR0, ON);
         assert_eq!(rig.read(r::CR0ACK), ON);
         assert_eq!(rig.smmu.stats().host_commands, commands + 2);
@@ -66,8 +66,9 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
     }
 }
 
-/// An index that is written while its queue has another size is cut to that size when the queue comes on, not before: the
-/// architecture asks for BASE first and leaves the rest UNKNOWN [IHI 0070G 6.3.26, 6.3.27], so nothing may depend on it.
+/// If an index is written while its queue has another size, it is reduced to that size when the queue is enabled, not
+/// before: the architecture requires BASE first and leaves the rest UNKNOWN [IHI 0070G 6.3.26, 6.3.27], so no driver
+/// may depend on it.
 #[test]
 fn indices_written_before_the_base_do_no_harm() {
     let mut rig = Rig::qemu();

@@ -1,4 +1,4 @@
-//! Several SMMUs that invalidate at the same time: each moment that EL2 waits, all of them go on.
+//! Several SMMUs that invalidate at the same time: while EL2 waits, all of them make progress.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -15,7 +15,8 @@ const VM: u16 = 2;
 /// One page: an invalidation by IPA, a CMD_SYNC, an invalidation of combined entries, a CMD_SYNC.
 const PAGE: Stale = Stale::Range { ipa: Ipa(BUF), size: 4096 };
 
-/// SMMUs with a common clock. Each does a step every so many ticks as `periods` says, while EL2 waits for any of them.
+/// SMMUs with a common clock. Each makes a step after its number of ticks in `periods`, while EL2 waits for any of
+/// them.
 struct Machine {
     boards: Vec<Board>,
     smmus: Vec<Smmu<Board>>,
@@ -48,7 +49,7 @@ impl Machine {
         machine
     }
 
-    /// Commands and CMD_SYNCs that each SMMU was given by `what`, and the ticks that it took.
+    /// Number of commands and CMD_SYNCs that `what` gave to each SMMU, and the number of ticks.
     fn count(&mut self, what: impl FnOnce(&mut [Smmu<Board>])) -> (Vec<(u64, u64)>, u64) {
         let given = |smmus: &mut Vec<Smmu<Board>>| {
             smmus.iter_mut().map(|smmu| (smmu.stats().forwarded_commands, smmu.stats().syncs)).collect::<Vec<_>>()
@@ -83,7 +84,7 @@ fn at_the_same_time(smmus: &mut [Smmu<Board>]) {
 
 #[test]
 fn a_revocation_takes_the_time_of_the_slowest_smmu() {
-    // The slowest does a step every nine ticks.
+    // The slowest SMMU makes a step every nine ticks.
     let periods = [3, 9, 5, 2, 7, 4, 8, 6];
     let alone = |period| Machine::new(&[period]).count(one_after_the_other).1;
     for smmus in [1, 2, 4, 8] {

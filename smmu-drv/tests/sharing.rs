@@ -11,11 +11,11 @@ use smmu_model::Transfer;
 /// Write-back, inner shareable: tables and queues.
 const CACHED: u64 = 0xd75;
 
-/// CR1 as the host has it, and a cache of EL2's that holds what was in memory when EL2 last looked.
+/// Sets the host's CR1, and fills EL2's cache with the earlier content of memory.
 fn rig(cr1: u64) -> Rig {
     let mut rig = Rig::qemu();
     rig.write(r::CR1, cr1);
-    // What EL2 once read there, for whatever reason.
+    // The old content, which EL2 once read.
     let words = (CMDQ..CMDQ + 0x1000).chain(STRTAB..STRTAB + 0x400).chain(L2TAB..L2TAB + 0x4000).step_by(8);
     *rig.host.cached.borrow_mut() = Some(words.map(|at| (at, 0)).collect::<BTreeMap<_, _>>());
     rig.enable_queues();
@@ -37,7 +37,7 @@ fn translate(rig: &mut Rig, levels: u32) {
 
 #[test]
 fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
-    // Non-cacheable; cacheable inside only; write-through; non-shareable, which is not the same as what EL2 sees.
+    // Non-cacheable; cacheable inside only; write-through; non-shareable, which differs from EL2's attributes.
     for queues in [0, 0b1, 0b1010, 0b0101] {
         for tables in [0, 0b1, 0b1010, 0b0101] {
             for levels in [1, 2] {
@@ -57,7 +57,8 @@ fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
 
 #[test]
 fn what_is_shared_through_the_caches_costs_no_maintenance() {
-    // EL2's cache would differ from memory only if the host looked past it: here it must be what is used.
+    // EL2's cache could differ from memory only if the host accessed memory without caches; here EL2 must use its
+    // cache.
     let mut rig = Rig::qemu();
     rig.write(r::CR1, CACHED);
     *rig.host.cached.borrow_mut() = Some(BTreeMap::new());

@@ -1,4 +1,4 @@
-//! What streams do: bypass, abort, stage 1, and tables of every shape.
+//! Modes of streams: bypass, abort, stage 1, and tables of every format.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -21,7 +21,7 @@ fn t07_a_disabled_smmu_lets_streams_reach_host_memory_only() {
     assert_eq!(rig.read(r::GBPA), GBPA_ABORT);
     assert!(aborted(&rig.dma_write(8, BUF, 7)));
     assert!(!rig.can_reach(8, BUF));
-    // Without UPDATE nothing happens.
+    // Without UPDATE nothing changes.
     rig.write(r::GBPA, 0);
     assert!(!rig.can_reach(8, BUF));
     rig.write(r::GBPA, GBPA_UPDATE);
@@ -40,7 +40,7 @@ fn linear_table_bypass_abort_stage_1_and_back() {
     ] {
         let mut rig = Rig::new(config.clone());
         rig.enable_linear(8);
-        // V = 0: C_BAD_STE, natively recorded.
+        // V = 0: C_BAD_STE, recorded by hardware.
         assert!(aborted(&rig.dma_write(8, BUF, 1)));
         let event = rig.events();
         assert_eq!(event.len(), 1, "{config:?}");
@@ -58,10 +58,10 @@ fn linear_table_bypass_abort_stage_1_and_back() {
         assert!(!rig.el2_reachable(8));
         rig.set_ste(8, BYPASS);
         assert_eq!(rig.dma_write(8, BUF, 2), Transfer::Done);
-        // Not a stream of the table.
+        // The stream is outside the table.
         assert!(aborted(&rig.dma_write(300, BUF, 2)));
         assert!(rig.events().contains(&record(C_BAD_STREAMID, 300)));
-        // Off again.
+        // Translation is off again.
         rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
         assert_eq!(rig.dma_write(300, BUF, 2), Transfer::Done);
         assert_eq!(rig.hazards(), [], "{config:?}");
@@ -72,14 +72,14 @@ fn linear_table_bypass_abort_stage_1_and_back() {
 fn an_entry_that_was_never_announced_has_no_shadow_and_the_event_that_hardware_had() {
     let mut rig = Rig::qemu();
     enable_two_level(&mut rig, 8, 12);
-    // No level-2 table yet, neither the host's nor EL2's.
+    // Neither the host nor EL2 has a level-2 table yet.
     l2_ste(&rig, 8, 0x105, BYPASS);
     l1(&rig, 8, 0x105, 9);
     assert!(aborted(&rig.dma_write(0x105, BUF, 1)));
     assert_eq!(rig.events(), [record(C_BAD_STREAMID, 0x105)], "C_BAD_STREAMID");
     rig.issue(&[cfgi_ste(0x105)]);
     assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done);
-    // In a table that is there.
+    // In a table that exists.
     l2_ste(&rig, 8, 0x106, BYPASS);
     assert!(aborted(&rig.dma_write(0x106, BUF, 1)));
     assert_eq!(rig.events(), [record(C_BAD_STE, 0x106)], "C_BAD_STE");
@@ -111,7 +111,7 @@ fn t18_tables_in_foreign_memory_are_fetch_faults() {
     rig.issue(&[CFGI_ALL]);
     assert!(aborted(&rig.dma_write(5, BUF, 1)));
     assert_eq!(rig.events(), [[F_STE_FETCH | 5 << 32, 0, 0, POOL + 5 * 64]], "F_STE_FETCH with the address");
-    // Level 1 itself.
+    // The level-1 table.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.write64(r::STRTAB_BASE, POOL);
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
@@ -129,7 +129,7 @@ fn t15_entries_are_fetched_once() {
     rig.queue(cfgi_ste(8));
     rig.queue(common::SYNC);
     rig.host.log.borrow_mut().clear();
-    // After every fetch the word turns hostile.
+    // After every fetch the word changes to a hostile value.
     let mem = rig.mem().clone();
     rig.host.on_read = Some(Box::new(move |at| mem.cpu_write64(at, u64::MAX)));
     rig.ring();

@@ -12,7 +12,7 @@ use smmu_model::{Config, Memory, Model, Pace, Region, Snoop, Transfer};
 
 const VICTIM: u64 = POOL + 0x8000;
 
-/// The same memory behind an SMMU that nobody took over: out of reset it lets everything through.
+/// The same memory behind an SMMU without EL2: after reset it passes all transactions.
 fn open_machine(config: Config) -> (Model, Memory) {
     let mem = Memory::new(config.snoop);
     mem.add(RAM, common::RAM_SIZE, Region::Ram);
@@ -88,7 +88,7 @@ fn t21_hardware_updates_of_stage_1_tables_stay_in_the_hosts_memory() {
     rig.store(leaf, clear);
     rig.set_ste(8, ste);
     assert_eq!(rig.dma_write(8, 0, 1), Transfer::Done);
-    assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "the control: an update where it may be");
+    assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "the control: an update where it is allowed");
     // The last-level table is EL2's: nothing is read from it, let alone written.
     rig.mem().cpu_write64(VICTIM, clear);
     rig.store(S1TAB + 0x4000 + 0x1000, VICTIM & !0xfff | 3);
@@ -115,7 +115,7 @@ fn t44_a_walker_that_does_not_snoop_sees_no_stale_table_or_queue() {
                 assert!(!rig.el2_reachable(8));
             }
         }
-        // The last entry was V = 0: its events are read back through caches that do not see hardware's writes.
+        // The last entry had V = 0: its events are read through caches that do not see hardware's writes.
         assert!(rig.events().contains(&record(C_BAD_STE, 8)));
         assert_eq!(rig.hazards(), []);
     }
@@ -123,7 +123,7 @@ fn t44_a_walker_that_does_not_snoop_sees_no_stale_table_or_queue() {
 
 #[test]
 fn t46_one_page_of_a_cached_block_is_revoked() {
-    // By a range where there are ranges: parts are said to be unreliable with anything else.
+    // By a range if the SMMU has range invalidation: some parts are reported to be unreliable with other commands.
     let single_ipa_void = true;
     for config in
         [Config::qemu(), Config { ril: false, ..Config::qemu() }, Config { single_ipa_void, ..Config::qemu() }]
@@ -136,7 +136,7 @@ fn t46_one_page_of_a_cached_block_is_revoked() {
         let page = block + 0x5000;
         assert_eq!(rig.dma_write(8, page, 1), Transfer::Done);
         assert!(rig.can_reach(8, page));
-        // A table with the hole already in it takes the block's place (BBML 2).
+        // A table that already has the hole replaces the block (BBML 2).
         rig.s2.split(block, page);
         assert!(rig.can_reach(8, page), "the cached block still leads there");
         rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(page), size: 4096 }).unwrap();

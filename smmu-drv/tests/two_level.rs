@@ -37,7 +37,7 @@ fn two_level_tables_of_every_split_and_span() {
             l1(&rig, split, sid, u64::from(split) + 2);
             rig.issue(&[cfgi_ste_walk(sid)]);
             assert!(aborted(&rig.dma_write(sid, BUF, 1)));
-            // And back.
+            // The table grows again.
             l1(&rig, split, sid, u64::from(split) + 1);
             rig.issue(&[cfgi_ste_range(sid, 3)]);
             assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done);
@@ -107,7 +107,7 @@ fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
         assert!(!rig.can_reach(bus << 8, BUF));
     }
     assert_eq!(rig.board.0.live_bytes.get(), before, "level-2 tables come back");
-    // Linear after 2-level.
+    // A linear table after a 2-level one.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.ste(3, BYPASS);
     rig.write(r::STRTAB_BASE_CFG, 4);
@@ -153,7 +153,7 @@ fn a_change_of_mode_interrupted_by_another_cpu_frees_no_table_that_hardware_may_
             assert_eq!(outcome, WriteOutcome::Again);
             assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN, "not acknowledged yet");
         } else {
-            // Or it drops its tables.
+            // Or it removes its level-2 tables.
             for block in [0, 1, 2] {
                 l1(&rig, 8, block << 8, 0);
             }

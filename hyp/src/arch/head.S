@@ -1,9 +1,10 @@
-// The arm64 Image header, and the way from the boot loader's state (MMU off, caches unknown) to Rust.
+// The arm64 Image header, and the code from the boot loader's state (MMU off, caches unknown) to Rust.
 //
-// x19 DTB, x20 exception level, x23 on the boot CPU where it goes on after an exception. Nothing before `1:` below touches the stack, .bss or .data.
+// x19 DTB, x20 exception level, x23 on the boot CPU the address at which it continues after an exception. No code
+// before `1:` below accesses the stack, .bss or .data.
 //
-// The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the linked ones
-// until `relocate` adds the distance.
+// The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the
+// linked ones until `relocate` adds the distance.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -13,12 +14,13 @@
 .equ TCR_EL2_RES1,    (1 << 31) | (1 << 23)
 .equ BLOCK_NORMAL,    0x741          // block, AttrIndx 0, AP[1] RES1, SH inner, AF
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
-.equ VHE_ONLY,        0x22           // in the place of the exception level
-.equ EARLY_TRAP,      0x23           // likewise: an exception before the vectors of EL2 were there
+.equ VHE_ONLY,        0x22           // used instead of the exception level
+.equ EARLY_TRAP,      0x23           // likewise: an exception before EL2's vectors are set
 .equ BOOT_L2,         8              // level-2 tables; TABLES of boot_table.rs
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
-// The index of a CPU in \top becomes the top of its stack; that of -1 is the boot stack, which lies below the first one.
+// Replaces the index of a CPU in \top by the top of its stack; index -1 is the boot stack, which is below the first
+// stack.
 .macro stack_top top, base, stride
     adrp    \base, __stacks_start
     add     \base, \base, :lo12:__stacks_start
@@ -89,7 +91,7 @@ _start:
     b.ne    1f
     // EL2 is written for HCR_EL2.E2H = 0; a CPU whose bit is stuck at one is refused below, with its MMU off.
     mov     x1, #(1 << 31)           // RW
-    dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
+    dsb     sy                       // no access is in progress while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
     mrs     x1, hcr_el2
@@ -106,7 +108,7 @@ _start:
 
     // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
     // real table replaces it before the host runs.
-    // A cache line that the boot loader left over the tables could be written back over them or hide them: invalidate those lines first.
+    // A dirty or stale cache line of the boot loader could overwrite or hide the tables: invalidate those lines first.
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4
     mov     x3, #4
@@ -182,7 +184,7 @@ _start:
     b.ne    4f
     mov     x1, #-1                  // no index yet: the boot stack
     msr     tpidr_el2, x1
-    adrp    x1, el2_vectors          // from here on a bug of EL2 is reported, not looped over
+    adrp    x1, el2_vectors          // from here on a defect of EL2 is reported
     add     x1, x1, :lo12:el2_vectors
     msr     vbar_el2, x1
     isb
@@ -234,7 +236,7 @@ relocate:
 // An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
 // wrong exception level.
 early_exception:
-    mrs     x24, tpidr_el2           // not zero while the first one is being reported: what x23 holds then is Rust's
+    mrs     x24, tpidr_el2           // not zero while the first one is being reported: then x23 is Rust's
 4:  cbnz    x24, 4b
     cbz     x23, 2f
     mrs     x21, esr_el2
@@ -262,7 +264,7 @@ early_vectors:
     b       early_exception
     .endr
 
-// Not at a page boundary, or beyond the boot table: nothing can be printed safely, so leave with a failing status.
+// Not at a page boundary, or beyond the boot table: nothing can be printed safely, so end with a failing status.
 misplaced:
     adr     x1, exit_block
     mov     w0, #0x18                // SYS_EXIT
@@ -284,7 +286,8 @@ exit_block:
 text_size:
     .quad   __text_size
 
-// Secondary CPUs and resumed ones: x0 is the index of the CPU, the MMU is off. What they load was cleaned to memory.
+// Secondary CPUs and resumed ones: x0 is the index of the CPU, the MMU is off. The data that they load was cleaned to
+// memory.
 .section .text.secondary, "ax"
 .global secondary_entry
 secondary_entry:
@@ -293,7 +296,7 @@ secondary_entry:
     mov     x21, #0                  // the address of an instruction that EL3 withholds; x20 its syndrome
     mov     x23, #0
     mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
-    dsb     sy                       // no access is under way while HCR_EL2 changes (docs/cpu-errata.md)
+    dsb     sy                       // no access is in progress while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
     mrs     x1, hcr_el2

@@ -12,7 +12,7 @@
 .balign 0x800
 .global el2_vectors
 el2_vectors:
-    // Current EL with SP_EL0, then with SP_EL2: only a bug of EL2 comes here.
+    // Current EL with SP_EL0, then with SP_EL2: only a defect of EL2 leads here.
     vector  current_sync
     vector  current_other
     vector  current_other
@@ -21,7 +21,7 @@ el2_vectors:
     vector  current_other
     vector  current_other
     vector  current_other
-    // Lower EL, AArch64: IRQ, FIQ and SError are the host's own and never routed here.
+    // Lower EL, AArch64: IRQ, FIQ and SError are the host's and never routed here.
     vector  lower_sync
     vector  current_other
     vector  current_other

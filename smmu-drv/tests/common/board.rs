@@ -1,4 +1,4 @@
-//! What the driver sees of the world: the model's registers, memory through a buffer of stores, and a clock.
+//! The driver's platform: the model's registers, memory through a buffer of stores, and a clock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -10,16 +10,16 @@ use smmu_model::{Config, Injection, Memory, Model, Region, Snoop, WriteBuffer};
 
 use super::*;
 
-/// Looks at the hardware.
+/// A function that inspects the hardware.
 pub type Watch = Box<dyn FnMut(&Model)>;
 
-/// What is shared between the platform, its buffers and the test.
+/// The state that the platform, its buffers and the test share.
 pub struct World {
     pub model: RefCell<Model>,
     pub mem: Memory,
-    /// EL2's stores to queues and tables that hardware need not see yet.
+    /// EL2's stores to queues and tables that hardware may not see yet.
     pub stores: WriteBuffer,
-    /// EVENTQ_PROD was read, and no barrier has followed that orders reads of the records.
+    /// EVENTQ_PROD was read, and there was no barrier after it that orders reads of the records.
     pub announced: Cell<bool>,
     pub clock: Cell<u64>,
     pub irqs: RefCell<Vec<WiredIrq>>,
@@ -31,14 +31,14 @@ pub struct World {
     pub allocations: Cell<usize>,
     /// Called after every register write of EL2.
     pub watch: RefCell<Option<Watch>>,
-    /// Called whenever EL2 waits a moment.
+    /// Called at every step of a wait of EL2.
     pub on_relax: RefCell<Option<Box<dyn FnMut()>>>,
     pub mmio: Cell<u64>,
     /// Loads of EL2 from registers.
     pub loads: Cell<u64>,
-    /// What GBPA reads as while it is broken: what is written can be read, but its update never ends.
+    /// The value of GBPA while it is broken: a written value can be read, but the update never ends.
     pub broken_gbpa: Cell<Option<u32>>,
-    /// A register of hardware that reads as this, whatever it is.
+    /// A register of hardware, and the value that it always reads as.
     pub read_as: Cell<Option<(u32, u32)>>,
     /// Number of register writes after which no CMD_SYNC completes any more.
     pub stuck_after: Cell<Option<u64>>,
@@ -140,8 +140,8 @@ impl Platform for Board {
         assert!(size.is_power_of_two() && size >= 4096, "{size}");
         let left = self.0.allocations.get().checked_sub(1)?;
         self.0.allocations.set(left);
-        // Never reused: what a later owner would do is done at once when a buffer is freed, and the model's memory of every
-        // word stays short.
+        // Memory is never reused: accesses of a later owner are simulated when a buffer is freed, and the model's
+        // history of every word stays short.
         let mask = size as u64 - 1;
         let pa = (self.0.next.get() + mask) & !mask;
         self.0.next.set(pa + size as u64);

@@ -1,4 +1,4 @@
-//! The host's memory: pages that are its own or not, and claims on them.
+//! The host's memory: pages that the host owns or does not own, and claims on them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,8 @@ pub struct Host {
     pub on_read: Option<Box<dyn Fn(u64)>>,
     pub reads: Cell<u64>,
     pub log: RefCell<Vec<u64>>,
-    /// Words in EL2's cache, where the host looks past it: what EL2 reads until its line is gone, and what it wrote last.
+    /// Words in EL2's cache, while the host accesses memory without caches: the values that EL2 reads until the line
+    /// is evicted, and the values that it wrote last.
     pub cached: RefCell<Option<BTreeMap<u64, u64>>>,
 }
 
@@ -42,7 +43,7 @@ impl Host {
         }
     }
 
-    /// Gives a page away; refused while it is claimed.
+    /// Changes the owner of a page; refused while it is claimed.
     pub fn donate(&mut self, page: u64) -> bool {
         if self.claims.contains_key(&(page / 4096)) {
             return false;
@@ -50,7 +51,7 @@ impl Host {
         self.owned.remove(&(page / 4096))
     }
 
-    /// What EL2 loads from `at`.
+    /// The value that EL2 loads from `at`.
     fn load(&self, at: u64, sharing: Sharing) -> u64 {
         let memory = self.mem.cpu_read64(at);
         let mut cached = self.cached.borrow_mut();
@@ -73,7 +74,7 @@ impl Host {
 
     fn at(&self, claim: &Claim, offset: u64, size: u64) -> Option<u64> {
         let end = offset.checked_add(size)?;
-        // A page that went in spite of the claim: only a test takes it.
+        // A page whose owner changed although it was claimed: only a test does that.
         let owned = self.owned.contains(&(claim.ipa.checked_add(offset)? / 4096));
         (owned && offset.is_multiple_of(size) && end <= claim.size).then_some(claim.ipa + offset)
     }

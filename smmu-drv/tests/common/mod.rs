@@ -1,4 +1,5 @@
-//! A machine for tests: the driver on top of the independent model, a host whose pages are owned or not, and devices.
+//! A machine for tests: the driver on top of the independent model, a host with pages that it owns or does not own,
+//! and devices.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 mod board;
@@ -29,7 +30,7 @@ pub const VMID: u16 = 1;
 /// Memory of guests.
 pub const GUEST: u64 = POOL + POOL_SIZE - 0x10_0000;
 
-/// Register offsets, written down here a second time on purpose.
+/// Register offsets, written independently of the driver.
 pub mod r {
     pub const IDR0: u32 = 0x0;
     pub const IDR1: u32 = 0x4;
@@ -57,7 +58,7 @@ pub mod r {
     pub const CMDQEN: u64 = 8;
 }
 
-/// Where the host of tests keeps its structures.
+/// Addresses of the structures of the tests' host.
 pub const CMDQ: u64 = RAM + 0x1_0000;
 pub const EVTQ: u64 = RAM + 0x2_0000;
 pub const STRTAB: u64 = RAM + 0x10_0000;
@@ -82,7 +83,7 @@ pub fn aborted(transfer: &smmu_model::Transfer) -> bool {
     matches!(transfer, smmu_model::Transfer::Aborted(_))
 }
 
-/// A linear table of hardware, so that a change of what all streams do takes many traps.
+/// A linear table of hardware, so that a change for all streams takes many traps.
 pub fn slow() -> Rig {
     Rig::new(smmu_model::Config { two_level: false, sid_bits: 16, ..smmu_model::Config::qemu() })
 }

@@ -1,4 +1,4 @@
-//! Commands, events and fields of registers by their names; positions are written down a second time on purpose.
+//! Commands, events and fields of registers by their names; positions are written independently of the driver.
 
 /// CMD_SYNC with CS, completed by a store of `data` to `address`, or by the wired interrupt if `address` is 0.
 pub fn sync_irq(data: u64, address: u64) -> [u64; 2] {

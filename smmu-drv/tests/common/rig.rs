@@ -1,4 +1,4 @@
-//! The driver after take-over, with a host that programs it and devices that transfer.
+//! The driver after take-over, with a host that programs it, and devices that make transfers.
 
 use smmu_drv::errata::Quirks;
 use smmu_drv::{
@@ -9,7 +9,7 @@ use smmu_model::{Config, Memory, Region, Snoop};
 
 use super::*;
 
-/// The driver, live, with its surroundings.
+/// The driver after take-over, with its platform.
 pub struct Rig {
     pub board: Board,
     pub host: Host,
@@ -85,7 +85,7 @@ impl Rig {
         self.mem().clean(at..at + 8);
     }
 
-    /// Command and event queue on, as Linux does it.
+    /// Enables the command and event queue as Linux does.
     pub fn enable_queues(&mut self) {
         self.write64(r::CMDQ_BASE, CMDQ | u64::from(CMDQ_LOG2) | 1 << 62);
         self.write(r::CMDQ_PROD, 0);
@@ -172,7 +172,7 @@ impl Rig {
         std::mem::take(&mut self.board.0.irqs.borrow_mut())
     }
 
-    /// EL2 memory, all of it.
+    /// All memory of EL2.
     pub fn el2_reachable(&self, sid: u32) -> bool {
         self.board.0.model.borrow().can_reach_any(sid, POOL..POOL + POOL_SIZE).is_some()
     }

@@ -15,7 +15,7 @@ pub struct Stage2 {
 }
 
 impl Stage2 {
-    /// That of a guest with `vmid`: it maps nothing yet. Different VMIDs have different tables.
+    /// The stage 2 of a guest with `vmid`, which maps nothing yet. Different VMIDs have different tables.
     pub fn of_guest(mem: &Memory, vmid: u16) -> Self {
         let root = POOL + 0x4_0000 + u64::from(vmid % 8) * 0x1_0000;
         Self { mem: mem.clone(), root, next: root + 0x2000, vmid }
@@ -96,7 +96,7 @@ impl Stage2 {
         self.cfg_of(40)
     }
 
-    /// For addresses of `bits` bits, 32 to 42: the same tables, of which more or less is used.
+    /// For addresses of `bits` bits, 32 to 42: the same tables, of which a larger or smaller part is used.
     pub fn cfg_of(&self, bits: u8) -> Stage2Cfg {
         let (irgn, orgn, sh) = (1, 1, 3);
         let ps = [32, 36, 40, 42].iter().rposition(|&size| size <= bits).unwrap() as u8;
