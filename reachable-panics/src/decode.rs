@@ -15,9 +15,9 @@ pub(crate) enum Instruction {
     Either(u64),
     /// `BL`.
     Call(u64),
-    /// `BLR`: calls what a register holds.
+    /// `BLR`: calls the function whose address a register holds.
     CallRegister,
-    /// `BR`: a jump table, or a tail call of what a register holds.
+    /// `BR`: a jump table, or a tail call of the function whose address a register holds.
     JumpRegister,
     /// `RET`, `ERET`, `DRPS`.
     Return,
@@ -132,7 +132,7 @@ fn access(word: u32, rd: Reg, rn: Reg) -> Instruction {
 fn overwrites(word: u32) -> bool {
     let immediate = word & 0x1c00_0000 == 0x1000_0000;
     let logical_or_sum = word & 0x1e00_0000 == 0x0a00_0000;
-    // MOVK keeps what it does not write.
+    // MOVK keeps the bits that it does not write.
     let keeps = word & 0x7f80_0000 == 0x7280_0000;
     (immediate || logical_or_sum) && !keeps
 }
@@ -158,7 +158,7 @@ mod tests {
 
     const PC: u64 = 0x4020_1000;
 
-    /// Words as LLVM's assembler encodes the text beside them.
+    /// LLVM's encodings of the instructions in the comments.
     #[test]
     fn instructions_are_decoded() {
         for (word, expected) in [

@@ -1,9 +1,9 @@
-//! What entry points reach: instruction by instruction, through calls, jump tables and pointers.
+//! The code reachable from entry points: instruction by instruction, through calls, jump tables and pointers.
 //!
-//! The graph is an over-approximation. A jump through a register inside a function reaches all of that function; a
-//! function whose address is formed by reached code, or stands in a constant that reached code names, is reached,
-//! whether it is called or not. What it relies on: no static holds a function pointer or a trait object, so a pointer
-//! that is called was also formed by reached code. `image` checks that.
+//! The graph is an over-approximation. A jump through a register inside a function reaches all of that function. A
+//! function is reached, whether it is called or not, if reached code forms its address, or refers to a constant that
+//! contains its address. The graph relies on one property: no static holds a function pointer or a trait object, so
+//! reached code has also formed every pointer that is called. `image` checks that.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -22,7 +22,7 @@ const LOCATION_SIZE: u64 = 24;
 pub(crate) struct Site {
     /// Address of the instruction.
     pub(crate) pc: u64,
-    /// What it calls: the last part of the function's name, or the instruction.
+    /// The call: the last part of the called function's name, or the instruction.
     pub(crate) call: String,
     /// How the instruction is reached.
     pub(crate) entered: Entered,
@@ -33,9 +33,9 @@ pub(crate) struct Site {
 /// How an instruction is reached.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Entered {
-    /// By the instruction before it, by a branch, by a pointer.
+    /// By the previous instruction, a branch or a pointer.
     Directly,
-    /// Only by a jump table of its function, if at all.
+    /// At most by a jump table of its function.
     ByJumpTable,
 }
 
@@ -56,17 +56,17 @@ fn panics(name: &str, more: &[&str]) -> bool {
         || ["len_mismatch_fail", "rust_begin_unwind"].iter().any(|part| name.contains(part))
 }
 
-/// Where the image is entered.
+/// An entry point of the image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Entry<'a> {
-    /// The 16 exception vectors of AArch64 that begin at this symbol.
+    /// The 16 exception vectors of AArch64 that start at this symbol.
     Vectors(&'a str),
     /// The function of this name.
     Function(&'a str),
 }
 
 impl Entry<'_> {
-    /// Addresses of its first instructions; none when the image has no such symbol.
+    /// Addresses of its first instructions; none if the image does not have that symbol.
     pub(crate) fn addresses(self, image: &Image) -> Option<Vec<u64>> {
         let (name, count) = match self {
             Self::Vectors(name) => (name, VECTORS),
@@ -81,11 +81,11 @@ impl Entry<'_> {
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     image: &'a Image,
-    /// Names of functions that panic, beside the standard library's.
+    /// Names of functions that panic, in addition to the standard library's.
     more: &'a [&'a str],
     /// Reached instructions, including those still to be processed.
     seen: BTreeSet<u64>,
-    /// Those among them that are reached otherwise than by a jump table.
+    /// The reached instructions that are not reached only by a jump table.
     directly: BTreeSet<u64>,
     queue: VecDeque<u64>,
     /// Constants.
@@ -95,14 +95,14 @@ pub(crate) struct Reach<'a> {
     /// The functions that each function calls, jumps to, or has the address of.
     callees: BTreeMap<u64, BTreeSet<u64>>,
     sites: BTreeMap<u64, String>,
-    /// Locations that may be handed over at an instruction.
+    /// Locations that may be passed at an instruction.
     locations: BTreeMap<u64, BTreeSet<(String, u32)>>,
     /// ADRP pages without a known use.
     lost: BTreeSet<u64>,
 }
 
 impl<'a> Reach<'a> {
-    /// Follows everything from `entries`; calls of functions whose names begin with one of `panics` are panics too.
+    /// Follows everything from `entries`; calls of functions whose names start with one of `panics` are panics too.
     pub(crate) fn from(image: &'a Image, entries: impl Iterator<Item = u64>, panics: &'a [&'a str]) -> Self {
         let mut reach = Self {
             image,
@@ -126,7 +126,7 @@ impl<'a> Reach<'a> {
         reach
     }
 
-    /// Panics that are reached, by address.
+    /// Reachable panics, by address.
     pub(crate) fn sites(&self) -> Vec<Site> {
         let mut all = Vec::new();
         for (pc, call) in &self.sites {
@@ -140,7 +140,7 @@ impl<'a> Reach<'a> {
         all
     }
 
-    /// How many functions are reached.
+    /// Number of reached functions.
     pub(crate) fn functions(&self) -> usize {
         self.parents.len()
     }
@@ -172,7 +172,7 @@ impl<'a> Reach<'a> {
         path
     }
 
-    /// Reaches the instruction at `pc`, from function `from`.
+    /// Marks the instruction at `pc` as reached from function `from`.
     fn go(&mut self, pc: u64, from: Option<&Function>) {
         let Some(function) = self.image.function(pc) else { return };
         let parent = from.map(|from| from.range.start);
@@ -192,7 +192,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Calls or jumps to `to`: a panic, or more code.
+    /// Handles a call of or jump to `to`: a panic, or more code.
     fn enter(&mut self, pc: u64, to: u64, from: &Function) {
         match self.image.functions.get(&to) {
             Some(function) if panics(&function.name, self.more) => {
@@ -250,7 +250,8 @@ impl<'a> Reach<'a> {
         self.image.functions.get(&to).is_some_and(|callee| panics(&callee.name, self.more))
     }
 
-    /// Whether a call of `to` certainly does not come back: it panics, or a straight way leads to a panic, or back into itself.
+    /// Whether a call of `to` never returns: it panics, or its code leads without a branch to a panic or back into
+    /// itself.
     fn ends(&self, to: u64) -> bool {
         let straight = |pc| self.image.instruction(pc).map(|word| (pc, decode(word, pc)));
         let Some(function) = self.image.functions.get(&to).filter(|function| function.sized) else { return false };
@@ -262,7 +263,7 @@ impl<'a> Reach<'a> {
         });
         match stop {
             _ if panics(&function.name, self.more) => true,
-            // The way so far has no branch: back into it is a loop without an end.
+            // The path so far has no branch: a jump back into it is an endless loop.
             Some((pc, I::Jump(next))) if (to..=pc).contains(&next) => true,
             Some((_, I::Call(next) | I::Jump(next))) => self.panics(next),
             _ => false,
@@ -280,7 +281,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Something that is reached points to `address`.
+    /// Reached code or data points to `address`.
     fn point(&mut self, address: u64, from: Option<&Function>) {
         if self.image.functions.contains_key(&address) {
             return self.go(address, from);
@@ -297,7 +298,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Follows how the page in `reg` is completed to addresses.
+    /// Finds the addresses that are formed from the page in `reg`.
     fn complete(&mut self, pc: u64, reg: Reg, page: u64) {
         let uses = self.uses(pc, reg);
         if uses.offsets.is_empty() {
@@ -377,9 +378,10 @@ impl<'a> Reach<'a> {
 /// Uses of a register.
 #[derive(Debug, Default)]
 struct Uses {
-    /// Instructions that add an offset, to which register, and the offset; no register where they access memory.
+    /// Instructions that add an offset, with the destination register and the offset; no register if they access
+    /// memory.
     offsets: Vec<(u64, Option<Reg>, u64)>,
-    /// Panics to which it is handed.
+    /// Panics that it is passed to.
     handed: Vec<u64>,
 }
 

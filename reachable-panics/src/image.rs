@@ -1,8 +1,8 @@
 //! The linked image: its code, its functions, and the extent of every object in its constant and initialised data.
 //!
-//! Symbols name the functions. The compiler names no constant, but gives each a section of its own, so the linker's
-//! map has their extents: without them a vtable would run into the next one, and the graph would reach code that is
-//! not called.
+//! Symbols name the functions. Constants have no names, but the compiler puts each in its own section, so the linker's
+//! map has their extents. Without them the graph would read a vtable together with the next one, and reach code that
+//! is not called.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub(crate) struct Function {
     pub(crate) name: String,
     /// Addresses of its instructions.
     pub(crate) range: Range<u64>,
-    /// Whether the symbol says where it ends; assembly may run on into the next symbol.
+    /// Whether the symbol has a size; assembly may continue into the next symbol.
     pub(crate) sized: bool,
 }
 
@@ -37,7 +37,7 @@ impl Bytes {
     }
 }
 
-/// The image, as the graph reads it.
+/// The image, in the form that the graph reads.
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) text: Bytes,
@@ -52,7 +52,7 @@ impl Image {
     /// Reads an ELF file and the map that the linker wrote with it.
     ///
     /// # Errors
-    /// When either cannot be understood, or they are not of one link.
+    /// When either cannot be understood, or they are not of the same link.
     pub(crate) fn read(elf: &[u8], map: &str) -> Result<Self> {
         let file: ElfFile64<'_, Endianness> = ElfFile64::parse(elf).context("cannot read the image")?;
         let mut text = None;
@@ -133,7 +133,7 @@ impl Image {
 
 fn functions(file: &ElfFile64<'_, Endianness>, code: Range<u64>) -> BTreeMap<u64, Function> {
     let mut found: BTreeMap<u64, Function> = BTreeMap::new();
-    // `$x` and `$d` say where code and data begin among each other.
+    // `$x` and `$d` mark the starts of code and data in a section.
     let begins = |mark: &str| -> BTreeSet<u64> {
         let marks =
             file.symbols().filter(|symbol| symbol.name().is_ok_and(|name| name.split('.').next() == Some(mark)));

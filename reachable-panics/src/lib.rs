@@ -14,7 +14,7 @@ pub use crate::graph::Entry;
 use crate::graph::Reach;
 use crate::image::Image;
 
-/// What was found in an image.
+/// The result for an image.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reachable {
     panics: BTreeMap<String, String>,
@@ -28,18 +28,18 @@ impl Reachable {
         &self.panics
     }
 
-    /// How many functions are reached. A number far below what the program has means that the graph is incomplete.
+    /// Number of reached functions. If it is much smaller than the number in the program, the graph is incomplete.
     pub fn functions(&self) -> usize {
         self.functions
     }
 }
 
-/// Finds the panics that `entries` reach in the ELF file `elf`, whose linker map is `map`. Functions whose names begin with
-/// one of `panics` count as panics, beside those of the standard library.
+/// Finds the panics that `entries` reach in the ELF file `elf`, whose linker map is `map`. Functions whose names start
+/// with one of `panics` count as panics, in addition to those of the standard library.
 ///
 /// # Errors
 /// When the file or the map cannot be read, they are not of the same link, an entry point is missing, a static holds a
-/// function pointer, or reached code forms an address in a way that is not understood.
+/// function pointer, or reached code forms an address in an unknown way.
 pub fn find(elf: &[u8], map: &str, entries: &[Entry<'_>], panics: &[&str]) -> Result<Reachable> {
     let image = Image::read(elf, map)?;
     let mut starts = Vec::new();

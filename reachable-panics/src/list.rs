@@ -1,4 +1,5 @@
-//! The committed list of panics, one a line with its reason: `key: reason`, and lines of comment that begin with `#`.
+//! The committed list of panics, one on each line with its reason: `key: reason`, and lines of comment that begin with
+//! `#`.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +10,10 @@ const NO_REASON: &str = "REASON MISSING";
 
 /// The key of a list line: the panic and its location.
 ///
-/// Third-party code has fixed line numbers per version, so the line is included; for our own code only the file.
-/// Without a location the function is named that has the call once everything is inlined, except where only a jump
-/// table could lead: that is the compiler's mark for a value that an enum cannot have, and moves with every inlining.
+/// Third-party code has fixed line numbers for each version, so the key has the line; for our own code it has only the
+/// file. Without a location the key has the function that contains the call after inlining, except for a panic that
+/// only a jump table could reach: the compiler generates that one for a value that an enum cannot have, and it moves
+/// with every inlining.
 pub(crate) fn key(site: &Site, function: &str) -> String {
     match &site.location {
         Some((file, line)) => match pinned(file) {
@@ -35,7 +37,7 @@ fn pinned(file: &str) -> Option<String> {
     Some(format!("{name}/{path}"))
 }
 
-/// Reads the list: what, a colon and a space, why.
+/// Reads the list: the key, a colon and a space, the reason.
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     text.lines()
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
@@ -59,8 +61,8 @@ pub fn render<'a>(old: &str, keys: impl Iterator<Item = &'a String>) -> String {
     text
 }
 
-/// What is wrong between what was `found`, each with a path to it, and what the list in `file` has: panics that are not
-/// listed, that have no reason, and lines that no panic needs. Empty when they agree.
+/// The differences between the panics in `found`, each with a path to it, and the list in `file`: panics that are not
+/// listed or have no reason, and lines without a panic. Empty if they agree.
 pub fn compare(found: &BTreeMap<String, String>, listed: &BTreeMap<String, String>, file: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, path) in found {

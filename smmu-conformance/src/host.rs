@@ -1,4 +1,4 @@
-//! Claims: memory of the host that cannot change its owner, fetched once, written inside.
+//! Claims: the owner of claimed memory does not change, each word is fetched once, and writes stay inside the claim.
 
 use io_pgtable::Ipa;
 use smmu_drv::{ClaimError, HostMemory, Sharing};
@@ -11,9 +11,9 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// The host that `memory` belongs to, and your change of a page's owner.
+/// The host of `memory`, and your function that changes a page's owner.
 pub trait Host<H: HostMemory> {
-    /// The host reads the 64-bit word at `ipa`, with its mapping as `sharing` says: through the caches, or past them.
+    /// The host reads the 64-bit word at `ipa`, with a mapping as in `sharing`: with or without the caches.
     fn read64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing) -> u64;
     /// The host writes the 64-bit word at `ipa` in the same way.
     fn write64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing, value: u64);
@@ -24,16 +24,16 @@ pub trait Host<H: HostMemory> {
     fn take(&mut self, memory: &mut H, ipa: Ipa) -> Result<(), Refused>;
     /// The page at `ipa` is the host's again.
     fn give_back(&mut self, memory: &mut H, ipa: Ipa);
-    /// 64-bit words fetched from memory of the host since the last call, where the implementation loads them: count them in the function
-    /// that contains the load.
+    /// Number of 64-bit words fetched from memory of the host since the last call: count them in the function that
+    /// contains the load.
     fn fetches(&mut self, memory: &H) -> u64;
 }
 
-/// Checks claims on two pages of the host, the one at `ipa` and the next, which it may use; `foreign` is a page that is not the host's,
-/// and [`Ipa`]s of the two have to be whole pages.
+/// Checks claims on two pages of the host, the one at `ipa` and the next one, whose content it changes. `foreign` is a
+/// page that is not the host's; both addresses must be multiples of the page size.
 ///
 /// # Errors
-/// The first contract that is broken.
+/// The first violated contract.
 pub fn check_host_memory<H: HostMemory, O: Host<H>>(
     memory: &mut H,
     host: &mut O,
@@ -49,7 +49,7 @@ pub fn check_host_memory<H: HostMemory, O: Host<H>>(
     check_refusals(memory, host, ipa, foreign)
 }
 
-/// `ipa` and `bytes` more.
+/// The address `bytes` bytes after `ipa`.
 fn after(ipa: Ipa, bytes: u64) -> Ipa {
     Ipa(ipa.0.wrapping_add(bytes))
 }
@@ -64,7 +64,7 @@ fn check_reads<H: HostMemory, O: Host<H>>(
     ipa: Ipa,
     sharing: Sharing,
 ) -> Result<(), Violation> {
-    // Two pages, less a word: the second need not be behind the first.
+    // Two pages, less a word: in memory, the second need not follow the first.
     let size = PAGE.wrapping_mul(2).wrapping_sub(8);
     let claim = claim(memory, ipa, size, sharing)?;
     let offsets = [0, PAGE.wrapping_sub(16), PAGE, size.wrapping_sub(16)];
@@ -99,7 +99,7 @@ fn check_writes<H: HostMemory, O: Host<H>>(
     ipa: Ipa,
     sharing: Sharing,
 ) -> Result<(), Violation> {
-    // Four words of which a claim has the middle two: the first and the last are the neighbours.
+    // Four words: the claim covers the middle two.
     let start = after(ipa, PAGE.wrapping_sub(16));
     let all = [0, 8, 16, 24].map(|offset| after(start, offset));
     for (at, n) in all.into_iter().zip(20..) {
@@ -186,7 +186,7 @@ fn check_refusals<H: HostMemory, O: Host<H>>(
     foreign: Ipa,
 ) -> Result<(), Violation> {
     let last = after(ipa, PAGE);
-    // All of memory, from the first page on: what is not the host's is somewhere behind it.
+    // All of memory, from the first page on: a part of it is not the host's.
     let everything = u64::MAX.wrapping_sub(ipa.0);
     let wrong = [(foreign, 8), (ipa, 0), (ipa, u64::MAX), (Ipa(u64::MAX), 2), (ipa, everything)];
     for (at, size) in wrong {

@@ -1,4 +1,4 @@
-//! Invalidations: every SMMU, the whole range, complete on return, failures reported.
+//! Invalidations: they cover every SMMU and the whole range, are complete on return, and report failures.
 
 use io_pgtable::Ipa;
 use shadow_s2::{Invalidate, PageRange, Plan, Target};
@@ -7,19 +7,19 @@ use crate::{Violation, require};
 
 /// Devices behind every SMMU, whose table is yours.
 pub trait Devices {
-    /// Maps `pages`, lets a device behind every SMMU transfer to each of them, and unmaps them without any invalidation: from here on
-    /// only old translations reach them.
+    /// Maps `pages`, makes a device behind every SMMU access each of them, and unmaps them without any invalidation:
+    /// afterwards devices can reach them only through old translations.
     fn use_and_unmap(&mut self, pages: PageRange);
     /// The number of an SMMU behind which a device still reaches the page at `ipa`.
     fn reached(&mut self, ipa: Ipa) -> Option<usize>;
-    /// One of the SMMUs, the last of several, completes no invalidation any more.
+    /// Makes the last SMMU stop completing invalidations.
     fn fail(&mut self);
 }
 
-/// Checks invalidations of `pages`, at least two, of which the table that the SMMUs walk has none now.
+/// Checks invalidations of `pages`, at least two, none of which is mapped in the table that the SMMUs walk.
 ///
 /// # Errors
-/// The first contract that is broken.
+/// The first violated contract.
 pub fn check_invalidate<I: Invalidate, D: Devices>(
     smmus: &mut I,
     devices: &mut D,

@@ -7,8 +7,8 @@
 //! | `io_pgtable::TableMemory` | [`check_table_memory`] | [`Observer`] |
 //! | `shadow_s2::Invalidate` | [`check_invalidate`] | [`Devices`]: DMA through old translations |
 //!
-//! Each returns the first contract that is broken, by name. Nothing that they allocate or claim is left after success; after a
-//! violation what was claimed may be left, so throw the implementation away.
+//! Each returns the first violated contract. After success no memory is allocated or claimed; after a violation some
+//! may be, so do not use the implementation any more.
 //!
 //! ```
 //! use io_pgtable::Pa;
@@ -46,30 +46,30 @@ pub use platform::check_platform;
 pub use tables::check_table_memory;
 pub use violation::Violation;
 
-/// Memory of the hypervisor as the SMMU sees it. On a board: a device that transfers, through a stream that bypasses; on the build
-/// machine: what the simulated SMMU reads.
+/// Memory of the hypervisor as the SMMU sees it. On a board: a device that makes transfers through a bypassing stream.
+/// On the build machine: the simulated SMMU.
 ///
-/// Addresses are those of buffers and tables that are allocated now.
+/// Addresses are those of allocated buffers and tables.
 pub trait Observer {
     /// Reads the 64-bit word at `pa` as the SMMU does, at the latest moment that the architecture allows: a store that no barrier has
     /// ordered is not seen, nor, if the SMMU does not snoop, one that was not cleaned.
     fn device_read64(&mut self, pa: Pa) -> u64;
     /// Writes the 64-bit word at `pa` as the SMMU does.
     fn device_write64(&mut self, pa: Pa, value: u64);
-    /// Completes all earlier stores and cleans of this CPU, with an instruction of its own and not by the implementation that is
-    /// checked.
+    /// Completes all earlier stores and cleans of this CPU, with its own instruction and not with the checked
+    /// implementation.
     fn barrier(&mut self);
-    /// Writes back every dirty line of this CPU's caches, as they do whenever they like: a clean of everything by set and way. Nothing
-    /// where there are no caches.
+    /// Writes back every dirty line of this CPU's caches, which hardware may do at any time: a clean of everything by
+    /// set and way. Does nothing without caches.
     fn write_back(&mut self);
 }
 
-/// `Err(violation)` if `kept` is false.
+/// Returns `Err(violation)` if `kept` is false.
 fn require(kept: bool, violation: Violation) -> Result<(), Violation> {
     if kept { Ok(()) } else { Err(violation) }
 }
 
-/// A word that is in no memory by chance; others for other numbers.
+/// A word that memory does not contain by chance; it differs for each number.
 fn pattern(n: u64) -> u64 {
     n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -9,18 +9,18 @@ use crate::{Observer, Violation, pattern, require};
 const SIZES: [usize; 3] = [0x1000, 0x2000, 0x1_0000];
 /// A word in each line.
 const LINE: usize = 64;
-/// Readings of the clock, and rounds of a wait in which it has to advance.
+/// Number of clock reads, and of rounds of a wait in which the clock has to advance.
 const READINGS: u32 = 1000;
 const ROUNDS: u32 = 10_000_000;
 
 /// Checks the memory, the barrier and the clock of `platform`. No register is accessed and no interrupt raised.
 ///
 /// # Errors
-/// The first contract that is broken.
+/// The first violated contract.
 pub fn check_platform<P: Platform, O: Observer>(platform: &P, observer: &mut O) -> Result<(), Violation> {
     check_clock(platform)?;
     for size in SIZES {
-        // The second has the memory of the first, where the pool gives it again: it has to be zeroed again.
+        // The second has the memory of the first, if the pool reuses it: it has to be zeroed again.
         for _ in 0..2 {
             check_size(platform, observer, size)?;
         }
@@ -57,7 +57,7 @@ fn check_size<P: Platform, O: Observer>(platform: &P, observer: &mut O, size: us
     check_fresh(&buffer, observer, size)?;
     check_stores(platform, &mut buffer, observer, size)?;
     check_bounds(platform, &mut buffer, observer, size)?;
-    // Left dirty, for the next owner of this memory.
+    // These lines stay dirty for the next owner of this memory.
     for offset in (0..size).step_by(LINE) {
         buffer.write64(offset, pattern(3));
     }
@@ -70,7 +70,7 @@ fn at(buffer: &impl DmaBuffer, offset: usize) -> Pa {
     Pa(buffer.pa().0.wrapping_add(u64::try_from(offset).unwrap_or(0)))
 }
 
-/// Zero for both, no dirty line, and what the SMMU writes is read.
+/// Checks that the buffer is zero for both and has no dirty line, and that the CPU reads the SMMU's writes.
 fn check_fresh<B: DmaBuffer, O: Observer>(buffer: &B, observer: &mut O, size: usize) -> Result<(), Violation> {
     for offset in (0..size).step_by(8) {
         require(buffer.read64(offset) == 0, Violation::NotZeroed)?;
@@ -88,7 +88,7 @@ fn check_fresh<B: DmaBuffer, O: Observer>(buffer: &B, observer: &mut O, size: us
     Ok(())
 }
 
-/// What the CPU writes, cleans and orders is what the SMMU reads.
+/// Checks that the SMMU reads the values that the CPU writes, cleans and orders.
 fn check_stores<P: Platform, O: Observer>(
     platform: &P,
     buffer: &mut P::Buffer,
@@ -109,7 +109,7 @@ fn check_stores<P: Platform, O: Observer>(
     Ok(())
 }
 
-/// Reads outside are 0, writes outside are ignored.
+/// Checks that reads outside are 0, and writes outside are ignored.
 fn check_bounds<P: Platform, O: Observer>(
     platform: &P,
     buffer: &mut P::Buffer,

@@ -8,14 +8,14 @@ use crate::{Observer, Violation, require};
 const SIZES: [usize; 3] = [0x1000, 0x2000, 0x1_0000];
 /// Address bits of a descriptor.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-/// A page that is mapped, and where.
+/// The page that is mapped, and its IOVA.
 const IOVA: u64 = 0x4020_3000;
 const PAGE: Pa = Pa(0x1234_5000);
 
 /// Checks `memory` for tables that an SMMU walks without snooping: blocks, and descriptors as a walker reads them.
 ///
 /// # Errors
-/// The first contract that is broken.
+/// The first violated contract.
 pub fn check_table_memory<M: TableMemory, O: Observer>(memory: &M, observer: &mut O) -> Result<(), Violation> {
     for size in SIZES {
         check_blocks(memory, size)?;
@@ -40,7 +40,7 @@ fn check_blocks<M: TableMemory>(memory: &M, size: usize) -> Result<(), Violation
     Ok(())
 }
 
-/// A page is mapped and unmapped: a walker sees it, then not.
+/// Checks that a walker sees a page after it is mapped, and does not see it after it is unmapped.
 fn check_walk<M: TableMemory, O: Observer>(memory: &M, observer: &mut O) -> Result<(), Violation> {
     let cfg = Cfg { coherent_walk: false, page_sizes: 1 << 12, ..Cfg::new(40, 48) };
     let mut table = IoPgtable::<S2, _>::new(&cfg, memory).map_err(|_| Violation::NoMemory)?;
@@ -60,7 +60,7 @@ fn check_walk<M: TableMemory, O: Observer>(memory: &M, observer: &mut O) -> Resu
     table.destroy(&mut NoTlb).map_err(|_| Violation::NoMemory)
 }
 
-/// Walks as an SMMU does, with the 4 KiB granule. The address lies below the part that a concatenated root would add.
+/// Walks as an SMMU does, with the 4 KiB granule. The address is below the range that a concatenated root would add.
 fn walk(observer: &mut impl Observer, root: &S2Cfg) -> Option<Pa> {
     let mut table = root.ttb.0;
     let shifts = [39_u32, 30, 21, 12].into_iter().skip(usize::from(root.start_level));

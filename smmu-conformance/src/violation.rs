@@ -1,66 +1,67 @@
-//! The contracts, each by the name of its violation.
+//! The contracts; each violation has a name.
 
 use core::fmt;
 
-/// A contract that an implementation breaks.
+/// A violation of a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// There is no memory for the check, at its beginning or after it gave everything back.
+    /// There is no memory for the check, at its start or after it released everything.
     NoMemory,
-    /// A block is not aligned to its size, or says another size than it was allocated for.
+    /// A block is not aligned to its size, or reports another size than the allocation.
     NotAligned,
-    /// Two blocks that are allocated have bytes in common.
+    /// Two allocated blocks overlap.
     Overlap,
     /// A new buffer is not zero, for the CPU or for the SMMU.
     NotZeroed,
-    /// A new buffer has dirty lines: they are written back later, over what the SMMU wrote.
+    /// A new buffer has dirty lines: they may be written back later, over data of the SMMU.
     DirtyLines,
-    /// `clean` does not reach what the SMMU reads.
+    /// After `clean`, the SMMU does not read the stored value.
     CleanIgnored,
-    /// `invalidate` leaves an old copy of what the SMMU wrote.
+    /// After `invalidate`, the CPU reads an old copy and not the SMMU's data.
     InvalidateIgnored,
-    /// `dsb` or `publish` does not order stores before what the SMMU reads.
+    /// `dsb` or `publish` does not order stores before the SMMU's reads.
     BarrierLeftOut,
     /// An access outside a buffer, or unaligned, was made.
     OutsideBuffer,
     /// The clock went backwards.
     TimeBackwards,
-    /// The clock stands: a wait for hardware that does not answer would never end.
+    /// The clock does not advance: a wait for hardware that does not respond would never end.
     TimeStands,
     /// Memory of the host could not be claimed.
     ClaimRefused,
     /// Memory that is not the host's, no memory at all, or a range that wraps around was claimed.
     ClaimedForeign,
-    /// A claim that failed, or its pages before the one that was refused, still holds.
+    /// Pages of a failed claim are still claimed.
     ClaimLeft,
     /// A page changed its owner while it was claimed.
     OwnerChanged,
-    /// `holds` does not say whether the pages of a claim are the host's and claimed.
+    /// `holds` does not return whether the pages of a claim are the host's and claimed.
     HoldsIsWrong,
     /// A page is still claimed when its last claim was released.
     ReleaseIgnored,
     /// A page is free while one of its claims was not released.
     ReleasedEarly,
-    /// What the host wrote is not what was read, with the sharing of the claim.
+    /// A read does not return the value that the host wrote with the sharing of the claim.
     StaleRead,
-    /// One read fetched more than once: a host could change what was checked. Or it fetched nothing, and the value is an old one.
+    /// One read fetched more than once: a host could change what was checked. Or it fetched nothing and returned an
+    /// old value.
     FetchedTwice,
     /// An access outside a claim, or unaligned, was made.
     OutsideClaim,
-    /// What was written is not what the host reads, with the sharing of the claim.
+    /// With the sharing of the claim, the host does not read the written value.
     StoreLost,
-    /// A write changed a byte beside it.
+    /// A write changed an adjacent byte.
     NeighbourChanged,
-    /// `ptr` gives another place for the same table, or one that is not aligned.
+    /// `ptr` returns different addresses for the same table, or an unaligned one.
     PointerChanged,
-    /// An SMMU, by its number, still uses a translation after its invalidation: one SMMU was left out, a part of the range, or the
-    /// wait.
+    /// An SMMU, by its number, still uses a translation after its invalidation: the invalidation omitted this SMMU, a
+    /// part of the range, or the wait.
     OldTranslation(usize),
-    /// The devices showed no old translation before the invalidation: the check would prove nothing.
+    /// The devices showed no old translation before the invalidation: the check would have no meaning.
     NothingCached,
-    /// An invalidation failed, with nothing broken.
+    /// An invalidation failed although the SMMUs work.
     Failed,
-    /// An SMMU did not complete an invalidation, and the call says that it did.
+    /// An SMMU did not complete an invalidation, and the call returned success.
     FailureHidden,
 }
 

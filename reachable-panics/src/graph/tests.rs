@@ -54,7 +54,7 @@ pub(crate) fn image(functions: &[(&str, &[u32])], objects: &[&[u64]]) -> Image {
     }
 }
 
-/// What the first instruction reaches: each panic's function and call.
+/// The panics that the first instruction reaches: function and call.
 fn panics_of(image: &Image) -> Vec<(String, String)> {
     let reach = Reach::from(image, [TEXT].into_iter(), &[]);
     assert!(reach.lost().is_empty());
@@ -115,12 +115,12 @@ fn both_ways_of_a_branch_count() {
 
 #[test]
 fn functions_behind_pointers_are_reached_and_their_neighbours_are_not() {
-    // a names the first object, a table of methods that names b; the second names c.
+    // a refers to the first object, a table of methods with b; the second object refers to c.
     let c = TEXT + 16;
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 0), BLR_X8, RET]), ("b", &[BRK]), ("c", &[BRK])];
     let found = image(code, &[&[0, 8, TEXT + 12], &[c, 0]]);
     assert_eq!(panics_of(&found), [pair("b", "brk")]);
-    // An object leads to what it points to.
+    // An object reaches the objects that it points to.
     let found = image(code, &[&[0, 8, DATA + 24], &[c, 0]]);
     assert_eq!(panics_of(&found), [pair("c", "brk")]);
     // The address of a function itself.
@@ -133,7 +133,7 @@ fn pages_are_completed_where_their_register_is_used() {
     // adrp x8, .+0x8000; mov x9, x8; nop; add x0, x9, #8
     let code: &[(&str, &[u32])] = &[("a", &[0x9000_0048, 0xaa08_03e9, NOP, 0x9100_2120, RET]), ("b", &[BRK])];
     assert_eq!(panics_of(&image(code, &[&[0], &[TEXT + 20]])), [pair("b", "brk")]);
-    // ldr x0, [x8]: what the object at the page points to may be called.
+    // ldr x0, [x8]: the function that the object at the page points to may be called.
     let code: &[(&str, &[u32])] = &[("a", &[0x9000_0048, 0xf940_0100, RET]), ("b", &[BRK])];
     assert_eq!(panics_of(&image(code, &[&[TEXT + 12]])), [pair("b", "brk")]);
 }
