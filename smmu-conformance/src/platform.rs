@@ -70,7 +70,8 @@ fn at(buffer: &impl DmaBuffer, offset: usize) -> Pa {
     Pa(buffer.pa().0.wrapping_add(u64::try_from(offset).unwrap_or(0)))
 }
 
-/// Checks that the buffer is zero for both and has no dirty line, and that the CPU reads the SMMU's writes.
+/// Checks that the buffer is zero for the CPU and the SMMU, and has no dirty line, and that the CPU reads the SMMU's
+/// writes.
 fn check_fresh<B: DmaBuffer, O: Observer>(buffer: &B, observer: &mut O, size: usize) -> Result<(), Violation> {
     for offset in (0..size).step_by(8) {
         require(buffer.read64(offset) == 0, Violation::NotZeroed)?;

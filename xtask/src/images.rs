@@ -21,7 +21,7 @@ const QUICK: &str = "quick";
 pub(crate) enum Isolation {
     /// The product: EL2 controls the SMMU.
     On,
-    /// EL2 leaves the SMMU to the host: only for the demonstration and the tests.
+    /// The host uses the SMMU directly: only for the demonstration and the tests.
     Off,
     /// The product with `--features ghost`: it audits itself after every trap (slow).
     Ghost,
@@ -47,7 +47,7 @@ pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
 }
 
-/// Builds the hypervisor that leaves the SMMU to the host.
+/// Builds the hypervisor with which the host uses the SMMU directly.
 ///
 /// # Errors
 /// As [`hyp`].

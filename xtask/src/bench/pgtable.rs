@@ -9,10 +9,10 @@ use test_machines::progress::{say, step};
 use crate::bench::figure::Report;
 use crate::checkout::Checkout;
 
-/// Its exit status if it has measured but missed a target.
+/// Exit status of the benchmark if a figure misses its target.
 const MISSED: i32 = 3;
 
-/// Builds and runs it, with instruction counts if valgrind is installed.
+/// Builds and runs the benchmark, with instruction counts if valgrind is installed.
 ///
 /// # Errors
 /// When it does not build or run.
@@ -36,7 +36,7 @@ pub(crate) fn measure(checkout: &Checkout, report: &mut Report) -> Result<()> {
     }
     print!("{}", String::from_utf8_lossy(&finished.stdout));
     let text = fs::read_to_string(&json).with_context(|| format!("cannot read {}", json.display()))?;
-    let object = serde_json::from_str(&text).with_context(|| format!("{} is no JSON object", json.display()))?;
+    let object = serde_json::from_str(&text).with_context(|| format!("{} is not a JSON object", json.display()))?;
     report.merge_json(&object);
     Ok(())
 }

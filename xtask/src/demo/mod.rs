@@ -20,9 +20,9 @@ use crate::images::{self, Isolation};
 /// Show DMA attacks landing without isolation and blocked with it
 ///
 /// Boots the hypervisor with a small attacking host, an SMMU, an NVMe and the `edu` DMA
-/// device, once per attack and build. "Without isolation" is the same hypervisor built
-/// to leave the SMMU to the host. Ends with status 0 only if every attack lands without
-/// isolation and none lands with it.
+/// device, once per attack and build. "Without isolation" is the same hypervisor in a
+/// build in which the host uses the SMMU directly. Ends with status 0 only if every attack
+/// lands without isolation and none lands with it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/

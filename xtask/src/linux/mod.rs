@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// (6.12; needs a cross compiler, installed if run as root)
     #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
     module: bool,
-    /// With --module: the build that leaves the SMMU to the host, where the attacks land
+    /// With --module: the build in which the host uses the SMMU directly, where the attacks land
     #[arg(long, requires = "module", conflicts_with = "native")]
     no_isolation: bool,
     /// Start a second kernel by kexec: the first donates pages, and the second checks the devices and tries to access

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_stub_is_what_an_assembler_makes_of_it() {
+    fn the_stub_has_the_encodings_of_an_assembler() {
         // movz x0, #0x4810, lsl #16 is d2a90200.
         assert_eq!(stub_code().get(..4), Some([0x00, 0x02, 0xa9, 0xd2].as_slice()));
     }

@@ -24,7 +24,7 @@ const PACKAGES: [(&str, &[&str]); 8] = [
 /// model-tests.
 const UNDEFENDED: &str = "attack run without its defence";
 
-/// Runs every test whose name starts with a row, or with one of the rows given.
+/// Runs every test whose name starts with a row, or with one of the given rows.
 ///
 /// # Errors
 /// When the tests do not build.
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_test_printed_is_its_own() {
+    fn printed_text_belongs_to_its_test() {
         let text = format!(
             "test t01_a ... ok\ntest t02_b ... ok\ntest t03_c ... FAILED\n\nsuccesses:\n\n---- t02_b stdout ----\n{UNDEFENDED}\n"
         );

@@ -203,7 +203,7 @@ impl<C> VirtualSmmu<C> {
         core::mem::replace(&mut self.drain_state, DrainState::Draining) == DrainState::Draining
     }
 
-    /// Records that those from before a change were taken.
+    /// Records that the records from before a change were taken.
     pub(crate) fn end_draining(&mut self) {
         self.drain_state = DrainState::Drained;
     }

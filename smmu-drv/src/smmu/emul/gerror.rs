@@ -95,7 +95,7 @@ impl<C> VirtualSmmu<C> {
         let active = self.active_gerror();
         self.regs.gerrorn = self.regs.gerrorn.difference(active).union(written & active);
         if active.contains(Gerror::CMDQ_ERR) && !self.active_gerror().contains(Gerror::CMDQ_ERR) {
-            // It is UNKNOWN from now on [S 6.3.28], and reads as zero.
+            // The error code is UNKNOWN from now on [S 6.3.28], and reads as zero.
             self.regs.cmdq_cons &= mask32(queue_index::INDEX);
         }
     }
