@@ -1,6 +1,6 @@
-//! EL2 at other addresses than the one that it was linked for, as other loaders and boards with other memory have it.
+//! EL2 at other addresses than the one that it was linked for, as with other loaders, and on boards with other memory.
 //!
-//! QEMU loads an arm64 Image as far above the start of RAM as its header says, so the address is written there.
+//! The header of an arm64 Image has its distance from the start of RAM, which QEMU uses: the tests write it there.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::qemu::{End, HOST_KERNEL_ADDRESS, HostModules, Machine, fresh_token};
 const RAM: u64 = 0x4000_0000;
 const MIB: u64 = 1 << 20;
 
-/// Where EL2 is loaded, and on which machine.
+/// The load address of EL2, and its machine.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadAddress {
     /// The address in words, for the test's name.
@@ -30,11 +30,11 @@ pub struct LoadAddress {
 #[derive(Clone, Copy, Debug)]
 enum At {
     Address(u64),
-    /// The first 2 MiB boundary behind the memory that the host's kernel asks for.
+    /// The first 2 MiB boundary after the memory that the host's kernel requires.
     BehindTheKernel,
 }
 
-/// All of them.
+/// All load addresses.
 pub const LOAD_ADDRESSES: [LoadAddress; 6] = [
     LoadAddress { name: "the-next-2m", mem: "1G", smp: 4, at: At::Address(RAM + 4 * MIB) },
     LoadAddress { name: "a-page-boundary", mem: "1G", smp: 1, at: At::Address(RAM + 6 * MIB + 0x1000) },
@@ -54,8 +54,8 @@ impl LoadAddress {
         })
     }
 
-    /// Boots EL2 there, with the host that runs `test`. Without isolation the test has to land: so EL2's image is where it is
-    /// attacked.
+    /// Boots EL2 at this address, with the host that runs `test`. Without isolation the attack has to land, which shows
+    /// that EL2's image is at the attacked address.
     ///
     /// # Errors
     /// When the test fails.
@@ -77,10 +77,11 @@ impl LoadAddress {
     }
 }
 
-/// Between two pages EL2 cannot run: it ends at once, with a failing status and without a word.
+/// At an address that is not a page boundary EL2 cannot run: it ends immediately, with a failing status and without a
+/// message.
 ///
 /// # Errors
-/// When it does anything else.
+/// When EL2 does anything else.
 pub fn misplaced_is_refused(images: &Images, dir: &Path, deadline: Duration) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let placed = dir.join("el2.bin");

@@ -198,9 +198,10 @@ _start:
     mov     x3, x22
     bl      rust_wrong_el
 
-// Adds the distance between the image's address and the one that it was linked for to each address in constants and data. The linker
-// lists where they are in the format RELR [ELF gABI, "Relative relocations"]: an even entry is the place of an address; an odd one has
-// a bit for each of the 63 doublewords after the last place. Runs once, with the MMU on; changes x1 to x8.
+// Adds the distance between the image's address and its linked address to each address in constants and data. The
+// linker lists their locations in the format RELR [ELF gABI, "Relative relocations"]: an even entry is the location of
+// an address; an odd entry has a bit for each of the 63 doublewords after the last location. Runs once, with the MMU
+// on; changes x1 to x8.
 relocate:
     adrp    x1, _head
     ldr     x2, =LINKED_AT
@@ -210,7 +211,7 @@ relocate:
     add     x2, x2, :lo12:__relr_start
     adrp    x3, __relr_end
     add     x3, x3, :lo12:__relr_end
-    mov     x4, xzr                  // the doubleword after the last place
+    mov     x4, xzr                  // the doubleword after the last location
 1:  cmp     x2, x3
     b.hs    5f
     ldr     x5, [x2], #8

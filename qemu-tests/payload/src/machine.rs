@@ -248,7 +248,7 @@ impl Machine {
         text.split_ascii_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Where EL2's image is: `el2=` on the kernel's command line in hexadecimal, or [`EL2_IMAGE`].
+    /// The address of EL2's image: `el2=` on the kernel's command line in hexadecimal, or [`EL2_IMAGE`].
     pub fn el2_image(&self) -> u64 {
         let digits = self.argument("el2").and_then(|text| text.strip_prefix("0x"));
         digits.map_or(EL2_IMAGE, |digits| u64::from_str_radix(digits, 16).expect("el2= is not a number"))
