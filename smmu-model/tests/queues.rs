@@ -132,12 +132,12 @@ fn a_sync_can_signal_and_can_be_stuck() {
     machine.cmd([1 << 12 | 0x46 | 7 << 32, 0x800_0040]);
     assert_eq!(machine.mem.take_mmio_writes()[0].value, 7);
 
-    rig.smmu.inject(Injection::SyncNever);
-    rig.cmd([0x46, 0]);
-    rig.smmu.run_to_idle();
-    assert_ne!(rig.smmu.read32(r::CMDQ_CONS), rig.prod);
-    rig.smmu.lose_power();
-    assert_eq!(rig.smmu.read32(r::CMDQ_CONS), 0);
+    machine.smmu.inject(Injection::SyncNever);
+    machine.cmd([0x46, 0]);
+    machine.smmu.run_to_idle();
+    assert_ne!(machine.smmu.read32(r::CMDQ_CONS), machine.prod);
+    machine.smmu.lose_power();
+    assert_eq!(machine.smmu.read32(r::CMDQ_CONS), 0);
 }
 
 #[test]

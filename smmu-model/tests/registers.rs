@@ -131,11 +131,11 @@ fn an_acknowledgement_may_never_come() {
 
 #[test]
 fn reset_disables_translation_and_resets_the_registers() {
-    let mut rig = Rig::on(Config::qemu());
-    rig.map_pages();
-    rig.install(SID, s2_only());
-    rig.smmu.lose_power();
-    assert_eq!(rig.smmu.read32(r::CR0), 0);
-    assert_eq!(rig.smmu.reach(SID)[0].via, Via::Disabled);
-    assert_eq!(rig.write(SECRET, 1), Transfer::Done);
+    let mut machine = Machine::on(Config::qemu());
+    machine.map_pages();
+    machine.install(SID, s2_only());
+    machine.smmu.lose_power();
+    assert_eq!(machine.smmu.read32(r::CR0), 0);
+    assert_eq!(machine.smmu.reach(SID)[0].via, Via::Disabled);
+    assert_eq!(machine.write(SECRET, 1), Transfer::Done);
 }

@@ -223,7 +223,7 @@ fn t69_a_handle_is_not_free_while_a_device_or_an_smmu_has_something_of_it() {
     let again = owned.vm_create().unwrap();
     assert_eq!(again, guest);
     // An SMMU does not confirm: the handle is never used again.
-    world.get().arm(&[0]);
+    world.get().fail_steps(&[0]);
     owned.vm_destroy(0).unwrap();
     assert_eq!(owned.guest_life(guest), GuestLife::Dying);
     assert_eq!(owned.vm_create().map(|id| id.handle()), Ok(2));
@@ -237,10 +237,10 @@ fn t68_a_reclaim_without_memory_can_be_made_again() {
     owned.host_donate_guest(named(AT, COUNT), 0).unwrap();
     owned.vm_destroy(0).unwrap();
     // The CPU's mapping, and then the guest's on the way back.
-    world.get().arm(&[4, 5]);
+    world.get().fail_steps(&[4, 5]);
     assert_eq!(owned.host_reclaim_page(named(AT, COUNT)), Err(Error::NoMemory));
     assert_eq!(owned.audit(Devices::default()), Ok(()), "a dying guest may have lost pages");
-    world.get().arm(&[]);
+    world.get().fail_steps(&[]);
     assert_eq!(owned.host_reclaim_page(named(AT, COUNT)), Ok(()));
     check(&owned, &world);
 }
