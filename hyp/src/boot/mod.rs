@@ -21,7 +21,7 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::ITS_MAX;
-use hyp::boot_info::pci::{PCI_MAX, PciHost};
+use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::MMIO_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
@@ -84,8 +84,11 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         // Capacity is one per frame.
         let _ = translaters.try_push(page);
     }
-    let pci_hosts = pci_hosts(&platform, &policy).cloned().collect::<ArrayVec<PciHost, PCI_MAX>>();
-    let no_reset = platform.options.no_reset.clone();
+    let pci = devices::Found {
+        hosts: pci_hosts(&platform, &policy).cloned().collect(),
+        direct: platform.direct.clone(),
+        no_reset: platform.options.no_reset.clone(),
+    };
     let smmu_nodes = platform.smmus;
     scrub(&layout.scrub);
     // From now on the boot loader's device tree must not be used.
@@ -103,7 +106,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     }
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
     audit::init(mmio.iter().filter_map(pages), frames);
-    devices::init(pci_hosts.iter(), &no_reset);
+    devices::init(&pci);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
     host::init(host_table.registers());

@@ -107,9 +107,42 @@ pub fn find<'a>(
             return Ok(());
         }
         let position = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
-        hosts.try_push(read(node, smmus, position)?).map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
+        hosts
+            .try_push(read(node, smmus, position)?)
+            .map_err(|_| BootError::TooMany { what: "PCI hosts", limit: PCI_MAX })
     })?;
     Ok(hosts)
+}
+
+/// Streams of masters that are no PCI functions, at most.
+pub const DIRECT_MAX: usize = 64;
+
+/// The streams that `iommus` properties name, of nodes enabled or not: `None` if they are too many, or an entry names an IOMMU
+/// whose entries have another length.
+pub type DirectStreams = Option<ArrayVec<(u8, u32), DIRECT_MAX>>;
+
+/// Finds the streams of masters that are no PCI functions.
+///
+/// # Errors
+/// [`BootError::Property`] for an `iommus` that is not a list of cells.
+pub fn direct_streams<'a>(
+    tree: &Tree<'a>,
+    smmus: &ArrayVec<SmmuNode, SMMUS_MAX>,
+) -> Result<DirectStreams, BootError<'a>> {
+    let mut found = Some(ArrayVec::new());
+    tree.walk(&mut |node| {
+        let Some(mut cells) = node.cells("iommus")? else { return Ok(()) };
+        while let Some(phandle) = cells.u32() {
+            let stream = index_of(smmus, phandle).zip(cells.u32());
+            let kept = stream.zip(found.as_mut()).and_then(|(stream, found)| found.try_push(stream).ok());
+            if kept.is_none() {
+                found = None;
+                return Ok(());
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode], position: u32) -> Result<PciHost, BootError<'a>> {

@@ -3,8 +3,8 @@
 //! One of the modules that may use `unsafe`: it turns RequesterIDs and offsets into accesses.
 #![allow(unsafe_code)]
 
-use hyp::pci::config::ConfigSpace;
 use hyp::pci::Rid;
+use hyp::pci::config::ConfigSpace;
 use hyp::pci::segment::Area;
 
 /// Configuration space of a segment.

@@ -16,16 +16,18 @@ mod machine;
 use crate::arch::PAGE;
 use crate::iommu::{self, streams::Stream};
 use crate::ownership::HostOwnership;
+use arrayvec::ArrayVec;
 use config::Ecam;
 use core::fmt;
-use hyp::boot_info::cmdline::PciKind;
-use hyp::boot_info::pci::{PCI_MAX, PciHost};
+use hyp::boot_info::cmdline::{NO_RESET_MAX, PciKind};
+use hyp::boot_info::pci::{DirectStreams, PCI_MAX, PciHost};
 use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
 use hyp::pci::handover::StreamIs;
 use hyp::pci::rid::CONFIG_BYTES;
-use hyp::pci::{DeviceId, Devices, Error, Refusal, Rid, Segment};
+use hyp::pci::segment::Others;
+use hyp::pci::{self, DeviceId, Devices, Error, Refusal, Rid, Segment};
 use io_pgtable::Ipa;
 use machine::Locked;
 use smmu_drv::StreamOwner;
@@ -50,22 +52,37 @@ pub struct Register {
     offset: u16,
 }
 
-/// Finds the functions of the root buses of `hosts`, whose configuration space EL2 maps, and asks for the sizes of their BARs;
-/// called once, before the host runs.
-pub fn init<'a>(hosts: impl Iterator<Item = &'a PciHost>, no_reset: &[PciKind]) {
-    for (host, place) in hosts.zip(&SEGMENTS) {
-        add(host, place);
+/// What boot knows of PCI.
+pub struct Found {
+    /// The PCI hosts that the host got: EL2 maps their configuration space.
+    pub hosts: ArrayVec<PciHost, PCI_MAX>,
+    /// Streams of masters that are no PCI functions.
+    pub direct: DirectStreams,
+    /// Kinds of functions that may be given away without a reset.
+    pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
+}
+
+/// Finds the functions of the root buses and asks for the sizes of their BARs; called once, before the host runs.
+pub fn init(found: &Found) {
+    for (index, place) in (0..found.hosts.len()).zip(&SEGMENTS) {
+        add(found, index, place);
     }
-    STATE.lock().devices.allow_without_reset(no_reset);
+    STATE.lock().devices.allow_without_reset(&found.no_reset);
 }
 
 /// Its stack frame is large, and is freed when it returns.
 #[inline(never)]
-fn add(host: &PciHost, place: &Once<Segment>) {
-    if let Some(mut segment) = Segment::new(host) {
-        segment.enumerate(&mut Ecam(segment.area));
-        place.call_once(|| segment);
-    }
+fn add(found: &Found, index: usize, place: &Once<Segment>) {
+    let Some(mut segment) = found.hosts.get(index).and_then(Segment::new) else { return };
+    let others = found.hosts.iter().enumerate().filter(|(other, _)| *other != index);
+    let ranges = others
+        .flat_map(|(_, host)| host.ids.iter())
+        .map(|ids| Some(Others { first: pci::Stream { smmu: ids.smmu, sid: ids.sid }, count: ids.count }));
+    let direct = found.direct.iter().flatten();
+    let direct = direct.map(|&(smmu, sid)| Some(Others { first: pci::Stream { smmu, sid }, count: 1 }));
+    let unknown = found.direct.is_none().then_some(None);
+    segment.enumerate(&mut Ecam(segment.area), ranges.chain(direct).chain(unknown));
+    place.call_once(|| segment);
 }
 
 /// Whether this EL2 gives functions to guests.

@@ -23,12 +23,10 @@ use io_pgtable::Ipa;
 use mem_protect::{Finding, GuestId};
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
-use smmu_drv::{
-    AccessSize, Fault, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError, WriteOutcome,
-};
-use streams::retire;
+use smmu_drv::{AccessSize, FaultRecord, HostedSmmu, SmmuError, Stale, Stats, WriteOutcome};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
+use streams::retire;
 
 /// Maximum SMMUs.
 pub const MAX: usize = hyp::boot_info::smmu::SMMUS_MAX;

@@ -4,9 +4,7 @@ use super::{Smmus, guest_vmid};
 use crate::memory::host_s2::{self, HOST_VMID};
 use crate::memory::tables::PoolTables;
 use io_pgtable::{Cfg, CfgError, Ipa, Pa};
-use mem_protect::{
-    DmaStage2, GuestId, GuestTables, Leaf, MAX_GUESTS, Owner, PageMap, PageRange, TableError,
-};
+use mem_protect::{DmaStage2, GuestId, GuestTables, Leaf, MAX_GUESTS, Owner, PageMap, PageRange, TableError};
 use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, SnapshotError};
 use smmu_drv::{DmaConfig, Stage2Cfg};
 
@@ -56,7 +54,8 @@ impl GuestTable {
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
         let mut run: Option<PageRange> = None;
         let mut from = range.ipa();
-        while let Some(leaf) = host_s2::next_leaf(self.shadow.table(), from).filter(|leaf| range.contains_ipa(leaf.ipa)) {
+        while let Some(leaf) = host_s2::next_leaf(self.shadow.table(), from).filter(|leaf| range.contains_ipa(leaf.ipa))
+        {
             let end = Ipa(leaf.ipa.0.saturating_add(leaf.bytes).min(range.ipa_end().0));
             let joined = run.filter(|run| run.ipa_end() == leaf.ipa).and_then(|run| PageRange::between(run.ipa(), end));
             if joined.is_none()

@@ -144,8 +144,7 @@ pub fn ranges(config: &impl ConfigSpace, rid: Rid, sizes: &Sizes) -> ArrayVec<Bu
         {
             let word = config.read32(rid, register);
             let half = |register: u16| u64::from(config.read32(rid, register)) << 32;
-            let (base_high, limit_high) =
-                upper.map_or((0, 0), |upper| (half(upper), half(upper.saturating_add(4))));
+            let (base_high, limit_high) = upper.map_or((0, 0), |upper| (half(upper), half(upper.saturating_add(4))));
             let first = base_high | u64::from(get32(window::BASE, word)) << window::SHIFT;
             let last_mib = limit_high | u64::from(get32(window::LIMIT, word)) << window::SHIFT;
             if let Some(size) = last_mib.checked_sub(first) {

@@ -30,13 +30,7 @@ pub fn load(is_away: impl FnOnce() -> bool, offset: u16, bytes: u16) -> Answer {
 }
 
 /// How a store is answered.
-pub fn store(
-    config: &impl ConfigSpace,
-    is_away: impl FnOnce() -> bool,
-    rid: Rid,
-    offset: u16,
-    bytes: u16,
-) -> Answer {
+pub fn store(config: &impl ConfigSpace, is_away: impl FnOnce() -> bool, rid: Rid, offset: u16, bytes: u16) -> Answer {
     if load(is_away, offset, bytes) == Answer::Denied {
         return Answer::Denied;
     }

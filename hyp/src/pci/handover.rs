@@ -15,85 +15,17 @@
 use super::bars::{self, BARS};
 use super::config::{ConfigSpace, read16};
 use super::inspect::{Function, Refusal, inspect};
+use super::machine::{Error, Machine};
 use super::reset::PENDING_US;
 use super::segment::{DeviceId, Segment, Stream};
 use super::spec::{self, command};
 use crate::boot_info::PhysRange;
-use crate::boot_info::cmdline::PciKind;
+use crate::boot_info::cmdline::{NO_RESET_MAX, PciKind};
 use arrayvec::ArrayVec;
 use mem_protect::GuestId;
 
 /// Functions that can be away at once.
 pub const MOST_AWAY: usize = 16;
-
-/// Why a call has not done what it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The function cannot be given away. Nothing changed.
-    Refused(Refusal),
-    /// The function needs this much more time, in microseconds: make the same call again.
-    Busy(u64),
-    /// No guest has this handle. Nothing changed.
-    NoSuchGuest,
-    /// The guest was destroyed: what is on its way to it can only be given back.
-    GuestDying,
-    /// No memory for a table. The function is the host's, or on its way.
-    NoMemory,
-    /// The function or an SMMU does not do what it is told. It is on its way.
-    Io,
-}
-
-/// The machine, as the steps use it.
-pub trait Machine {
-    /// Configuration space of a segment.
-    type Config: ConfigSpace;
-
-    /// Configuration space of `segment`.
-    fn config(&mut self, segment: &Segment) -> Self::Config;
-    /// A clock that never goes backwards, in microseconds.
-    fn now_us(&self) -> u64;
-    /// Takes configuration space of `segment` from the host: from now on its accesses trap.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::Io`]; nothing changed.
-    fn take_config(&mut self, segment: &Segment) -> Result<(), Error>;
-    /// Gives it back. If that fails, accesses go on to trap, which the host does not notice.
-    fn give_config(&mut self, segment: &Segment);
-    /// Takes the registers at `range` from the host's CPUs. Its streams reach no registers.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], or [`Refusal::BarOutside`] if the host does not have them; nothing changed.
-    fn take_registers(&mut self, range: PhysRange) -> Result<(), Error>;
-    /// Gives them back.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`]; nothing changed.
-    fn give_registers(&mut self, range: PhysRange) -> Result<(), Error>;
-    /// Makes a stream abort; nobody owns it.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::Io`].
-    fn block(&mut self, stream: Stream) -> Result<(), Error>;
-    /// Gives a stream that nobody owns the stage 2 of `guest`.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::Io`].
-    fn assign(&mut self, stream: Stream, guest: GuestId) -> Result<(), Error>;
-    /// Gives a stream that nobody owns to the host.
-    ///
-    /// # Errors
-    /// [`Error::NoMemory`], [`Error::Io`].
-    fn release(&mut self, stream: Stream) -> Result<(), Error>;
-    /// A guest gets a device: its handle stays in use.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchGuest`], [`Error::GuestDying`].
-    fn guest_gets_device(&mut self, handle: u64) -> Result<GuestId, Error>;
-    /// Whether the guest is alive.
-    fn is_alive(&self, guest: GuestId) -> bool;
-    /// A guest has a device less.
-    fn guest_loses_device(&mut self, guest: GuestId);
-}
 
 /// Whom a function is for at the end of its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +111,7 @@ impl Away {
 #[derive(Debug)]
 pub struct Devices {
     away: ArrayVec<Away, MOST_AWAY>,
-    no_reset: ArrayVec<PciKind, { crate::boot_info::cmdline::NO_RESET_MAX }>,
+    no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
 }
 
 impl Default for Devices {
@@ -226,7 +158,13 @@ impl Devices {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn assign(&mut self, machine: &mut impl Machine, segment: &Segment, id: DeviceId, handle: u64) -> Result<(), Error> {
+    pub fn assign(
+        &mut self,
+        machine: &mut impl Machine,
+        segment: &Segment,
+        id: DeviceId,
+        handle: u64,
+    ) -> Result<(), Error> {
         match self.position(id) {
             None => self.begin(machine, segment, id, handle),
             Some(at) => {

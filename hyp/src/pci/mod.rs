@@ -6,6 +6,7 @@
 //! | `config` | access to it, by a trait |
 //! | `segment` | what boot found: windows, StreamIDs, the functions of the root bus and the sizes of their BARs |
 //! | `inspect`, `numbering`, `bars`, `reset` | whether a function can be given away |
+//! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
 //! | `ecam` | what the host may do in configuration space meanwhile |
 //!
@@ -18,6 +19,7 @@ pub mod config;
 pub mod ecam;
 pub mod handover;
 pub mod inspect;
+pub mod machine;
 pub mod numbering;
 pub mod reset;
 pub mod rid;
@@ -26,7 +28,8 @@ pub mod spec;
 #[cfg(test)]
 mod tests;
 
-pub use handover::{Devices, Error, Machine};
+pub use handover::Devices;
 pub use inspect::Refusal;
+pub use machine::{Error, Machine};
 pub use rid::Rid;
 pub use segment::{DeviceId, Segment, Stream};

@@ -61,7 +61,8 @@ pub fn check(config: &impl ConfigSpace, first: u8, last: u8) -> Result<(), Rid> 
             let numbers = config.read32(rid, spec::BUSES);
             let number = |field| u8::try_from(get32(field, numbers)).unwrap_or(0);
             let (secondary, subordinate) = (number(buses::SECONDARY), number(buses::SUBORDINATE));
-            let inside = header == spec::TYPE_BRIDGE && secondary > bus && secondary <= subordinate && subordinate <= end;
+            let inside =
+                header == spec::TYPE_BRIDGE && secondary > bus && secondary <= subordinate && subordinate <= end;
             if !inside || !(secondary..=subordinate).all(|number| taken.take(number)) {
                 return Err(rid);
             }

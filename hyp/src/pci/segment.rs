@@ -66,8 +66,22 @@ pub struct Segment {
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// StreamIDs of its requesters.
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
-    /// The functions of the root bus; `None` if there are too many.
+    /// Streams of masters outside this segment.
+    pub others: ArrayVec<Others, MOST_OTHERS>,
+    /// The functions of the root bus; `None` if there are too many of them, or of streams outside.
     pub functions: Option<ArrayVec<Known, MOST_FUNCTIONS>>,
+}
+
+/// Streams outside a segment that are remembered, in ranges.
+pub const MOST_OTHERS: usize = 128;
+
+/// Consecutive streams of one SMMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// The first one.
+    pub first: Stream,
+    /// Number of them.
+    pub count: u32,
 }
 
 impl Segment {
@@ -82,12 +96,19 @@ impl Segment {
             area: Area { range, first_bus: host.buses.0 },
             windows: host.memory.clone(),
             ids: host.ids.clone(),
+            others: ArrayVec::new(),
             functions: None,
         })
     }
 
-    /// Finds the functions of the root bus and asks for the sizes of their BARs: at boot, before the host uses them.
-    pub fn enumerate(&mut self, config: &mut impl ConfigSpace) {
+    /// Finds the functions of the root bus and asks for the sizes of their BARs: at boot, before the host uses them. `others`
+    /// are the streams of masters outside this segment, `None` if they are not known.
+    pub fn enumerate(&mut self, config: &mut impl ConfigSpace, others: impl IntoIterator<Item = Option<Others>>) {
+        for other in others {
+            if other.is_none_or(|other| self.others.try_push(other).is_err()) {
+                return;
+            }
+        }
         let mut found = ArrayVec::<Rid, MOST_FUNCTIONS>::new();
         for rid in numbering::functions(config, self.buses.0) {
             if found.try_push(rid).is_err() {
@@ -120,14 +141,13 @@ impl Segment {
         })
     }
 
-    /// How many RequesterIDs have the stream `stream`, counted up to 2.
+    /// How many RequesterIDs, and ranges of other masters, have the stream `stream`.
     #[must_use]
     pub fn requesters_of(&self, stream: Stream) -> u8 {
-        let has = |range: &&IdRange| {
-            range.smmu == stream.smmu
-                && stream.sid.checked_sub(range.sid).is_some_and(|skip| skip < range.count)
-        };
-        self.ids.iter().filter(has).fold(0_u8, |sum, _| sum.saturating_add(1))
+        let own =
+            self.ids.iter().map(|ids| Others { first: Stream { smmu: ids.smmu, sid: ids.sid }, count: ids.count });
+        let all = own.chain(self.others.iter().copied());
+        all.filter(|range| range.has(stream)).fold(0_u8, |sum, _| sum.saturating_add(1))
     }
 
     /// Where the CPU sees `size` bytes at bus address `base`, if one window has all of them.
@@ -138,7 +158,13 @@ impl Segment {
             PhysRange::new(Pa(at), size).filter(|range| window.cpu.contains(range))
         })
     }
+}
 
+impl Others {
+    fn has(self, stream: Stream) -> bool {
+        let skip = stream.sid.checked_sub(self.first.sid);
+        self.first.smmu == stream.smmu && skip.is_some_and(|skip| skip < self.count)
+    }
 }
 
 /// Where configuration space is.

@@ -4,8 +4,8 @@
 use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
 use crate::gic::guard;
-use crate::{devices, iommu};
 use crate::ownership::may_retry;
+use crate::{devices, iommu};
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Size, Walk};
 use hyp::inject::Exception;
@@ -75,14 +75,16 @@ fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     let access = abort.access().filter(|_| abort.walk() == Walk::Access);
     // Under one lock: the last function may come back meanwhile, and the host's mapping with it.
     let answer = with_ownership(|_| {
-        devices::traps(register).then(|| access.map(|access| match abort.direction() {
-            Direction::Read => devices::read(register, access.size),
-            Direction::Write => {
-                let value = ordered(access.stored(frame.get(access.register)), access.size);
-                devices::write(register, access.size, value);
-                0
-            }
-        }))
+        devices::traps(register).then(|| {
+            access.map(|access| match abort.direction() {
+                Direction::Read => devices::read(register, access.size),
+                Direction::Write => {
+                    let value = ordered(access.stored(frame.get(access.register)), access.size);
+                    devices::write(register, access.size, value);
+                    0
+                }
+            })
+        })
     });
     match (answer, access, abort.direction()) {
         (None, _, direction) => retry_or(Exception::DataAbort(direction), ipa),

@@ -12,8 +12,8 @@ use io_pgtable::{Ipa, Pa};
 
 use super::range;
 use crate::{
-    DmaStage2, GuestId, GuestTables, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES, PAGE_SHIFT, PFN_LIMIT,
-    PageInfo, PageMap, PageOps, PageRange, TableError,
+    DmaStage2, GuestId, GuestTables, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_BYTES,
+    PAGE_SHIFT, PFN_LIMIT, PageInfo, PageMap, PageOps, PageRange, TableError,
 };
 
 /// One call into the machine.
@@ -200,11 +200,9 @@ impl DmaStage2 for World {
     fn window(&self) -> PageRange {
         range(0, PFN_LIMIT)
     }
-
     fn guest_tables(&self) -> GuestTables {
         GuestTables::Each
     }
-
     fn create_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
         let mut m = self.get();
         if m.fails(Step::GuestCreate) {
@@ -376,7 +374,7 @@ pub(super) fn machine() -> (Owned, World) {
     (Ownership::new(map, world.clone(), world.clone(), world.clone(), CAP), world)
 }
 
-/// Every page record of the machine, to compare before and after.
+/// Every page record of the machine.
 pub(super) fn records(owned: &Owned) -> Vec<(u64, PageInfo)> {
     let ram: Vec<_> = owned.map().ram().collect();
     ram.into_iter().flat_map(PageRange::pfns).map(|pfn| (pfn, owned.map().page(pfn).unwrap())).collect()

@@ -106,8 +106,8 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (65, "the most expensive trap", Both),
     (66, "a CPU newer than EL2", Both),
     (67, "a second kernel (kexec, crash) with DMA in flight", Both),
-    (68, "a stream of another owner: the host's entries, commands and events", Model),
-    (69, "a VMID used again; an assignment that fails", Model),
+    (68, "a device of another owner: the host's entries, commands, events and registers", Both),
+    (69, "a VMID used again; a guest destroyed with a device", Both),
 ];
 
 /// The rows in a test's name: `t02_t04_stale` is about rows 2 and 4. The module path is ignored.

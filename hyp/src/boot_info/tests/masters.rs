@@ -36,6 +36,20 @@ fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
     with_node(device)
 }
 
+/// The streams of masters that are no PCI functions: what is not understood makes all of them unknown.
+#[test]
+fn t68_streams_of_other_masters_are_known_or_none_is() {
+    let streams = |iommus: &[u32]| {
+        let dtb = dma(&[("iommus", cells(iommus)), ("status", text(&["disabled"]))]);
+        Platform::parse(&dtb).unwrap().direct.map(|streams| streams.to_vec())
+    };
+    assert_eq!(streams(&[SMMU, 5]), Some(vec![(0, 5)]));
+    assert_eq!(streams(&[SMMU, 5, SMMU, 0x108]), Some(vec![(0, 5), (0, 0x108)]));
+    assert_eq!(streams(&[FOREIGN, 5]), None);
+    assert_eq!(streams(&[SMMU, 5, SMMU]), None);
+    assert_eq!(streams(&[SMMU, 1].repeat(65)), None);
+}
+
 #[test]
 fn t64_iommus_and_iommu_map_both_have_to_lead_to_the_smmu() {
     let path = "/dma@f010000";

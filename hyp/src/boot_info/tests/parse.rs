@@ -44,6 +44,7 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(memory, [(0x1000_0000, 0x1000_0000), (0x80_0000_0000, 0x80_0000_0000)]);
     assert_eq!(platform.pci[0].ids.as_slice(), [IdRange { rid: 0, count: 0x1_0000, smmu: 0, sid: 0 }]);
     assert_eq!((platform.pci[0].segment, platform.pci[0].buses), (0, (0, 0xff)));
+    assert!(platform.direct.as_ref().is_some_and(|streams| streams.is_empty()));
     assert_eq!(platform.path(smmu.node).to_string(), "/smmuv3@9050000");
     assert_eq!(platform.path(platform.gic.its[0].node).to_string(), "/intc@8000000/its@8080000");
 }

@@ -10,7 +10,7 @@ use crate::boot_info::pci::IdRange;
 use crate::pci::config::ConfigSpace;
 use crate::pci::inspect::{Function as Found, Refusal, inspect};
 use crate::pci::reset::Reset;
-use crate::pci::segment::DeviceId;
+use crate::pci::segment::{DeviceId, MOST_OTHERS, Others};
 use crate::pci::{Rid, Segment, Stream, bars, numbering};
 
 const EDU_KIND: PciKind = PciKind { vendor: 0x1234, device: 0x11e8 };
@@ -92,6 +92,17 @@ fn t68_a_stream_that_another_requester_has_is_refused() {
     assert_eq!(look(&world, &segment, NVME), Err(Refusal::SharedStream));
     segment.ids[2].sid = 0x1009;
     assert!(look(&world, &segment, NVME).is_ok(), "the next stream");
+    let other = |smmu, sid| Others { first: Stream { smmu, sid }, count: 1 };
+    for (others, answer) in [
+        (Vec::from([Some(other(0, 0x1009)), Some(other(1, 0x1008)), Some(other(0, 0x1007))]), Ok(())),
+        (Vec::from([Some(other(0, 0x1008))]), Err(Refusal::SharedStream)),
+        (Vec::from([None]), Err(Refusal::UnknownFunction)),
+        (Vec::from([Some(other(0, 0)); MOST_OTHERS + 1]), Err(Refusal::UnknownFunction)),
+    ] {
+        let mut segment = Segment::new(&host()).unwrap();
+        segment.enumerate(&mut world.bus.clone(), others);
+        assert_eq!(look(&world, &segment, NVME).map(drop), answer);
+    }
     segment.ids[0].count = 8;
     assert_eq!(look(&world, &segment, NVME), Err(Refusal::SharedStream), "no stream at all");
     let phantoms = after(|world| world.bus.change(NVME, |f| f.set(EXPRESS + 4, 1 << 28 | 1 << 3)));

@@ -211,7 +211,7 @@ impl World {
     /// The PCI host, as boot finds it.
     pub(super) fn segment(&self) -> Segment {
         let mut segment = Segment::new(&host()).unwrap();
-        segment.enumerate(&mut self.bus.clone());
+        segment.enumerate(&mut self.bus.clone(), []);
         segment
     }
 

@@ -146,11 +146,8 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
     let secret = page();
     for round in 0..count {
         let guest = create()?;
-        let functions = if round % 2 == 0 {
-            [nvme.function, lab.edu.function]
-        } else {
-            [lab.edu.function, nvme.function]
-        };
+        let functions =
+            if round % 2 == 0 { [nvme.function, lab.edu.function] } else { [lab.edu.function, nvme.function] };
         if round % 3 == 0 {
             donate(secret, guest)?;
         }

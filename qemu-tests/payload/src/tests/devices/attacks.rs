@@ -185,7 +185,7 @@ fn interfere(_: u64) -> u64 {
 
 /// Three CPUs interfere with each hand-over of the NVMe: whoever wins, EL2's audits agree, and all of it comes back.
 pub(super) fn under_load(ctx: &Ctx) -> TestResult {
-    const ROUNDS: u64 = 20;
+    const ROUNDS: u64 = 8;
     let (mut nvme, lab) = working_nvme(ctx)?;
     FUNCTION.store(u64::from(nvme.function.rid), Ordering::SeqCst);
     for index in 1..4 {
