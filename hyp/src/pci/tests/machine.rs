@@ -96,7 +96,7 @@ impl Bus {
 
 impl ConfigSpace for Bus {
     fn read32(&self, rid: Rid, offset: u16) -> u32 {
-        assert!(offset % 4 == 0 && offset < 4096);
+        assert!(offset.is_multiple_of(4) && offset < 4096);
         let functions = self.functions.borrow();
         let Some(function) = functions.get(&rid) else { return u32::MAX };
         assert!(function.resetting <= self.now.get(), "{rid} is read while it is reset");
@@ -104,12 +104,12 @@ impl ConfigSpace for Bus {
     }
 
     fn write32(&mut self, rid: Rid, offset: u16, value: u32) {
-        assert!(offset % 4 == 0 && offset < 4096);
+        assert!(offset.is_multiple_of(4) && offset < 4096);
         self.store(rid, offset, &value.to_le_bytes());
     }
 
     fn write16(&mut self, rid: Rid, offset: u16, value: u16) {
-        assert!(offset % 2 == 0 && offset < 4096);
+        assert!(offset.is_multiple_of(2) && offset < 4096);
         self.store(rid, offset, &value.to_le_bytes());
     }
 
