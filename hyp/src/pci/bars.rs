@@ -131,7 +131,7 @@ pub fn ranges(config: &impl ConfigSpace, rid: Rid, sizes: &Sizes) -> ArrayVec<Bu
             let _ = found.try_push(BusRange { base, size });
         }
     };
-    for (index, &size) in sizes.bars.iter().enumerate().filter(|(_, size)| **size != 0) {
+    for (index, &size) in (0..BARS).zip(&sizes.bars).filter(|(_, size)| **size != 0) {
         add(base(config, rid, index), size);
     }
     let header = header_type(config, rid);

@@ -242,10 +242,7 @@ impl Devices {
 
     /// A function is the host's, with its registers: its configuration space too.
     fn forget(&mut self, machine: &mut impl Machine, segment: &Segment, at: usize) {
-        if at >= self.away.len() {
-            return;
-        }
-        let away = self.away.swap_remove(at);
+        let Some(away) = self.away.swap_pop(at) else { return };
         machine.guest_loses_device(away.guest);
         if !self.traps(away.id.segment) {
             machine.give_config(segment);
@@ -321,10 +318,10 @@ impl Away {
         // Nothing responds before all of them are written.
         self.stop(config)?;
         config.write32(rid, spec::ROM, 0);
-        for (index, &bar) in saved.bars.iter().enumerate() {
+        for (index, &bar) in (0..BARS).zip(&saved.bars) {
             config.write32(rid, bars::offset(index), bar);
         }
-        let agrees = saved.bars.iter().enumerate().all(|(index, &bar)| config.read32(rid, bars::offset(index)) == bar);
+        let agrees = (0..BARS).zip(&saved.bars).all(|(index, &bar)| config.read32(rid, bars::offset(index)) == bar);
         if agrees { Ok(()) } else { Err(Error::Io) }
     }
 

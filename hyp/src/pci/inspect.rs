@@ -160,7 +160,7 @@ fn registers(
     }
     let mut pages = ArrayVec::new();
     let mut own = ArrayVec::<BusRange, BARS>::new();
-    for (index, &size) in known.sizes.bars.iter().enumerate().filter(|(_, size)| **size != 0) {
+    for (index, &size) in (0..BARS).zip(&known.sizes.bars).filter(|(_, size)| **size != 0) {
         let range = BusRange { base: bars::base(config, known.rid, index), size };
         if range.base == 0 {
             return Err(Refusal::BarOutside);

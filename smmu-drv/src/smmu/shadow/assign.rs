@@ -180,14 +180,13 @@ impl<B: DmaBuffer> ShadowTable<B> {
     ) -> Result<(), AssignError> {
         self.check_free(streams)?;
         let owners = self.with_owner(streams, StreamOwner::Domain(vmid))?;
-        let mut domains = self.domains.clone();
-        domains.add(vmid, words).map_err(|error| match error {
+        self.domains.check(vmid, words).map_err(|error| match error {
             DomainError::VmidInUse => AssignError::VmidInUse,
             DomainError::Full => AssignError::TooMany,
         })?;
         self.make_private(device, streams)?;
-        // From now on translations with this VMID may be cached.
-        self.domains = domains;
+        // From here on translations with this VMID may be cached.
+        self.domains.add(vmid, words);
         let done = self.enter_domain(device, streams, words);
         if done.is_ok() {
             self.owners = owners;
@@ -266,15 +265,13 @@ impl<B: DmaBuffer> ShadowTable<B> {
 
     /// The owners after a change of `streams` to `owner`.
     fn with_owner(&self, streams: StreamRange, owner: StreamOwner) -> Result<Owners, AssignError> {
-        let mut owners = self.owners.clone();
-        owners.set(streams, owner).map_err(|_| AssignError::TooMany)?;
-        Ok(owners)
+        self.owners.with(streams, owner).map_err(|_| AssignError::TooMany)
     }
 
     /// Gives blocks of `streams` that share a table private ones with the same entries: all of them, or none.
     fn make_private(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
         let shared = || blocks(streams).filter(|block| !self.is_private(*block));
-        let wanted = shared().count();
+        let wanted = shared().fold(0_usize, |wanted, _| wanted.saturating_add(1));
         if wanted == 0 {
             return Ok(());
         }

@@ -142,11 +142,11 @@ impl Owners {
         self.ranges.iter().any(|(_, owner)| *owner == StreamOwner::Domain(vmid))
     }
 
-    /// Gives `streams` to `owner`.
+    /// What the owners are when `streams` are `owner`'s.
     ///
     /// # Errors
-    /// Nothing changed.
-    pub(super) fn set(&mut self, streams: StreamRange, owner: StreamOwner) -> Result<(), Full> {
+    /// There are too many ranges.
+    pub(super) fn with(&self, streams: StreamRange, owner: StreamOwner) -> Result<Self, Full> {
         let mut ranges = ArrayVec::new_const();
         let mut placed = owner == self.unassigned;
         for &(range, of) in &self.ranges {
@@ -166,8 +166,7 @@ impl Owners {
         if !placed {
             push(&mut ranges, streams, owner)?;
         }
-        self.ranges = ranges;
-        Ok(())
+        Ok(Self { unassigned: self.unassigned, ranges })
     }
 }
 
@@ -205,21 +204,29 @@ impl Domains {
         self.0.iter().copied()
     }
 
-    /// Records that `vmid` has the stage 2 `words`, until [`Domains::remove`].
-    ///
-    /// # Errors
-    /// Nothing changed.
-    pub(super) fn add(&mut self, vmid: u16, words: Stage2Words) -> Result<(), DomainError> {
+    /// Whether `vmid` can have `words`.
+    pub(super) fn check(&self, vmid: u16, words: Stage2Words) -> Result<(), DomainError> {
         match self.get(vmid) {
             Some(known) if known == words => Ok(()),
             Some(_) => Err(DomainError::VmidInUse),
-            None => self.0.try_push((vmid, words)).map_err(|_| DomainError::Full),
+            None if self.0.is_full() => Err(DomainError::Full),
+            None => Ok(()),
+        }
+    }
+
+    /// `vmid` has `words` from now on, until [`Domains::remove`]; [`Domains::check`] has said that it can.
+    pub(super) fn add(&mut self, vmid: u16, words: Stage2Words) {
+        if self.get(vmid).is_none() {
+            // There is room, as was checked.
+            let _ = self.0.try_push((vmid, words));
         }
     }
 
     /// Removes the record of `vmid`.
     pub(super) fn remove(&mut self, vmid: u16) {
-        self.0.retain(|(known, _)| *known != vmid);
+        if let Some(at) = self.0.iter().position(|(known, _)| *known == vmid) {
+            let _ = self.0.swap_pop(at);
+        }
     }
 }
 
@@ -236,6 +243,13 @@ fn push(
 mod tests {
     use super::*;
     use std::vec::Vec;
+
+    impl Owners {
+        fn set(&mut self, streams: StreamRange, owner: StreamOwner) -> Result<(), Full> {
+            *self = self.with(streams, owner)?;
+            Ok(())
+        }
+    }
 
     const OWNERS: [StreamOwner; 4] =
         [StreamOwner::Host, StreamOwner::Blocked, StreamOwner::Domain(2), StreamOwner::Domain(3)];
