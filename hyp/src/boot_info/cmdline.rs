@@ -3,7 +3,7 @@
 use super::error::BootError;
 use arrayvec::ArrayVec;
 
-/// Maximum `allow=` options.
+/// Maximum `allow=` options, and maximum `withhold=` options.
 pub const ALLOW_MAX: usize = 16;
 /// Maximum `no-reset=` options.
 pub const NO_RESET_MAX: usize = 4;
@@ -17,7 +17,9 @@ pub struct Options<'a> {
     pub token: Option<&'a str>,
     /// `allow=`: paths of nodes to give to the host although the built-in policy withholds them.
     pub allow: ArrayVec<&'a str, ALLOW_MAX>,
-    /// `pool=`: size of EL2's memory pool in bytes, with a suffix K, M or G, or without one.
+    /// `withhold=`: paths of nodes to keep from the host although the built-in policy gives them.
+    pub withhold: ArrayVec<&'a str, ALLOW_MAX>,
+    /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
     /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
@@ -54,14 +56,14 @@ impl<'a> Options<'a> {
                         return Err(bad("one token only"));
                     }
                 }
-                "allow" => {
+                "allow" | "withhold" => {
                     if !value.starts_with('/') {
                         return Err(bad("the full path of a device tree node"));
                     }
-                    options
-                        .allow
+                    let paths = if key == "allow" { &mut options.allow } else { &mut options.withhold };
+                    paths
                         .try_push(value)
-                        .map_err(|_| BootError::TooMany { what: "allow= options", limit: ALLOW_MAX })?;
+                        .map_err(|_| BootError::TooMany { what: "allow= or withhold= options", limit: ALLOW_MAX })?;
                 }
                 "pool" => {
                     let bytes = size(value).ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;

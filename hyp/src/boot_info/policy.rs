@@ -78,7 +78,8 @@ impl MmioPolicy {
     /// Decides about every node of `platform` with registers or windows.
     ///
     /// # Errors
-    /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console;
+    /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console, and for a
+    /// `withhold=` that names none that the host would get, or the interrupt controller;
     /// [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
     /// [`BootError::TooMany`].
     #[inline(never)] // Its stack frame is large, and is freed when it returns.
@@ -87,23 +88,35 @@ impl MmioPolicy {
         for range in &platform.memory.no_map {
             draft.withhold(Name::Reservation, range)?;
         }
-        let mut allows_used = ArrayVec::<&'a str, { super::cmdline::ALLOW_MAX }>::new();
+        let (allows, withholds) = (&platform.options.allow, &platform.options.withhold);
+        let mut used = ArrayVec::<&'a str, { 2 * super::cmdline::ALLOW_MAX }>::new();
         platform.tree.walk(&mut |node| {
-            let allow = platform.options.allow.iter().find(|path| is_at(node, path)).copied();
+            let word_for = |paths: &[&'a str]| paths.iter().find(|path| is_at(node, path)).copied();
+            let (allow, withhold) = (word_for(allows), word_for(withholds));
             draft.withhold_parents(platform, node)?;
             let Some(verdict) = draft.classify(platform, node, allow)? else {
                 return draft.withhold_bus(node);
             };
-            if let Some(word) = allow {
-                if allows_used.contains(&word) {
+            for word in [allow, withhold].into_iter().flatten() {
+                if used.contains(&word) {
                     return Err(BootError::BadOption { word, expected: "the full path of one node, not of two" });
                 }
                 // There are at most as many as options.
-                let _ = allows_used.try_push(word);
+                let _ = used.try_push(word);
             }
+            let verdict = match withhold {
+                None => verdict,
+                Some(_) if matches!(verdict, Verdict::Given(_)) && node.id != platform.gic.node => {
+                    Verdict::Withheld(Withheld::CommandLine)
+                }
+                Some(word) => {
+                    let expected = "a node that the host would get, other than the interrupt controller";
+                    return Err(BootError::BadOption { word, expected });
+                }
+            };
             draft.record(platform, node, verdict)
         })?;
-        if let Some(word) = platform.options.allow.iter().find(|path| !allows_used.contains(path)) {
+        if let Some(word) = allows.iter().chain(withholds).find(|path| !used.contains(path)) {
             return Err(BootError::BadOption { word, expected: "the full path of a node that has registers" });
         }
         draft.withhold_dependents()?;

@@ -115,10 +115,30 @@ impl Edu {
         Ok(())
     }
 
+    /// Has the device use its wire again.
+    ///
+    /// # Errors
+    /// It has no MSI.
+    pub fn disable_messages(&self) -> Result<(), &'static str> {
+        let capability = self.function.capability(pci::MSI).ok_or("edu has no MSI capability")?;
+        mmio::write16(capability + 2, mmio::read16(capability + 2) & !1);
+        Ok(())
+    }
+
     /// The device sends its message.
     pub fn send_message(&self) {
+        self.raise();
+        self.lower();
+    }
+
+    /// Raises the device's interrupt.
+    pub fn raise(&self) {
         sysreg::dsb();
         mmio::write32(self.bar + IRQ_RAISE, 1);
+    }
+
+    /// Ends it.
+    pub fn lower(&self) {
         mmio::write32(self.bar + IRQ_ACKNOWLEDGE, 1);
         sysreg::dsb();
     }

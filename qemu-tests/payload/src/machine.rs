@@ -176,7 +176,7 @@ impl Machine {
             let mut regs = node.reg().ok().flatten().into_iter().flatten().filter_map(|reg| reg.address::<u64>().ok());
             self.gicd = regs.next().unwrap_or(0);
             self.gicr = regs.next().unwrap_or(0);
-            let its = node.children().find(|child| child.is_compatible("arm,gic-v3-its"));
+            let its = node.children().find(|child| child.is_compatible("arm,gic-v3-its") && enabled(child));
             self.its = its.and_then(first_reg).map_or(0, |reg| reg.start);
         } else if node.is_compatible("pci-host-ecam-generic") {
             self.ecam = base;

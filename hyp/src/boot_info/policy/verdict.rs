@@ -13,7 +13,7 @@ pub enum Given {
     Gpio,
     /// The distributor and the redistributors.
     Gic,
-    /// An ITS: it writes tables at addresses chosen by the host, without stage 2.
+    /// An ITS: its tables are EL2's, and accesses to its registers are emulated.
     Its,
     /// A PCI host, all of whose requesters are behind SMMUs, this one first.
     Pci {
@@ -64,6 +64,8 @@ pub enum Withheld {
     Parent,
     /// A page of its registers also has withheld registers.
     SharesPage,
+    /// `withhold=` on EL2's command line.
+    CommandLine,
 }
 
 /// The decision about a node with registers.
@@ -84,7 +86,10 @@ impl fmt::Display for Given {
             Self::Rtc => f.write_str("real-time clock, not a DMA master"),
             Self::Gpio => f.write_str("GPIO, not a DMA master"),
             Self::Gic => f.write_str("interrupt controller: distributor and redistributors"),
-            Self::Its => f.write_str("interrupt translation service, whose tables are not guarded"),
+            Self::Its if cfg!(feature = "no-isolation") => {
+                f.write_str("interrupt translation service, whose tables are not guarded")
+            }
+            Self::Its => f.write_str("interrupt translation service, its registers emulated by EL2"),
             Self::Pci { smmu } => write!(f, "PCI host, every requester behind smmu{smmu}"),
             Self::BehindSmmu { smmu } => write!(f, "DMA master behind smmu{smmu}"),
             Self::Allowed => f.write_str("allowed by EL2's command line"),
@@ -111,6 +116,7 @@ impl fmt::Display for Withheld {
             Self::Disabled => "disabled in the device tree",
             Self::Parent => "below a node that is withheld",
             Self::SharesPage => "shares a 4 KiB page with registers that are withheld",
+            Self::CommandLine => "withheld by EL2's command line",
         })
     }
 }

@@ -3,9 +3,10 @@ use crate::boot_info::cmdline::{Options, PciKind};
 
 #[test]
 fn options_are_read() {
-    let options = Options::parse("  token=00aF allow=/a@1\tallow=/b pool=48M cmdq=4 ").unwrap();
+    let options = Options::parse("  token=00aF allow=/a@1\tallow=/b withhold=/c pool=48M cmdq=4 ").unwrap();
     assert_eq!(options.token, Some("00aF"));
     assert_eq!(&*options.allow, ["/a@1", "/b"]);
+    assert_eq!(&*options.withhold, ["/c"]);
     assert_eq!(options.pool, Some(48 << 20));
     assert_eq!(options.cmdq, Some(4));
     let kinds = Options::parse("no-reset=1234:11e8 no-reset=1b36:0010").unwrap().no_reset;
@@ -22,6 +23,7 @@ fn unknown_options_are_refused() {
         "token=",
         "token=xyz",
         "allow=pl011",
+        "withhold=its",
         "pool=",
         "pool=0",
         "pool=1T",

@@ -69,12 +69,12 @@ fn the_hosts_tree_differs_in_exactly_what_it_must() {
 #[test]
 fn el2s_command_line_is_not_in_the_hosts_tree() {
     let dtb = modified(|tree| {
-        let line = format!("token={TOKEN} allow=/flash@0");
+        let line = format!("token={TOKEN} allow=/flash@0 withhold=/pl031@9010000");
         set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
     });
     assert!(contains(&dtb, TOKEN.as_bytes()));
     let (_, out, _) = host(&dtb);
-    for trace in [TOKEN, "token", "allow=", "multiboot"] {
+    for trace in [TOKEN, "token", "allow=", "withhold=", "multiboot"] {
         assert!(!contains(&out, trace.as_bytes()), "{trace}");
     }
 }

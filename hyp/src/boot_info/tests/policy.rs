@@ -25,7 +25,11 @@ fn decided(dtb: &[u8], path: &str) -> Verdict {
 }
 
 fn allow(paths: &[&str]) -> impl FnOnce(&mut DeviceTree) {
-    let words = paths.iter().map(|p| format!(" allow={p}")).collect::<String>();
+    options("allow", paths)
+}
+
+fn options(name: &str, paths: &[&str]) -> impl FnOnce(&mut DeviceTree) {
+    let words = paths.iter().map(|p| format!(" {name}={p}")).collect::<String>();
     move |tree| {
         let line = format!("token={TOKEN}{words}");
         set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&line]))]);
@@ -226,6 +230,38 @@ fn el2s_command_line_can_allow_a_node() {
 fn an_invalid_allow_option_is_refused() {
     for path in ["/smmuv3@9050000", "/fw-cfg@9020000", "/pl011@9040000", "/nothing", "/timer", "/", "/flash"] {
         let dtb = modified(allow(&[path]));
+        assert!(refusal(&dtb).starts_with(&format!("option '{path}'")), "{path}");
+    }
+}
+
+const ITS: &str = "/intc@8000000/its@8080000";
+
+#[test]
+fn el2s_command_line_can_withhold_an_its() {
+    let dtb = modified(options("withhold", &[ITS]));
+    assert_eq!(decided(&dtb, ITS), Verdict::Withheld(Withheld::CommandLine));
+    assert_eq!(decided(&dtb, "/intc@8000000"), Verdict::Given(Given::Gic));
+    let platform = Platform::parse(&dtb).unwrap();
+    let policy = MmioPolicy::decide(&platform).unwrap();
+    // Devices cannot write messages to it; EL2 knows it all the same, and switches it off.
+    assert_eq!(policy.translaters(&platform).count(), 0);
+    assert_eq!(platform.gic.its.len(), 1);
+    assert!(!policy.mmio().to_string().contains("0x8080000"), "{}", policy.mmio());
+    let given = modified(|_| {});
+    let platform = Platform::parse(&given).unwrap();
+    assert_eq!(MmioPolicy::decide(&platform).unwrap().translaters(&platform).count(), 1);
+}
+
+#[test]
+fn a_pci_host_that_is_withheld_takes_its_windows_with_it() {
+    let (_, mmio) = decide(&modified(options("withhold", &["/pcie@10000000", "/pl031@9010000"])));
+    assert!(!mmio.contains("0x4010000000") && !mmio.contains("0x9010000..0x9011000"), "{mmio}");
+}
+
+#[test]
+fn an_invalid_withhold_option_is_refused() {
+    for path in ["/smmuv3@9050000", "/intc@8000000", "/fw-cfg@9020000", "/nothing", "/timer", "/", "/pcie"] {
+        let dtb = modified(options("withhold", &[path]));
         assert!(refusal(&dtb).starts_with(&format!("option '{path}'")), "{path}");
     }
 }

@@ -24,6 +24,13 @@ fn take_pending(ctx: &Ctx, number: u32) -> bool {
     pending
 }
 
+/// Whether interrupt `number` becomes pending at the distributor by `raise`, and not before.
+pub(super) fn arrives(ctx: &Ctx, number: u32, raise: impl FnOnce()) -> bool {
+    let before = take_pending(ctx, number);
+    raise();
+    !before && take_pending(ctx, number)
+}
+
 /// Makes interrupt `number` edge-triggered, as the device tree describes it.
 fn set_edge(ctx: &Ctx, number: u32) {
     let config = ctx.machine.gicd + GICD_ICFGR + u64::from(number / 16) * 4;

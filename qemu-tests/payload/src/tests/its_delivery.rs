@@ -6,7 +6,7 @@ use super::ownership::donate;
 use crate::edu::Edu;
 use crate::gic::{NONE, take_pending};
 use crate::its::{Its, LPI, TABLE, enable_lpis, gits, int, inv, invall, mapc, mapd, mapti, properties, sync};
-use crate::lab::{Ctx, Expect, Lab, Landed, Mode};
+use crate::lab::{Attack, Ctx, Expect, Lab, Landed, Mode};
 use crate::mem::{alloc, page};
 use crate::nvme::Nvme;
 use crate::outcome::{Fail, TestResult};
@@ -74,4 +74,34 @@ fn t45m_messages(ctx: &Ctx) -> TestResult {
     }
     let (_, _caught) = vectors::catch(|| mmio::write32(translater, 7));
     verdict(ctx, Landed::from(take_pending() == LPI + 7))
+}
+
+payload_test!(t45_without_an_its, Runs::HYP, el2 = "withhold=/intc@8000000/its@8080000");
+/// The ITS is withheld from the host: it is not in the device tree, neither CPUs nor devices reach it, LPIs stay off,
+/// and a wired interrupt arrives.
+fn t45_without_an_its(ctx: &Ctx) -> TestResult {
+    /// Where QEMU has its ITS, and the INTID of a first PCI slot's INTA; each next slot is one further.
+    const ITS: u64 = 0x808_0000;
+    const INTX: u32 = 35;
+    ensure!(ctx.machine.its == 0, "an ITS is in the device tree at {:#x}", ctx.machine.its);
+    for offset in [gits::CTLR, gits::CWRITER, gits::TRANSLATER] {
+        let (_, caught) = vectors::catch(|| mmio::read32(ITS + offset));
+        ensure!(caught.is_some(), "a load at offset {offset:#x} of the ITS does not abort");
+        let (_, caught) = vectors::catch(|| mmio::write32(ITS + offset, 1));
+        ensure!(caught.is_some(), "a store at offset {offset:#x} of the ITS does not abort");
+    }
+    enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
+    let lab = Lab::new(ctx, Mode::Bypass)?;
+    lab.control(ctx)?;
+    let attack = Attack::begin();
+    lab.edu.set_message(ITS + gits::TRANSLATER, 0)?;
+    lab.edu.send_message();
+    crate::time::delay_us(1000);
+    let found = take_pending();
+    ensure!(found == NONE, "{found} is pending after a message");
+    attack.check(ctx, Landed::No)?;
+    lab.edu.disable_messages()?;
+    let intx = INTX + lab.edu.function.rid / 8 % 4;
+    ensure!(super::interrupts::arrives(ctx, intx, || lab.edu.raise()), "INTx {intx} does not arrive");
+    Ok(())
 }
