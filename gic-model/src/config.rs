@@ -43,6 +43,10 @@ pub struct Config {
     pub rd_address_bits: u32,
     /// INTID bits that GICR_PROPBASER keeps.
     pub rd_id_bits: u32,
+    /// Physical LPIs: of ITSs and redistributors.
+    pub physical: bool,
+    /// GICR_CTLR.RWP stays 1.
+    pub stays_busy: bool,
     /// EnableLPIs cannot be set.
     pub stays_off: bool,
     /// This ITS stops consuming commands after this many.
@@ -83,6 +87,8 @@ impl Config {
             flushing: false,
             rd_address_bits: 52,
             rd_id_bits: 32,
+            physical: true,
+            stays_busy: false,
             stays_off: false,
             dies_after: None,
             stalls: None,

@@ -76,7 +76,8 @@ impl Model {
         let config = &self.config;
         let four = if config.virtual_lpis { 1 << 1 | 1 << 37 | 1 << 39 | 1 << 40 } else { 0 };
         let hcc = if config.collection_table { 0 } else { 16 };
-        1 | four
+        u64::from(config.physical)
+            | four
             | (config.itt_entry - 1) << 4
             | u64::from(config.event_bits - 1) << 8
             | u64::from(config.device_bits - 1) << 13

@@ -50,12 +50,21 @@ impl Model {
         let last = u64::from(n + 1 == self.rds.len());
         let four = if self.config.virtual_lpis { 1 << 1 | 1 << 7 | 1 << 26 } else { 0 };
         // Everything that a GIC may have besides: DirectLPI, Dirty, DPGS.
-        1 | four | 1 << 2 | 1 << 3 | last << 4 | 1 << 5 | (n as u64) << 8 | 1 << 24 | (n as u64) << 32
+        u64::from(self.config.physical)
+            | four
+            | 1 << 2
+            | 1 << 3
+            | last << 4
+            | 1 << 5
+            | (n as u64) << 8
+            | 1 << 24
+            | (n as u64) << 32
     }
 
     pub(crate) fn rd_ctlr(&mut self, n: usize) -> u32 {
+        let stays = self.config.stays_busy;
         let rd = &mut self.rds[n];
-        let rwp = u32::from(rd.rwp > 0);
+        let rwp = u32::from(rd.rwp > 0 || stays);
         rd.rwp = rd.rwp.saturating_sub(1);
         u32::from(rd.enabled) | u32::from(self.config.clearable) << 1 | 1 << 2 | rwp << 3 | rd.dpg << 24
     }

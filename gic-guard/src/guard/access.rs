@@ -29,6 +29,15 @@ fn enable(bit: u32) -> Enable {
     if bit == 1 { Enable::On } else { Enable::Off }
 }
 
+/// A register after a store of `value` to `part` of it. `before` reads it, where the other part stays as it is.
+fn stored(part: Part, value: u64, before: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    let before = match part {
+        Part::Word | Part::Double => 0,
+        Part::Low | Part::High => before()?,
+    };
+    Some(part.merge(before, value))
+}
+
 impl<P: Platform> Guard<P> {
     /// Emulates a load of the host: `offset` bytes from the base of `frame`.
     ///
@@ -148,8 +157,7 @@ impl<P: Platform> Guard<P> {
         value: u64,
     ) -> Result<(), Stop> {
         let Some((register, part)) = gits::search(offset, size) else { return self.deny() };
-        let Some(before) = self.read_stored(n, register, part) else { return self.deny() };
-        let value = part.merge(before, value);
+        let Some(value) = stored(part, value, || self.read_its(n, register)) else { return self.deny() };
         let Some(its) = self.its.get_mut(n).and_then(Option::as_mut) else { return self.deny() };
         let off = its.regs.enabled == Enable::Off;
         match register {
@@ -193,14 +201,6 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// The value of a register before a store to a part of it.
-    fn read_stored(&self, n: usize, register: gits::Register, part: Part) -> Option<u64> {
-        match part {
-            Part::Word | Part::Double => self.its.get(n)?.as_ref().map(|_| 0),
-            Part::Low | Part::High => self.read_its(n, register),
-        }
-    }
-
     fn store_rd<H: HostMemory>(
         &mut self,
         host: &mut H,
@@ -210,8 +210,7 @@ impl<P: Platform> Guard<P> {
         value: u64,
     ) -> Result<(), Stop> {
         let Some((register, part)) = gicr::search(offset, size) else { return self.deny() };
-        let Some(before) = self.read_base(n, register) else { return self.deny() };
-        let value = part.merge(before, value);
+        let Some(value) = stored(part, value, || self.read_rd(n, register)) else { return self.deny() };
         let Some(rd) = self.rds.get_mut(n).and_then(Option::as_mut) else { return self.deny() };
         match register {
             gicr::Register::Ctlr => {
@@ -229,22 +228,5 @@ impl<P: Platform> Guard<P> {
             | gicr::Register::Vpendbaser => {}
         }
         Ok(())
-    }
-
-    /// The value of a base register before a store to a part of it; zero for registers that have only full stores.
-    fn read_base(&self, n: usize, register: gicr::Register) -> Option<u64> {
-        let rd = self.rd(n)?;
-        Some(match register {
-            gicr::Register::Propbaser => rd.propbaser,
-            gicr::Register::Pendbaser => rd.pendbaser,
-            gicr::Register::Ctlr
-            | gicr::Register::Iidr
-            | gicr::Register::Typer
-            | gicr::Register::Statusr
-            | gicr::Register::Waker
-            | gicr::Register::Pidr2
-            | gicr::Register::Vpropbaser
-            | gicr::Register::Vpendbaser => 0,
-        })
     }
 }

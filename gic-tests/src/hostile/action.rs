@@ -1,7 +1,7 @@
 //! What a host, its devices and its hardware can do, and the byte string that says it.
 //!
 //! Every action is a record of six bytes: its kind and up to five arguments. So an input stays sensible when the fuzzer
-//! moves, repeats or joins parts of inputs.
+//! moves, repeats or joins parts of inputs. New kinds come last: the corpus stores their index.
 
 /// Bytes of an action.
 const RECORD: usize = 6;
@@ -76,8 +76,8 @@ actions! {
     Raise [its, device, event, count];
     /// Another CPU changes each word of the host's memory right after EL2 has read it, or does not.
     Race [on];
-    /// A redistributor loses its state.
-    LosePower [cpu];
+    /// A redistributor loses its state; with bit 0 of `how` it keeps less of an address from then on.
+    LosePower [cpu, how];
     /// Hardware fails: what, and after how many commands.
     Fail [what, after];
     /// EL2's pool has room for so many allocations more, 255 for any number.

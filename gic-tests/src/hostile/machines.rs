@@ -21,7 +21,7 @@ const SOUND: [Config; 12] = [
 ];
 
 /// Machines that EL2 refuses.
-const REFUSED: [Config; 8] = [
+const REFUSED: [Config; 11] = [
     Config { clearable: false, left_on: Some(RAM), ..QEMU },
     Config { never_quiescent: true, its: 2, ..QEMU },
     Config { rd_address_bits: 32, ..QEMU },
@@ -30,6 +30,9 @@ const REFUSED: [Config; 8] = [
     Config { its: 9, ..QEMU },
     Config { cpus: 65, ..QEMU },
     Config { collection_table: false, cpus: 17, ..QEMU },
+    Config { physical: false, ..QEMU },
+    Config { stays_busy: true, ..QEMU },
+    Config { page_size: Some(3), ..QEMU },
 ];
 
 /// Machines whose hardware fails later; the last ones never take EnableLPIs.

@@ -51,7 +51,8 @@ pub fn execute(run: &Run) -> Result<(), Finding> {
     let (config, fate) = machine(run.machine, run.seed);
     let mut rig = match (take_over(config), fate) {
         (Ok(rig), Fate::Sound | Fate::Failing) => rig,
-        (Err(_), Fate::Refused) => return Ok(()),
+        (Err(error), Fate::Refused) if !error.to_string().is_empty() => return Ok(()),
+        (Err(_), Fate::Refused) => return Err("a machine is refused without a reason".to_owned()),
         (Ok(_), Fate::Refused) => return Err(format!("taken over: {config:?}")),
         (Err(error), Fate::Sound | Fate::Failing) => return Err(format!("{error}: {config:?}")),
     };
@@ -169,9 +170,10 @@ impl Execution {
             }
             Action::Raise { its, device, event, count } => self.raise(self.its(its), device, event, count)?,
             Action::Race { on } => self.racing.set(on & 1 == 1),
-            Action::LosePower { cpu } => {
+            Action::LosePower { cpu, how } => {
                 let cpu = self.cpu(cpu);
-                self.rig.model().lose_power(cpu, |_| {});
+                let bits = if how & 1 == 1 { 32 } else { 52 };
+                self.rig.model().lose_power(cpu, |config| config.rd_address_bits = bits);
                 self.sound = false;
             }
             Action::Fail { what, after } => self.fail(what, after),
@@ -218,6 +220,8 @@ impl Execution {
     }
 
     fn raise(&mut self, its: usize, device: u8, event: u8, count: u8) -> Result<(), Finding> {
+        // What came before came while LPIs were enabled, or was found then.
+        self.rig.delivered();
         for n in 0..=u64::from(count & 7) {
             self.rig.model().translate(its, value::device(device), value::event(event) + n);
         }
@@ -250,12 +254,18 @@ impl Execution {
         if let Some(reach) = self.rig.model().foreign().first() {
             return Err(format!("hardware reaches {reach:x?}"));
         }
-        let memory = self.rig.board.memory().clone();
+        let memory = self.rig.guard.platform().memory().clone();
         self.rig.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).map_err(|finding| finding.to_string())?;
         if self.rig.live() - self.base > MAX_DEVICE_BYTES {
             return Err(format!("{:#x} bytes are kept for the host", self.rig.live() - self.base));
         }
         let _ = self.rig.guard.stats();
+        for its in 0..self.rig.config.its {
+            let failed = self.rig.guard.failed(its).map(|error| error.to_string());
+            if let Some(error) = failed.filter(|_| self.sound) {
+                return Err(format!("ITS {its} is closed: {error}"));
+            }
+        }
         Ok(())
     }
 

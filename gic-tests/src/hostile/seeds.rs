@@ -12,6 +12,8 @@ const MOVI: u8 = 11;
 const MOVALL: u8 = 13;
 const INV: u8 = 14;
 const INVALL: u8 = 16;
+const INT: u8 = 17;
+const CLEAR: u8 = 18;
 const DISCARD: u8 = 19;
 const SYNC: u8 = 22;
 /// Machines.
@@ -56,6 +58,11 @@ fn device() -> Vec<Action> {
         command(SYNC, 0, 0, 0, 0),
         post(),
         Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+        command(INT, 3, 0, 0, 0),
+        command(CLEAR, 3, 1, 0, 0),
+        command(MAPTI, 3, 4, 4, 0),
+        command(DISCARD, 3, 4, 0, 0),
+        post(),
     ]);
     actions
 }
@@ -72,8 +79,8 @@ fn registers(frame: u8, rows: u8) -> Vec<Action> {
         for (n, value) in (0x20_u8..0xf0).step_by(0x17).enumerate() {
             let size = u8::try_from(n % 2).unwrap_or(0) | u8::try_from(n % 4).unwrap_or(0) << 4;
             actions.push(Action::Store { frame, at, size, value, low: 0xf });
-            if n % 4 == 0 {
-                actions.push(Action::Load { frame, at, size });
+            if n < 2 {
+                actions.push(Action::Load { frame, at, size: u8::try_from(n).unwrap_or(0) });
             }
         }
     }
@@ -93,6 +100,49 @@ fn bases(place: u8) -> Vec<Action> {
     actions.extend([command(MAPD, 3, 3, 0, 0), command(MAPC, 0, 0, 0, 0), command(MAPTI, 3, 0, 0, 0)]);
     actions.extend([post(), Action::Raise { its: 0, device: 3, event: 0, count: 2 }]);
     actions
+}
+
+/// Tables of small pages, with two levels and without, and a queue of other attributes.
+fn pages() -> Vec<Action> {
+    let mut actions = vec![Action::StartCpu { cpu: 0 }];
+    for kind in [6_u8, 9, 4] {
+        actions.push(Action::EnableIts { its: 0, on: 0 });
+        for at in [7, 8] {
+            actions.push(Action::Store { frame: 0, at, size: 0, value: kind << 4 | at, low: 0 });
+        }
+        actions.push(Action::Store { frame: 0, at: 4, size: 0, value: kind << 4, low: 0xf });
+        actions.push(Action::EnableIts { its: 0, on: 1 });
+        actions.extend([command(MAPC, 0, 0, 0, 0), command(MAPD, 3, 3, 0, 0), command(MAPTI, 3, 0, 0, 0)]);
+        actions.extend([command(MAPC, 0, 0, 0, 0x86), command(MAPD, 0x81, 3, 0, 0), post()]);
+        // Low halves, and nothing at all: a table that is not there any more.
+        actions.push(Action::EnableIts { its: 0, on: 0 });
+        actions.push(Action::Store { frame: 0, at: 7, size: 0x21, value: 0, low: 0 });
+        actions.push(Action::EnableIts { its: 0, on: 1 });
+    }
+    actions
+}
+
+/// A device with many events, unmapped and mapped again when hardware may have failed.
+fn many_events() -> Vec<Action> {
+    with(
+        start(),
+        [
+            command(MAPD, 5, 0x80, 0, 0),
+            Action::Many { what: MAPTI, device: 5, event: 0, count: 127, step: 6 },
+            Action::Many { what: MOVI, device: 5, event: 0, count: 255, step: 0x0a },
+            Action::Many { what: INV, device: 5, event: 0, count: 255, step: 2 },
+            Action::Many { what: INT, device: 5, event: 0, count: 255, step: 2 },
+            command(MAPC, 0, 0, 1, 0),
+            command(MAPC, 0, 0, 0, 1),
+            command(MAPD, 5, 2, 0, 0),
+            command(MOVALL, 0, 0, 0, 1),
+            command(SYNC, 0, 0, 0, 0),
+            post(),
+            Action::EnableLpis { cpu: 0, on: 0 },
+            Action::EnableLpis { cpu: 1, on: 0 },
+            Action::StartIts { its: 0 },
+        ],
+    )
 }
 
 /// Every command, with numbers in range and beyond, before and after the device is mapped.
@@ -283,14 +333,20 @@ fn power() -> Vec<Action> {
     with(
         device(),
         [
-            Action::LosePower { cpu: 0 },
+            Action::LosePower { cpu: 0, how: 0 },
             Action::EnableLpis { cpu: 0, on: 0x21 },
             command(INV, 3, 0, 0, 0),
             command(MOVI, 3, 0, 0, 1),
             post(),
-            Action::LosePower { cpu: 1 },
+            Action::LosePower { cpu: 1, how: 0 },
             Action::EnableLpis { cpu: 1, on: 0x40 },
             Action::EnableLpis { cpu: 1, on: 1 },
+            Action::LosePower { cpu: 0, how: 1 },
+            Action::EnableLpis { cpu: 0, on: 1 },
+            Action::EnableLpis { cpu: 0, on: 0 },
+            Action::EnableLpis { cpu: 0, on: 1 },
+            command(SYNC, 0, 0, 0, 0),
+            command(MAPC, 0, 0, 0, 3),
             command(UNMAPD, 3, 0, 0, 0),
             post(),
         ],
@@ -300,7 +356,7 @@ fn power() -> Vec<Action> {
 /// No memory, at each allocation of a device.
 fn no_memory() -> Vec<Action> {
     let mut actions = start();
-    for left in 0..4 {
+    for left in [0, 1, 2, 3, 1] {
         actions.extend([
             Action::Pool { left },
             command(MAPD, 2, 2, 0, 0),
@@ -404,7 +460,18 @@ pub fn all() -> Vec<(String, Run)> {
     }
     for n in 0..8 {
         add(&format!("failing-machine-{n}"), FAILING + n, with(two_itss(), enables()));
+        add(&format!("many-events-failing-{n}"), FAILING + n, many_events());
+    }
+    for (n, after) in (0..64).step_by(7).enumerate() {
+        let fail = Action::Fail { what: 0, after };
+        add(&format!("many-events-until-{n}"), QEMU, with(vec![fail], many_events()));
+    }
+    for n in 0..11 {
         add(&format!("refused-{n}"), REFUSED + n, Vec::new());
+    }
+    for machine in [QEMU, NON_COHERENT, 5] {
+        add(&format!("many-events-{machine}"), machine, many_events());
+        add(&format!("pages-{machine}"), machine, pages());
     }
     out
 }

@@ -40,7 +40,7 @@ pub(super) fn print(checkout: &Checkout, targets: &[Target], jobs: u8) -> Result
     rust::ensure_llvm_tools(checkout)?;
     let tools = tools(checkout)?;
     let folder = checkout.work_dir("fuzz/coverage")?;
-    let programs = step("Building the fuzz targets with counters", || build_counting(checkout, &folder))?;
+    let programs = step("Building the fuzz targets with counters", || build_counting(checkout, targets, &folder))?;
     let profiles = folder.join("profiles");
     if profiles.is_dir() {
         fs::remove_dir_all(&profiles)?;
@@ -88,9 +88,10 @@ fn at_once(commands: Vec<Command>, jobs: u8) -> Result<()> {
 }
 
 /// The targets without libFuzzer's instrumentation, with the compiler's.
-fn build_counting(checkout: &Checkout, folder: &Path) -> Result<PathBuf> {
+fn build_counting(checkout: &Checkout, targets: &[Target], folder: &Path) -> Result<PathBuf> {
     let mut cargo = checkout.cargo();
     cargo.args(["build", "--release", "--manifest-path"]).arg(checkout.root().join("fuzz/Cargo.toml"));
+    cargo.args(targets.iter().flat_map(|target| ["--bin", target.name()]));
     cargo.env("CARGO_TARGET_DIR", folder).env("RUSTFLAGS", "-Cinstrument-coverage");
     // Build scripts are instrumented too; send their profiles elsewhere.
     cargo.env("LLVM_PROFILE_FILE", folder.join("build/%p-%m.profraw"));
