@@ -4,6 +4,7 @@
 //! [`Trap::Other`], and the host gets an Undefined Instruction exception for it.
 
 use crate::cpu::Id;
+use smmu_drv::AccessSize;
 
 /// Why the host trapped into EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +136,17 @@ pub enum Size {
     Word,
     /// 8 bytes.
     Double,
+}
+
+impl From<Size> for AccessSize {
+    fn from(size: Size) -> Self {
+        match size {
+            Size::Byte => Self::Byte,
+            Size::Half => Self::Half,
+            Size::Word => Self::Word,
+            Size::Double => Self::Double,
+        }
+    }
 }
 
 /// An access that can be emulated from its syndrome alone.

@@ -35,12 +35,13 @@ impl IdRegisters {
     }
 }
 
-/// Whether accesses of the SMMU itself snoop the CPU caches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether the SMMU's own accesses snoop the CPU caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coherency {
     /// They snoop: no cache maintenance is needed.
     Coherent,
-    /// They do not snoop: tables and queues are cleaned and invalidated.
+    /// They do not: tables and queues are cleaned and invalidated.
+    #[default]
     NonCoherent,
 }
 

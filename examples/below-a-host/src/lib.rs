@@ -149,8 +149,7 @@ struct Tlb<'a> {
 
 impl TlbOps for Tlb<'_> {
     fn invalidate(&mut self, range: TlbRange) {
-        let one = Stale::Range { ipa: Ipa(range.iova.0), size: range.size };
-        self.stale = Some(if self.stale.is_none() { one } else { Stale::All });
+        self.stale = Some(Stale::with(self.stale, range));
     }
 
     fn sync(&mut self) -> Result<(), TlbError> {

@@ -37,8 +37,7 @@ impl<'a, P: Platform> Tlb<'a, P> {
 
 impl<P: Platform> TlbOps for Tlb<'_, P> {
     fn invalidate(&mut self, range: TlbRange) {
-        let one = Stale::Range { ipa: Ipa(range.iova.0), size: range.size };
-        self.stale = Some(if self.stale.is_none() { one } else { Stale::All });
+        self.stale = Some(Stale::with(self.stale, range));
     }
 
     /// Every SMMU begins before the first is waited for: it takes the time of the slowest.

@@ -6,7 +6,7 @@ use crate::iommu::stage2::DmaTable;
 use crate::iommu::{self, SmmuPlatform};
 use crate::log;
 use arrayvec::ArrayVec;
-use hyp::boot_info::smmu::{Coherency, SMMUS_MAX, SmmuNode};
+use hyp::boot_info::smmu::{SMMUS_MAX, SmmuNode};
 use smmu_drv::{DmaConfig, HOST_CMDQS, MsiAdvert, ProbeConfig, Probed, ReadsAs};
 
 /// Reads the ID registers of every SMMU; refuses to boot if one of them cannot isolate.
@@ -18,15 +18,11 @@ pub fn probe(
 ) -> [Option<Probed<SmmuPlatform>>; SMMUS_MAX] {
     core::array::from_fn(|n| {
         let node = nodes.get(n).filter(|_| cfg!(not(feature = "no-isolation")))?;
-        let coherent = match node.coherency {
-            Coherency::Coherent => smmu_drv::Coherency::Coherent,
-            Coherency::NonCoherent => smmu_drv::Coherency::NonCoherent,
-        };
         // With an msi-parent the host would configure the SMMU's own MSIs, which EL2 does not forward.
         let msi = if node.msi_parent { MsiAdvert::Hidden } else { MsiAdvert::WhenCoherent };
         let reads = if node.data_override { ReadsAs::Data } else { ReadsAs::Incoming };
         let cmdq_log2 = cmdq_log2.unwrap_or(HOST_CMDQS);
-        let config = ProbeConfig { msi, reads, cmdq_log2, quirks: node.quirks, ..ProbeConfig::new(coherent) };
+        let config = ProbeConfig { msi, reads, cmdq_log2, quirks: node.quirks, ..ProbeConfig::new(node.coherency) };
         Some(
             Probed::probe(SmmuPlatform::new(node), config)
                 .unwrap_or_else(|error| refuse(format_args!("smmu{n} at {}: {error}", node.range), Conduit::Smc)),

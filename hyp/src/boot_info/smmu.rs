@@ -7,6 +7,7 @@ use super::tree::{NodeId, NodeRef, Reg, Tree};
 use super::wired;
 pub use super::wired::{Absent, SmmuInterrupts};
 use arrayvec::ArrayVec;
+use smmu_drv::Coherency;
 use smmu_drv::errata::{Place, Quirks};
 
 /// Maximum number of SMMUs.
@@ -18,14 +19,19 @@ const PAGE_ALIGN: u64 = 0x1_0000;
 /// A property: the registers of page 1 can be accessed only in page 0.
 const PAGE_0_ONLY: &str = "cavium,cn9900-broken-page1-regspace";
 
-/// Coherency of an SMMU's accesses.
+/// The wired interrupts that a node lists by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Coherency {
-    /// The tree has `dma-coherent`; only valid if IDR0.COHACC is also set.
-    Coherent,
-    /// Not coherent: data for the SMMU must first be cleaned to memory.
-    #[default]
-    NonCoherent,
+pub struct SmmuInterrupts {
+    /// `eventq`.
+    pub eventq: Option<Spi>,
+    /// `priq`.
+    pub priq: Option<Spi>,
+    /// `cmdq-sync`.
+    pub cmdq_sync: Option<Spi>,
+    /// `gerror`.
+    pub gerror: Option<Spi>,
+    /// `combined`: one line for all.
+    pub combined: Option<Spi>,
 }
 
 /// An SMMUv3.
@@ -37,7 +43,7 @@ pub struct SmmuNode {
     pub phandle: Option<u32>,
     /// Its registers: at least two 64 KiB pages.
     pub range: PhysRange,
-    /// Whether its table walks and queue accesses snoop the CPUs' caches.
+    /// Whether the tree says `dma-coherent`: only valid if IDR0.COHACC is set too.
     pub coherency: Coherency,
     /// Its wired interrupts.
     pub interrupts: SmmuInterrupts,

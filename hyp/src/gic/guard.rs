@@ -17,7 +17,7 @@ use crate::ownership::HostOwnership;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use gic_guard::limits::MAX_RDS;
-use gic_guard::{AccessSize, Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
+use gic_guard::{Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
 use hyp::boot_info::PhysRange;
 use hyp::boot_info::gic::{ITS_MAX, REDISTRIBUTORS_MAX};
 use hyp::esr::Size;
@@ -130,23 +130,14 @@ pub fn lock() -> TicketMutexGuard<'static, HostGic> {
     GUARD.lock()
 }
 
-fn access_size(size: Size) -> AccessSize {
-    match size {
-        Size::Byte => AccessSize::Byte,
-        Size::Half => AccessSize::Half,
-        Size::Word => AccessSize::Word,
-        Size::Double => AccessSize::Double,
-    }
-}
-
 /// The host loads a register.
 pub fn read(register: Register, gic: &mut HostGic, size: Size) -> u64 {
-    gic.mmio_read(register.frame, register.offset, access_size(size))
+    gic.mmio_read(register.frame, register.offset, size.into())
 }
 
 /// The host stores to a register.
 pub fn write(register: Register, pages: &mut HostPages, gic: &mut HostGic, size: Size, value: u64) -> WriteOutcome {
-    gic.mmio_write(pages, register.frame, register.offset, access_size(size), value)
+    gic.mmio_write(pages, register.frame, register.offset, size.into(), value)
 }
 
 /// Says once that an ITS failed. No lock is held.

@@ -23,7 +23,7 @@ use io_pgtable::Ipa;
 use mem_protect::{Finding, GuestId};
 pub use platform::SmmuPlatform;
 use shadow_s2::{Invalidate, InvalidateError, Plan, Target};
-use smmu_drv::{AccessSize, FaultRecord, HostedSmmu, SmmuError, Stale, Stats, WriteOutcome};
+use smmu_drv::{Fault, HostedSmmu, Probed, SmmuError, Stage2Cfg, Stale, Stats, Storage, TakeOverError, WriteOutcome};
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 use streams::retire;
@@ -131,15 +131,6 @@ impl Unit {
     }
 }
 
-fn access_size(size: Size) -> AccessSize {
-    match size {
-        Size::Byte => AccessSize::Byte,
-        Size::Half => AccessSize::Half,
-        Size::Word => AccessSize::Word,
-        Size::Double => AccessSize::Double,
-    }
-}
-
 impl Register {
     /// Takes the lock of its SMMU; the ownership lock must be taken before, if both are needed.
     pub fn lock(self) -> TicketMutexGuard<'static, HostSmmu> {
@@ -150,18 +141,18 @@ impl Register {
 /// A load of the host; `None` if it needs memory of the host, and so the ownership lock.
 #[inline]
 pub fn read_plain(register: Register, smmu: &mut HostSmmu, size: Size) -> Option<u64> {
-    smmu.mmio_read_plain(register.offset, access_size(size))
+    smmu.mmio_read_plain(register.offset, size.into())
 }
 
 /// A load of the host from any register, also one that needs memory of the host.
 pub fn read(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size) -> u64 {
-    smmu.mmio_read(pages, register.offset, access_size(size))
+    smmu.mmio_read(pages, register.offset, size.into())
 }
 
 /// A store of the host to a register.
 #[inline]
 pub fn write(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, size: Size, value: u64) -> WriteOutcome {
-    smmu.mmio_write(pages, register.offset, access_size(size), value)
+    smmu.mmio_write(pages, register.offset, size.into(), value)
 }
 
 /// Counts an access that its syndrome does not describe, so that it could not be emulated, or that no policy allows.

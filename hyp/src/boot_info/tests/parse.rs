@@ -7,9 +7,9 @@ use io_pgtable::Pa;
 
 use super::virt::*;
 use crate::boot_info::gic::{Spi, Trigger};
-use crate::boot_info::pci::{IdRange, Upstream};
-use crate::boot_info::smmu::Coherency;
+use crate::boot_info::pci::Upstream;
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
+use smmu_drv::Coherency;
 use smmu_drv::errata::{Issue, Quirks};
 
 #[test]

@@ -1,6 +1,6 @@
 //! Invalidation of translations after a change of stage 2, before pages change their owner.
 
-use io_pgtable::Ipa;
+use io_pgtable::{Ipa, TlbRange};
 
 use super::Device;
 use crate::command::{Command, Depth, Extent, Granule};
@@ -20,6 +20,33 @@ pub enum Stale {
     },
     /// All translations of the VMID.
     All,
+}
+
+/// A range of a stage 2, of any translations: those of its tables too.
+impl From<TlbRange> for Stale {
+    fn from(range: TlbRange) -> Self {
+        Self::Range { ipa: Ipa(range.iova.0), size: range.size }
+    }
+}
+
+impl Stale {
+    /// What was stale before, if anything, and `range` as well: of one range that range, of several everything.
+    ///
+    /// ```
+    /// use io_pgtable::{Ipa, TlbRange};
+    /// use smmu_drv::Stale;
+    ///
+    /// let page = |page: u64| Stale::Range { ipa: Ipa(page << 12), size: 4096 };
+    /// let one = Stale::with(None, page(1));
+    /// assert_eq!((one, Stale::with(Some(one), page(2))), (page(1), Stale::All));
+    /// ```
+    #[must_use]
+    pub fn with(before: Option<Self>, range: impl Into<Self>) -> Self {
+        match before {
+            None => range.into(),
+            Some(Self::Range { .. } | Self::All) => Self::All,
+        }
+    }
 }
 
 /// Maximum single-address invalidations; above it the whole VMID is invalidated.
