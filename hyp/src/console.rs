@@ -12,9 +12,13 @@ use crate::{arch, stopping};
 use arm_pl011_uart::{PL011Registers, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use hyp::backlog::{Backlog, Cause};
-use hyp::uart::{MODES, Modes, Port};
+use hyp::boot_info::uart::{self, UartKind, Width};
+use hyp::uart::ns16550::{Lanes, Ns16550};
+use hyp::uart::{DIVISOR, Driver, MODES, Modes, Port};
+use safe_mmio::fields::ReadPureWrite;
+use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// Time that a panic waits for the console lock, which the panicking CPU itself may hold: longer than the time to
@@ -28,8 +32,9 @@ const RESERVE: usize = 2048;
 
 static CONSOLE: TicketMutex<Console> =
     TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new(), dropped: 0 });
-static BASE: AtomicU64 = AtomicU64::new(0);
-/// Whether lines are buffered until [`drain`], because the host runs.
+/// The UART, with what firmware set; unset without one.
+static PLACE: Once<Place> = Once::new();
+/// Lines are buffered until [`drain`], since the host runs.
 static HOST_RUNS: AtomicBool = AtomicBool::new(false);
 /// Whether [`drain`] has output to print.
 static WAITING: AtomicBool = AtomicBool::new(false);
@@ -75,28 +80,89 @@ fn park_if_ending(console: TicketMutexGuard<'static, Console>) -> TicketMutexGua
     console
 }
 
-/// A driver for the PL011 at `base`, which must be mapped as device memory (or the MMU be off).
-fn driver(base: u64) -> Option<(Uart<'static>, UniqueMmioPointer<'static, Modes>)> {
-    let registers = NonNull::new(base as *mut PL011Registers)?;
-    let modes = NonNull::new(base.wrapping_add(MODES) as *mut Modes)?;
-    // SAFETY: (1) `base` is a PL011 from the device tree, mapped for EL2; (2) only this module creates drivers, one
-    // per console, and a second one only after the last use of the first (see `print_final_lines`); (3) the driver
-    // never accesses the registers of `Modes`.
-    let (uart, modes) = unsafe { (UniqueMmioPointer::new(registers), UniqueMmioPointer::new(modes)) };
-    Some((Uart::new(uart), modes))
+/// A UART and its divisor.
+#[derive(Clone, Copy)]
+struct Place {
+    base: u64,
+    kind: UartKind,
+    /// As firmware left it: of a PL011 in 1/64, 0 if there is none.
+    divisor: u32,
 }
 
-/// Starts the console on the PL011 at physical address `base`.
-pub fn init(base: u64) {
+impl Place {
+    /// The UART of the device tree, before EL2 changes it. Its registers must be mapped as device memory (or the MMU be off).
+    fn of(uart: &uart::Uart) -> Self {
+        let mut place = Self { base: uart.range.base().0, kind: uart.kind, divisor: 0 };
+        place.divisor = match uart.kind {
+            UartKind::Pl011 => {
+                // SAFETY: (1) a PL011 of the device tree has these registers; (2) reading them changes nothing.
+                let [whole, part] =
+                    DIVISOR.map(|at| unsafe { (place.base.wrapping_add(at) as *const u32).read_volatile() });
+                (whole & 0xffff) << 6 | part & 0x3f
+            }
+            UartKind::Sbsa => 0,
+            UartKind::Ns16550 { shift, width } => {
+                let mut uart = place.ns16550(shift, width);
+                uart.as_mut().and_then(Ns16550::read_divisor).map_or(0, u32::from)
+            }
+        };
+        place
+    }
+
+    /// A driver for it; only this module makes any.
+    fn driver(&self) -> Option<Driver<'static>> {
+        let pl011 = || {
+            let registers = NonNull::new(self.base as *mut PL011Registers)?;
+            // SAFETY: (1) `base` is a UART of this kind from the device tree, mapped for EL2; (2) a second driver is made
+            // only when the first is not used any more (see `print_final_lines`); (3) of an SBSA UART the driver accesses
+            // only the data and flag registers.
+            Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
+        };
+        match self.kind {
+            UartKind::Pl011 => {
+                let modes = NonNull::new(self.base.wrapping_add(MODES) as *mut Modes)?;
+                // SAFETY: (1), (2) as above; (3) the PL011's driver never accesses the registers of `Modes`.
+                let modes = unsafe { UniqueMmioPointer::new(modes) };
+                Some(Driver::Pl011 { uart: pl011()?, modes, divisor: self.divisor })
+            }
+            UartKind::Sbsa => Some(Driver::Sbsa(pl011()?)),
+            UartKind::Ns16550 { shift, width } => Some(Driver::Ns16550(self.ns16550(shift, width)?)),
+        }
+    }
+
+    fn ns16550(&self, shift: u8, width: Width) -> Option<Ns16550<'static>> {
+        let bytes = 1_usize.checked_shl(shift.into())?;
+        let (lanes, stride) = match width {
+            Width::Byte => {
+                let first = NonNull::new(self.base as *mut ReadPureWrite<u8>)?;
+                let registers = NonNull::slice_from_raw_parts(first, Ns16550::elements(bytes));
+                // SAFETY: (1) `base` is a 16550 of the device tree with these distances, mapped for EL2; (2) as above.
+                (Lanes::Bytes(unsafe { UniqueMmioPointer::new(registers) }), bytes)
+            }
+            Width::Word => {
+                let stride = bytes / size_of::<u32>();
+                let first = NonNull::new(self.base as *mut ReadPureWrite<u32>)?;
+                let registers = NonNull::slice_from_raw_parts(first, Ns16550::elements(stride));
+                // SAFETY: (1), (2) as above.
+                (Lanes::Words(unsafe { UniqueMmioPointer::new(registers) }), stride)
+            }
+        };
+        let divisor = u16::try_from(self.divisor).ok().filter(|divisor| *divisor != 0);
+        Some(Ns16550::new(lanes, stride, divisor))
+    }
+}
+
+/// Starts the console on `uart`; called once. Without a call nothing is printed.
+pub fn init(uart: &uart::Uart) {
     let mut console = lock();
-    console.port = Port::new(driver(base));
+    let place = PLACE.call_once(|| Place::of(uart));
+    console.port = Port::new(place.driver());
     console.port.start();
-    BASE.store(base, Ordering::Relaxed);
 }
 
-/// Physical address of the console's UART, 0 before [`init`].
-pub fn base() -> u64 {
-    BASE.load(Ordering::Relaxed)
+/// Physical address of the console's UART, if there is one.
+pub fn base() -> Option<u64> {
+    PLACE.get().map(|place| place.base)
 }
 
 /// Bytes dropped because the transmitter was full.
@@ -171,7 +237,7 @@ pub fn print_final_lines(error: fmt::Arguments<'_>, last: fmt::Arguments<'_>) {
         core::mem::forget(console);
         return;
     }
-    let mut port = Port::new(driver(base()));
+    let mut port = Port::new(PLACE.get().and_then(Place::driver));
     port.restart();
     both(&mut port);
 }

@@ -35,7 +35,8 @@ const WAIT_MS: u64 = 500;
 
 /// Publishes the ownership; called once, before the host runs.
 pub fn init(ownership: HostOwnership) {
-    if let Some(descriptor) = ownership.cpu().root_descriptor(Ipa(console::base())) {
+    let descriptor = console::base().and_then(|base| ownership.cpu().root_descriptor(Ipa(base)));
+    if let Some(descriptor) = descriptor {
         CONSOLE.call_once(|| descriptor);
     }
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));

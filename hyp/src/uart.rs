@@ -1,16 +1,24 @@
-//! EL2's PL011: configuration, also after the host used it, and transmission with bounded waits.
+//! EL2's UART: configuration, also after the host used it, and transmission with bounded waits.
+
+pub mod ns16550;
 
 use crate::backlog::for_each_byte;
+use ns16550::Ns16550;
 use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
 use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.
 const TX_POLLS: u32 = 100_000;
-/// UARTCLK; only for the divisor, which emulated UARTs ignore.
+/// UARTCLK where firmware set no divisor, as under an emulator, which ignores it.
 const UARTCLK: u32 = 24_000_000;
 /// Bits per second.
 const BAUD: u32 = 115_200;
+
+/// The smallest divisor of a PL011 that is one, in 1/64 (DDI 0183, 3.3.6).
+const DIVISOR_MIN: u32 = 64;
+/// Offsets of the two registers with a PL011's divisor: whole, and 1/64 (DDI 0183, 3.3.5 and 3.3.6).
+pub const DIVISOR: [u64; 2] = [0x24, 0x28];
 
 /// Offset of [`Modes`] from the base of a PL011.
 pub const MODES: u64 = 0x48;
@@ -25,47 +33,100 @@ pub struct Modes {
     tcr: ReadPureWrite<u32>,
 }
 
+/// A UART that EL2 drives.
+pub enum Driver<'a> {
+    /// A PL011.
+    Pl011 {
+        /// Its driver.
+        uart: Uart<'a>,
+        /// Its registers at [`MODES`].
+        modes: UniqueMmioPointer<'a, Modes>,
+        /// Firmware's divisor, in 1/64; 0 if firmware set none.
+        divisor: u32,
+    },
+    /// The data and flag registers of a PL011 (SBSA generic UART, DEN0029 appendix): nothing in it is set up.
+    Sbsa(Uart<'a>),
+    /// A 16550.
+    Ns16550(Ns16550<'a>),
+}
+
+impl Driver<'_> {
+    fn start(&mut self) {
+        match self {
+            Self::Pl011 { uart, modes, divisor } => {
+                field!(*modes, dmacr).write(0);
+                field!(*modes, tcr).write(0);
+                let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
+                // With these two the driver computes firmware's divisor.
+                let (baud, clock) = if *divisor >= DIVISOR_MIN { (4, *divisor) } else { (BAUD, UARTCLK) };
+                // An impossible divisor leaves the UART as firmware set it up, which still prints.
+                let _ = uart.enable(config, baud, clock);
+            }
+            Self::Sbsa(_) => {}
+            Self::Ns16550(uart) => uart.start(),
+        }
+    }
+
+    fn is_busy(&mut self) -> bool {
+        match self {
+            Self::Pl011 { uart, .. } | Self::Sbsa(uart) => uart.is_busy(),
+            Self::Ns16550(uart) => uart.is_busy(),
+        }
+    }
+
+    fn is_full(&mut self) -> bool {
+        match self {
+            Self::Pl011 { uart, .. } | Self::Sbsa(uart) => uart.is_tx_fifo_full(),
+            Self::Ns16550(uart) => uart.is_full(),
+        }
+    }
+
+    fn send(&mut self, byte: u8) {
+        match self {
+            Self::Pl011 { uart, .. } | Self::Sbsa(uart) => uart.write_word(byte),
+            Self::Ns16550(uart) => uart.send(byte),
+        }
+    }
+}
+
 /// The UART, if there is one.
 pub struct Port<'a> {
-    uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>,
-    /// Whether the transmitter timed out: each byte is then tried only once until one succeeds.
+    driver: Option<Driver<'a>>,
+    /// The transmitter timed out: each byte is tried only once until one succeeds.
     timed_out: bool,
     dropped: u64,
 }
 
 impl<'a> Port<'a> {
-    /// Uses `uart` without changing its configuration; the second pointer is to its registers at [`MODES`].
+    /// Uses a UART as it is.
     #[must_use]
-    pub const fn new(uart: Option<(Uart<'a>, UniqueMmioPointer<'a, Modes>)>) -> Self {
-        Self { uart, timed_out: false, dropped: 0 }
+    pub const fn new(driver: Option<Driver<'a>>) -> Self {
+        Self { driver, timed_out: false, dropped: 0 }
     }
 
-    /// Sets the UART up: 115,200 baud, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test mode, FIFOs on.
+    /// Sets the UART up: firmware's speed, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test mode, FIFOs on.
     pub fn start(&mut self) {
-        let Some((uart, modes)) = &mut self.uart else { return };
-        field!(*modes, dmacr).write(0);
-        field!(*modes, tcr).write(0);
-        let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
-        // With an invalid divisor the UART keeps firmware's configuration, which still prints.
-        let _ = uart.enable(config, BAUD, UARTCLK);
+        if let Some(driver) = &mut self.driver {
+            driver.start();
+        }
     }
 
     /// Reconfigures the UART after the host used it. Waits until it is idle, as required (DDI 0183, UARTCR), but not
     /// longer than the time of one byte: the host may have disabled it with bytes in the FIFO.
     pub fn restart(&mut self) {
-        if let Some((uart, _)) = &self.uart {
-            let _ = (0..TX_POLLS).find(|_| idle(uart.is_busy()));
+        if let Some(driver) = &mut self.driver {
+            let _ = (0..TX_POLLS).find(|_| idle(driver.is_busy()));
+            driver.start();
         }
-        self.start();
         self.timed_out = false;
     }
 
     /// Sends `byte`, or drops it after a bounded wait.
     pub fn put(&mut self, byte: u8) {
-        let Some((uart, _)) = &mut self.uart else { return };
+        let Some(driver) = &mut self.driver else { return };
         let polls = if self.timed_out { 1 } else { TX_POLLS };
-        if (0..polls).any(|_| idle(uart.is_tx_fifo_full())) {
-            uart.write_word(byte);
+        if (0..polls).any(|_| idle(driver.is_full())) {
+            driver.send(byte);
             self.timed_out = false;
         } else {
             self.timed_out = true;
@@ -73,10 +134,13 @@ impl<'a> Port<'a> {
         }
     }
 
-    /// Sends `byte` if the transmitter has room; returns whether it had.
+    /// Sends `byte` if the transmitter has room at once; whether it had. Without a UART there is always room.
     pub fn try_put(&mut self, byte: u8) -> bool {
-        let Some((uart, _)) = self.uart.as_mut().filter(|(uart, _)| !uart.is_tx_fifo_full()) else { return false };
-        uart.write_word(byte);
+        let Some(driver) = &mut self.driver else { return true };
+        if driver.is_full() {
+            return false;
+        }
+        driver.send(byte);
         true
     }
 
@@ -122,8 +186,10 @@ mod tests {
     }
 
     fn port_with<'a>(registers: &'a mut [u32; 1024], modes: &'a mut Modes) -> Port<'a> {
+        let divisor = registers[IBRD] << 6 | registers[FBRD];
         let registers: &mut PL011Registers = transmute_mut!(registers);
-        Port::new(Some((Uart::new(UniqueMmioPointer::from(registers)), UniqueMmioPointer::from(modes))))
+        let uart = Uart::new(UniqueMmioPointer::from(registers));
+        Port::new(Some(Driver::Pl011 { uart, modes: UniqueMmioPointer::from(modes), divisor }))
     }
 
     fn modes(dmacr: u32, tcr: u32) -> Modes {
@@ -156,9 +222,23 @@ mod tests {
             for (n, value) in [(CR, cr), (FR, fr), (LCR_H, 0xf), (IBRD, 1), (FBRD, 63)] {
                 registers[n] = value;
             }
-            port(&mut registers).restart();
+            let mut modes = modes(0, 0);
+            let mut port = port_with(&mut registers, &mut modes);
+            if let Some(Driver::Pl011 { divisor, .. }) = &mut port.driver {
+                // What was there before the host.
+                *divisor = 13 << 6 | 1;
+            }
+            port.restart();
             assert_eq!(set_up(&registers), set_up(&fresh), "CR {cr:#x}, FR {fr:#x}");
         }
+    }
+
+    #[test]
+    fn firmwares_divisor_is_kept() {
+        let mut registers = [0; 1024];
+        (registers[IBRD], registers[FBRD]) = (27, 9);
+        port(&mut registers).start();
+        assert_eq!((registers[IBRD], registers[FBRD]), (27, 9));
     }
 
     #[test]
@@ -180,6 +260,6 @@ mod tests {
         assert_eq!(registers[0], u32::from(b'x'));
         assert_eq!(write!(port(&mut registers), "a\n"), Ok(()));
         assert_eq!(registers[0], u32::from(b'\n'));
-        assert!(!Port::new(None).try_put(b'x'));
+        assert!(Port::new(None).try_put(b'x'), "nothing waits for a UART that is not there");
     }
 }

@@ -29,8 +29,6 @@ use io_pgtable::{Ipa, Pa};
 use mem_protect::PageMap;
 use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 
-/// UART for errors when the device tree cannot be read: the first one of QEMU's virt machine.
-const FALLBACK_UART: u64 = 0x0900_0000;
 /// Passed by the assembly instead of an exception level if HCR_EL2.E2H is fixed to 1.
 const VHE_ONLY: u64 = 0x22;
 /// The same for an exception that was taken before EL2 had its vectors.
@@ -191,7 +189,6 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
 /// Finds the device tree and starts the console. Refuses to boot without a device tree.
 fn early(dtb: u64) -> &'static [u8] {
     if dtb == 0 || !dtb.is_multiple_of(8) {
-        console::init(FALLBACK_UART);
         refuse(
             format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"),
             Conduit::Smc,
@@ -199,10 +196,8 @@ fn early(dtb: u64) -> &'static [u8] {
     }
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
-    let size = boot_info::dtb_size(start).unwrap_or_else(|error| {
-        console::init(FALLBACK_UART);
-        refuse(format_args!("{error}"), Conduit::Smc)
-    });
+    let size =
+        boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     // At other exception levels the MMU is off.
     if CurrentEL.read(CurrentEL::EL) == 2
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
@@ -212,8 +207,9 @@ fn early(dtb: u64) -> &'static [u8] {
     // SAFETY: (1) as above, and the size was checked against the protocol's 2 MiB.
     let blob = unsafe { core::slice::from_raw_parts(dtb as *const u8, size) };
     let early = Early::read(blob);
-    let uart = early.uarts.el2.or(early.uarts.host).map_or(FALLBACK_UART, |uart| uart.range.base().0);
-    console::init(uart);
+    if let Some(uart) = early.uarts.el2.or(early.uarts.host) {
+        console::init(&uart);
+    }
     if let Some(token) = early.token {
         exit::set_token(token);
     }
@@ -245,7 +241,7 @@ fn announce_holes(platform: &Platform<'_>) {
 
 /// Prints the decision about each node with registers, and its reason.
 fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
-    if platform.uarts.el2.is_none() {
+    if platform.uarts.el2.is_none() && platform.uarts.host.is_some() {
         log!("WARNING: one UART only: this console is shared with the host, which can block it and forge lines");
     }
     for (n, smmu) in platform.smmus.iter().enumerate() {
@@ -326,7 +322,9 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
     let build = || {
         let mut table = El2Table::build(bits, features::pa_bits(), &arch::image())?;
         table.data(division.layout.pool.base().0, division.layout.pool.end().0)?;
-        table.device(console::base() & !(PAGE - 1), PAGE)?;
+        if let Some(base) = console::base() {
+            table.device(base & !(PAGE - 1), PAGE)?;
+        }
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
         let smmus = platform.smmus.iter().map(|smmu| &smmu.range);
         let its = platform.gic.its.iter().map(|its| &its.range);

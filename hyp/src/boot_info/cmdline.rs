@@ -10,6 +10,20 @@ pub const NO_RESET_MAX: usize = 4;
 /// The greatest value of `cmdq=`.
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
+/// `console=`: the UART that EL2 prints to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ConsoleChoice<'a> {
+    /// `none`.
+    None,
+    /// A node.
+    Uart {
+        /// Its path.
+        path: &'a str,
+        /// The whole option, for messages.
+        word: &'a str,
+    },
+}
+
 /// Options of EL2's command line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options<'a> {
@@ -21,8 +35,8 @@ pub struct Options<'a> {
     pub withhold: ArrayVec<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
-    /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
-    pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
+    /// `console=`: EL2's console, if it does not choose one.
+    pub console: Option<ConsoleChoice<'a>>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
     pub cmdq: Option<u32>,
 }
@@ -65,6 +79,12 @@ impl<'a> Options<'a> {
                         .try_push(value)
                         .map_err(|_| BootError::TooMany { what: "allow= or withhold= options", limit: ALLOW_MAX })?;
                 }
+                "console" => {
+                    let choice = console_choice(word).ok_or_else(|| bad(CONSOLE_EXPECTED))?;
+                    if options.console.replace(choice).is_some() {
+                        return Err(bad("one console only"));
+                    }
+                }
                 "pool" => {
                     let bytes = size(value).ok_or_else(|| bad("a number of bytes, with suffix K, M or G or none"))?;
                     if options.pool.replace(bytes).is_some() {
@@ -95,6 +115,20 @@ impl<'a> Options<'a> {
 /// The token, from a command line that may be otherwise invalid.
 pub(super) fn token(line: &str) -> Option<&str> {
     line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("token=")).find(|t| is_token(t))
+}
+
+const CONSOLE_EXPECTED: &str = "none, or the full path of a UART; the host's console= belongs to the kernel module's bootargs";
+
+fn console_choice(word: &str) -> Option<ConsoleChoice<'_>> {
+    match word.strip_prefix("console=")? {
+        "none" => Some(ConsoleChoice::None),
+        path => path.starts_with('/').then_some(ConsoleChoice::Uart { path, word }),
+    }
+}
+
+/// The console, from a command line that may be otherwise invalid.
+pub(super) fn console(line: &str) -> Option<ConsoleChoice<'_>> {
+    line.split_ascii_whitespace().find_map(console_choice)
 }
 
 fn is_token(value: &str) -> bool {

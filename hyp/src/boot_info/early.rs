@@ -22,13 +22,17 @@ impl<'a> Early<'a> {
         let Ok(tree) = Tree::parse(dtb) else {
             return Self::default();
         };
-        let mut token = None;
+        let mut bootargs = None;
         let walked = tree.walk(&mut |node| {
             if node.is_top("chosen") {
-                token = node.value("bootargs").and_then(string).and_then(cmdline::token);
+                bootargs = node.value("bootargs").and_then(string);
             }
             Ok(())
         });
-        Self { uarts: Uarts::find(&tree).unwrap_or_default(), token: token.filter(|_| walked.is_ok()) }
+        let bootargs = bootargs.filter(|_| walked.is_ok());
+        let uarts = Uarts::find(&tree, bootargs.and_then(cmdline::console));
+        // Where the command line names no UART, the error has to be seen.
+        let uarts = uarts.or_else(|_| Uarts::find(&tree, None)).unwrap_or_default();
+        Self { uarts, token: bootargs.and_then(cmdline::token) }
     }
 }

@@ -56,11 +56,12 @@ impl<'a> Platform<'a> {
         let smmus = smmu::find(&tree, &gic)?;
         cpus::check_psci(&tree)?;
         Ok(Self {
+        let uarts = Uarts::find(&tree, options.console)?;
             tree,
             options,
             modules: Modules::find(&tree, &memory)?,
             cpus: cpus::find(&tree)?,
-            uarts: Uarts::find(&tree)?,
+            uarts,
             providers: Providers::find(&tree)?,
             pci: pci::find(&tree, &smmus)?,
             direct: pci::direct_streams(&tree, &smmus)?,

@@ -8,6 +8,7 @@
     clippy::as_conversions
 )]
 
+mod board_devices;
 mod board_trees;
 mod cmdline;
 mod edit;

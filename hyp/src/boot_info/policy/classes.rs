@@ -4,6 +4,7 @@ use super::verdict::{Given, Withheld};
 use crate::boot_info::gic::PRE_ITS;
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeRef;
+use crate::boot_info::uart::is_plain;
 
 /// Devices that are withheld even if they are behind an SMMU in the tree, in any of their `compatible` strings.
 pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
@@ -30,7 +31,7 @@ pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Opt
         return Some(Given::Its);
     }
     match node.compatible()? {
-        "arm,pl011" => Some(Given::Uart),
+        name if is_plain(name) => Some(Given::Uart),
         "arm,pl031" => Some(Given::Rtc),
         "arm,pl061" => Some(Given::Gpio),
         _ => None,

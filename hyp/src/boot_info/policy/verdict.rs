@@ -5,7 +5,7 @@ use core::fmt;
 /// Why the host gets a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// A PL011.
+    /// A PL011, or another UART that is no master.
     Uart,
     /// A PL031.
     Rtc,
