@@ -6,7 +6,7 @@
 use super::cells::string;
 use super::error::BootError;
 use super::layout::Layout;
-use super::memory::is_memory;
+use super::memory::{is_kept, is_memory};
 use super::modules::is_module;
 use super::platform::Platform;
 use super::policy::MmioPolicy;
@@ -33,10 +33,11 @@ const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,ini
 
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
 ///
-/// The host's tree has these differences from EL2's: memory lacks the ranges that `layout` gives to EL2; `/chosen` has
-/// the kernel module's command line and the ramdisk's address instead of EL2's command line and the modules; every
-/// node that `policy` withholds is disabled, and no alias or console path names it; SMMU nodes lack the property that
-/// EL2 implements itself (`arm,instdata-override`).
+/// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
+/// module's command line and the ramdisk's address instead of EL2's command line and the modules; every node that
+/// `policy` withholds is disabled, and no alias or console path leads to it; memory that firmware keeps has no
+/// `compatible`, by which a driver would find it; SMMU nodes lack the property that EL2
+/// implements itself (`arm,instdata-override`).
 ///
 /// # Errors
 /// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan));
@@ -179,9 +180,11 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         let withheld = self.policy.is_withheld(node.id);
         let chosen = node.is_top("chosen");
         let aliases = node.is_top("aliases");
+        let kept = is_kept(node)?;
         let emulated = is_smmu(node) && cfg!(not(feature = "no-isolation"));
         node.properties(&mut |name, value| {
             if (withheld && name == "status")
+                || (kept && name == "compatible")
                 || (memory.is_some() && name == "reg")
                 || (emulated && name == DATA_OVERRIDE)
                 || (chosen && CHOSEN_REPLACED.contains(&name))

@@ -133,7 +133,12 @@ pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
         && node.on_visible_bus()
 }
 
-/// Whether a reservation is active. As in Linux, only its own `status` is used, not that of its parents.
+/// Whether `node` reserves memory that firmware keeps: neither the host nor EL2 gets it.
+pub(super) fn is_kept<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
+    Ok(is_reservation(node) && node.has("no-map") && node.has("reg") && is_active(node)?)
+}
+
+/// Whether a reservation is active. As in Linux, only its own `status` counts, not that of its parents.
 fn is_active<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     match node.string("status")? {
         None | Some("okay" | "ok") => Ok(true),

@@ -6,6 +6,7 @@ mod bus;
 mod classes;
 mod draft;
 mod verdict;
+mod references;
 
 use super::error::BootError;
 use super::gic::{Doorbell, Its};
@@ -121,6 +122,9 @@ impl MmioPolicy {
         }
         draft.withhold_dependents()?;
         draft.finish(platform)
+        draft.withhold_references(platform)?;
+        draft.withhold_dependents()?;
+        draft.check_allowed(platform)?;
     }
 
     /// A decision in words, with the name of what the node shares a page with.

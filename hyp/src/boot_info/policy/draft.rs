@@ -13,7 +13,7 @@ use crate::boot_info::plan::{Name, Part, overlap};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::smmu::is_smmu;
-use crate::boot_info::tree::{NodeRef, Reg};
+use crate::boot_info::tree::{NodeId, NodeRef, Reg};
 use arrayvec::ArrayVec;
 
 /// Kind of a node's range.
@@ -267,7 +267,7 @@ impl Draft {
         }
     }
 
-    fn withhold_decided<'a>(&mut self, at: u16, reason: Withheld) -> Result<(), BootError<'a>> {
+    pub(super) fn withhold_decided<'a>(&mut self, at: u16, reason: Withheld) -> Result<(), BootError<'a>> {
         let Some(decision) = self.policy.decisions.get_mut(usize::from(at)) else { return Ok(()) };
         decision.verdict = Verdict::Withheld(reason);
         let name = Name::Node(decision.node);
@@ -279,6 +279,34 @@ impl Draft {
             }
         }
         Ok(())
+    }
+
+    /// The decision about `node`, if there is one, with its number.
+    pub(super) fn verdict_at(&self, node: NodeId) -> Option<(u16, Verdict)> {
+        let at = self.policy.decisions.iter().position(|decision| decision.node == node)?;
+        let at = u16::try_from(at).ok()?;
+        Some((at, self.decision(at)?.verdict))
+    }
+
+    pub(super) fn is_node_withheld(&self, node: NodeId) -> bool {
+        self.policy.is_withheld(node)
+    }
+
+    /// What the node of a decision shares a page with.
+    pub(super) fn shares(&self, at: u16) -> Option<Name> {
+        self.decision(at)?.shares
+    }
+
+    /// The nearest withheld node above that of a decision.
+    pub(super) fn withheld_above(&self, at: u16) -> Option<Name> {
+        let mut above = self.above_of(at);
+        while let Some(at) = above {
+            if self.is_withheld(at) {
+                return self.decision(at).map(|decision| Name::Node(decision.node));
+            }
+            above = self.above_of(at);
+        }
+        None
     }
 
     fn decision(&self, at: u16) -> Option<&Decision> {

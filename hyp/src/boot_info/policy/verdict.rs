@@ -62,7 +62,9 @@ pub enum Withheld {
     Disabled,
     /// A node above it is withheld.
     Parent,
-    /// A page of its registers also has withheld registers.
+    /// It refers to firmware's memory, or to memory in a node that is withheld.
+    FirmwareMemory,
+    /// A page of its registers also holds registers that are withheld.
     SharesPage,
     /// `withhold=` on EL2's command line.
     CommandLine,
@@ -115,6 +117,7 @@ impl fmt::Display for Withheld {
             Self::Unknown => "unknown device, may be a DMA master",
             Self::Disabled => "disabled in the device tree",
             Self::Parent => "below a node that is withheld",
+            Self::FirmwareMemory => "uses memory that the host does not get",
             Self::SharesPage => "shares a 4 KiB page with registers that are withheld",
             Self::CommandLine => "withheld by EL2's command line",
         })

@@ -71,3 +71,67 @@ fn the_command_line_chooses_the_console() {
         refused_for(&modified(options(&words)), &["console=", path]);
     }
 }
+
+fn reserved(child: DeviceTreeNode) -> impl Fn(&mut DeviceTree) {
+    move |tree| {
+        let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])];
+        let mut reserved = node("reserved-memory", &counts);
+        reserved.add_child(child.clone());
+        tree.root.add_child(reserved);
+    }
+}
+
+fn region(more: &[(&str, Vec<u8>)]) -> DeviceTreeNode {
+    let mut region = node("fw@60000000", &[("reg", wide(&[0x6000_0000, 0x2000])), ("phandle", cells(&[0x90]))]);
+    set(&mut region, &[("compatible", text(&["qcom,cmd-db"]))]);
+    set(&mut region, more);
+    region
+}
+
+#[test]
+fn no_driver_finds_memory_that_firmware_keeps() {
+    let dtb = modified(reserved(region(&[("no-map", vec![])])));
+    let tree = hosts(&dtb);
+    let kept = tree.find_node("/reserved-memory/fw@60000000").unwrap();
+    assert!(kept.property("compatible").is_none() && kept.property("no-map").is_some());
+    let shared = hosts(&modified(reserved(region(&[]))));
+    assert!(shared.find_node("/reserved-memory/fw@60000000").unwrap().property("compatible").is_some());
+}
+
+#[test]
+fn what_uses_memory_that_firmware_keeps_is_withheld() {
+    let user = |tree: &mut DeviceTree| {
+        let properties = [("reg", wide(&[0xf10_0000, 0x1000])), ("iommus", cells(&[SMMU, 5]))];
+        let mut user = node("dsp@f100000", &properties);
+        set(&mut user, &[("memory-region", cells(&[0x90]))]);
+        tree.root.add_child(user);
+        let mut scmi = node("scmi", &[("compatible", text(&["arm,scmi-smc"])), ("shmem", cells(&[0x91]))]);
+        scmi.add_child(node("protocol@14", &[("reg", cells(&[0x14]))]));
+        set(&mut scmi, &[("#address-cells", cells(&[1])), ("#size-cells", cells(&[0]))]);
+        let mut firmware = node("firmware", &[]);
+        firmware.add_child(scmi);
+        tree.root.add_child(firmware);
+        let sram = [("reg", wide(&[0xf20_0000, 0x1000])), ("phandle", cells(&[0x91]))];
+        tree.root.add_child(node("sram@f200000", &sram));
+    };
+    let with = |more: &[(&str, Vec<u8>)]| {
+        let more = more.to_vec();
+        modified(|tree| {
+            reserved(region(&more))(tree);
+            user(tree);
+        })
+    };
+    let dtb = with(&[("no-map", vec![])]);
+    let (platform, policy, _) = boot(&dtb).unwrap();
+    let lines: Vec<String> = policy
+        .decisions()
+        .iter()
+        .map(|decision| std::format!("{}: {}", platform.path(decision.node), decision.verdict))
+        .collect();
+    for path in ["/dsp@f100000", "/firmware/scmi"] {
+        let line = std::format!("{path}: uses memory that the host does not get");
+        assert!(lines.contains(&line), "{lines:#?}");
+        assert_eq!(hosts(&dtb).find_node(path).unwrap().property("status").unwrap().value(), b"disabled\0");
+    }
+    assert_eq!(verdict(&with(&[]), "/dsp@f100000"), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
+}

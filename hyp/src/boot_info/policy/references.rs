@@ -1,0 +1,58 @@
+//! Nodes that use memory which the host does not get: firmware's, or in a device that is withheld. Their drivers would access
+//! it, and the host would end there.
+
+use super::draft::Draft;
+use super::{Verdict, Withheld};
+use crate::boot_info::error::BootError;
+use crate::boot_info::memory::is_kept;
+use crate::boot_info::platform::Platform;
+use crate::boot_info::tree::NodeId;
+use arrayvec::ArrayVec;
+
+/// Properties that name such memory, each by phandles alone.
+const REFERENCES: [&str; 2] = ["memory-region", "shmem"];
+/// How many such references are accepted.
+pub(super) const REFERENCES_MAX: usize = 512;
+
+impl Draft {
+    /// Withholds the nodes that refer to such memory, those without registers too.
+    ///
+    /// # Errors
+    /// [`BootError::Property`] for a malformed reference, [`BootError::TooMany`].
+    pub(super) fn withhold_references<'a>(&mut self, platform: &Platform<'a>) -> Result<(), BootError<'a>> {
+        let full = |_| BootError::TooMany { what: "references to memory", limit: REFERENCES_MAX };
+        let mut references = ArrayVec::<(NodeId, u32), REFERENCES_MAX>::new();
+        platform.tree.walk(&mut |node| {
+            for name in REFERENCES {
+                let Some(mut cells) = node.cells(name)?.filter(|_| node.enabled()) else { continue };
+                while let Some(phandle) = cells.u32() {
+                    references.try_push((node.id, phandle)).map_err(full)?;
+                }
+            }
+            Ok(())
+        })?;
+        let mut users = ArrayVec::<NodeId, REFERENCES_MAX>::new();
+        platform.tree.walk(&mut |node| {
+            let Some(phandle) = node.u32("phandle")? else { return Ok(()) };
+            if is_kept(node)? || self.is_node_withheld(node.id) {
+                for (user, _) in references.iter().filter(|(_, named)| *named == phandle) {
+                    // There are at most as many as references.
+                    let _ = users.try_push(*user);
+                }
+            }
+            Ok(())
+        })?;
+        platform.tree.walk(&mut |node| {
+            if !users.contains(&node.id) {
+                return Ok(());
+            }
+            match self.verdict_at(node.id) {
+                Some((at, Verdict::Given(why))) if why != super::Given::Allowed => {
+                    self.withhold_decided(at, Withheld::FirmwareMemory)
+                }
+                Some((_, Verdict::Given(_) | Verdict::Emulated | Verdict::Withheld(_))) => Ok(()),
+                None => self.record(platform, node, Verdict::Withheld(Withheld::FirmwareMemory)),
+            }
+        })
+    }
+}
