@@ -3,10 +3,8 @@
 use super::error::BootError;
 use arrayvec::ArrayVec;
 
-/// Maximum `allow=` options, and maximum `withhold=` options.
-pub const ALLOW_MAX: usize = 16;
-/// Maximum `no-reset=` options.
-pub const NO_RESET_MAX: usize = 4;
+/// Maximum `allow=` options.
+pub const ALLOW_MAX: usize = 64;
 /// The greatest value of `cmdq=`.
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 

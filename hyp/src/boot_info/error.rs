@@ -171,6 +171,15 @@ pub enum BootError<'a> {
         /// The expected value.
         expected: &'static str,
     },
+    /// `allow=` of EL2's command line would not do what it says.
+    Allow {
+        /// The path in it.
+        path: &'a str,
+        /// Why not.
+        why: &'static str,
+        /// The other node, if that is the reason.
+        other: Option<Named<'a>>,
+    },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
         /// Its size in bytes.
@@ -236,6 +245,7 @@ impl fmt::Display for BootError<'_> {
             | Self::NoRoom { .. }
             | Self::UnknownOption { .. }
             | Self::BadOption { .. }
+            | Self::Allow { .. }
             | Self::HostDtbRoom { .. }
             | Self::TokenLeft { .. } => self.fmt_loaded(f),
         }
@@ -276,6 +286,10 @@ impl BootError<'_> {
             ),
             Self::BadOption { word, expected } => {
                 write!(f, "option '{word}' on EL2's command line: expected {expected}")
+            }
+            Self::Allow { path, why, other } => {
+                write!(f, "option 'allow={path}' on EL2's command line: {why}")?;
+                other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))
             }
             Self::HostDtbRoom { room } => {
                 write!(f, "the host's device tree does not fit in {room:#x} bytes")

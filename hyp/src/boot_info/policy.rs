@@ -2,11 +2,12 @@
 //! behind an SMMU, or if EL2's command line allows it. All other registers, described or not, are unmapped in the
 //! host's stage 2.
 
+mod allowed;
 mod bus;
 mod classes;
 mod draft;
-mod verdict;
 mod references;
+mod verdict;
 
 use super::error::BootError;
 use super::gic::{Doorbell, Its};
@@ -121,10 +122,10 @@ impl MmioPolicy {
             return Err(BootError::BadOption { word, expected: "the full path of a node that has registers" });
         }
         draft.withhold_dependents()?;
-        draft.finish(platform)
         draft.withhold_references(platform)?;
         draft.withhold_dependents()?;
         draft.check_allowed(platform)?;
+        draft.finish(platform)
     }
 
     /// A decision in words, with the name of what the node shares a page with.

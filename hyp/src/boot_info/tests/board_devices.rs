@@ -135,3 +135,40 @@ fn what_uses_memory_that_firmware_keeps_is_withheld() {
     }
     assert_eq!(verdict(&with(&[]), "/dsp@f100000"), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
 }
+
+#[test]
+fn an_option_that_does_nothing_or_harms_is_refused() {
+    let with = |words: &str, new: Vec<DeviceTreeNode>| {
+        modified(|tree| {
+            options(words)(tree);
+            new.into_iter().for_each(|node| tree.root.add_child(node));
+        })
+    };
+    let device = |name: &str, more: &[(&str, Vec<u8>)]| {
+        let mut device = node(name, &[("reg", wide(&[0xf10_0000, 0x1000]))]);
+        set(&mut device, more);
+        device
+    };
+    let disabled = [("status", text(&["disabled"]))];
+    refused_for(&with("allow=/a", vec![device("a", &disabled)]), &["allow=/a", "disabled"]);
+    // The host would not see it: its parent is disabled there.
+    let mut parent = device("p", &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])]);
+    parent.add_child(node("c", &[("reg", wide(&[0xf20_0000, 0x1000]))]));
+    refused_for(&with("allow=/p/c", vec![parent.clone()]), &["allow=/p/c", "/p"]);
+    assert!(boot(&with("allow=/p/c allow=/p", vec![parent])).is_ok());
+    // It would be withheld with the other.
+    let twins = vec![device("a", &[]), device("b", &disabled)];
+    refused_for(&with("allow=/a", twins), &["allow=/a", "/b"]);
+    let mut ranges = cells(&[0x200_0000, 0, 0x5000_0000]);
+    ranges.extend(wide(&[0xf30_0000, 0x1000]));
+    let counts = [("#address-cells", cells(&[3])), ("#size-cells", cells(&[2])), ("ranges", ranges)];
+    refused_for(&with("allow=/a", vec![device("a", &counts)]), &["allow=/a", "windows"]);
+    let many = |count: u64| {
+        let names: Vec<String> = (0..count).map(|n| std::format!("d@{n}")).collect();
+        let words: Vec<String> = names.iter().map(|name| std::format!("allow=/{name}")).collect();
+        let node = |(n, name): (usize, &String)| node(name, &[("reg", wide(&[0xf10_0000 + 0x1000 * n as u64, 0x1000]))]);
+        with(&words.join(" "), names.iter().enumerate().map(node).collect())
+    };
+    assert!(boot(&many(40)).is_ok());
+    refused_for(&many(65), &["more than 64 allow= options"]);
+}
