@@ -265,10 +265,9 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
 fn register_cpus(platform: &Platform<'_>) {
     for (index, cpu) in platform.cpus.iter().enumerate() {
         if psci::register(index, cpu.mpidr).is_err() {
-            refuse(
-                format_args!("{} CPUs: at most {} are supported (QEMU: -smp)", platform.cpus.len(), arch::MAX_CPUS),
-                Conduit::Smc,
-            );
+            // CPU_ON of the others is answered with INVALID_PARAMETERS.
+            log!("{} CPUs: {} and what follows stay off", platform.cpus.len(), platform.path(cpu.node));
+            return;
         }
     }
 }

@@ -4,8 +4,8 @@ use super::error::BootError;
 use super::tree::{NodeId, Reg, Tree};
 use arrayvec::ArrayVec;
 
-/// Maximum number of CPUs.
-pub const CPUS_MAX: usize = 64;
+/// How many CPUs are accepted.
+pub const CPUS_MAX: usize = 512;
 
 /// A CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -172,3 +172,8 @@ fn an_option_that_does_nothing_or_harms_is_refused() {
     assert!(boot(&many(40)).is_ok());
     refused_for(&many(65), &["more than 64 allow= options"]);
 }
+
+#[test]
+fn machines_of_today_meet_no_limit() {
+    assert_eq!(Platform::parse(&virt(256, 1024 * MIB).to_dtb()).map(|platform| platform.cpus.len()), Ok(256));
+}

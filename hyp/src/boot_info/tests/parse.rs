@@ -277,8 +277,8 @@ fn t58_huge_counts_are_refused() {
     let many = |count: u64| wide(&(0..count).flat_map(|n| [0x4000_0000 + n * 0x2000, 0x1000]).collect::<Vec<_>>());
     let ram = with_properties("/memory@40000000", &[("reg", many(17))]);
     assert!(refusal(&ram).contains("more than 16 ranges of memory"));
-    let cpus = virt(65, 1024 * MIB).to_dtb();
-    assert!(refusal(&cpus).contains("more than 64 CPUs"));
+    let cpus = virt(513, 1024 * MIB).to_dtb();
+    assert!(refusal(&cpus).contains("more than 512 CPUs"));
     let gic = with_properties("/intc@8000000", &[("#redistributor-regions", cells(&[u32::MAX]))]);
     assert!(refusal(&gic).contains("#redistributor") || refusal(&gic).contains("all redistributors"));
     let address_cells = modified(|tree| set(&mut tree.root, &[("#address-cells", cells(&[u32::MAX]))]));
