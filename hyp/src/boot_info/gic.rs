@@ -5,6 +5,7 @@ use io_pgtable::Pa;
 use super::error::BootError;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
+use crate::boot_map::LIMIT;
 use arrayvec::ArrayVec;
 
 /// Maximum number of redistributor regions.
@@ -114,6 +115,8 @@ impl Gic {
             what: "interrupt controller arm,gic-v3",
             remedy: "EL2 needs a GICv3 (QEMU: -machine gic-version=3)",
         })?;
+        let frames = core::iter::once(&gic.distributor).chain(gic.redistributors.iter());
+        frames.fold(Ok(()), |so_far, frame| so_far.and_then(|()| reached(tree, gic.node, frame)))?;
         tree.walk(&mut |node| {
             if node.enabled() && node.compatible() == Some("arm,gic-v3-its") {
                 gic.add_its(tree, node)?;
@@ -145,6 +148,7 @@ impl Gic {
         if !range.base().0.is_multiple_of(TRANSLATER_OFFSET) {
             return Err(node.bad("reg", "is not aligned to the 64 KiB of an ITS's pages"));
         }
+        reached(tree, node.id, &range)?;
         if self.overlaps(&range) {
             let first = self.its.iter().find(|i| i.range.overlaps(&range)).map_or(self.node, |i| i.node);
             return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });
@@ -166,6 +170,18 @@ impl Gic {
         };
         Some(Spi { intid: SPI_BASE.checked_add(number)?, trigger })
     }
+}
+
+/// An error if boot, which runs on one table of 512 GiB, does not reach `frame` of `node`.
+fn reached<'a>(tree: &Tree<'a>, node: NodeId, frame: &PhysRange) -> Result<(), BootError<'a>> {
+    if frame.end().0 <= LIMIT {
+        return Ok(());
+    }
+    Err(BootError::Unsupported {
+        path: tree.path(node),
+        what: "its registers are above 512 GiB, which is all that boot reaches",
+        remedy: "this machine is not supported yet",
+    })
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {

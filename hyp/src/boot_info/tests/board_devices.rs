@@ -177,3 +177,11 @@ fn an_option_that_does_nothing_or_harms_is_refused() {
 fn machines_of_today_meet_no_limit() {
     assert_eq!(Platform::parse(&virt(256, 1024 * MIB).to_dtb()).map(|platform| platform.cpus.len()), Ok(256));
 }
+
+#[test]
+fn a_gic_that_boot_cannot_reach_is_refused_with_its_address() {
+    let gic = with_properties("/intc@8000000", &[("reg", wide(&[0x81_4600_0000, 0x1_0000, 0x80a_0000, 0xf6_0000]))]);
+    refused_for(&gic, &["/intc@8000000", "512 GiB"]);
+    let its = with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[0x81_4600_0000, 0x2_0000]))]);
+    refused_for(&its, &["/intc@8000000/its@8080000", "512 GiB"]);
+}
