@@ -67,12 +67,13 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let layout = &division.layout;
     let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
 
-    let bits = address_bits(&platform, &policy);
+    let bits = host_bits(&platform, &policy);
     gic::init(division.distributor);
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, &division);
-    let el2_table = el2_table(bits, &platform, &policy, &division);
+    // An SMMU may be above all that the host has.
+    let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &division);
     write_host_dtb(&platform, &policy, layout);
     if gic_frames.is_none() {
         announce_holes(&platform);
@@ -188,6 +189,7 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
 
 /// Finds the device tree and starts the console. Refuses to boot without a device tree.
 fn early(dtb: u64) -> &'static [u8] {
+    // Without a tree there is no console: at a guessed address there may be anything.
     if dtb == 0 || !dtb.is_multiple_of(8) {
         refuse(
             format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"),
@@ -273,9 +275,14 @@ fn register_cpus(platform: &Platform<'_>) {
 }
 
 /// Address bits needed for all memory and registers of the host.
-fn address_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
-    let ends = platform.memory.ram.iter().chain(policy.mmio()).map(|range| range.end().0);
-    let highest = ends.max().unwrap_or(0).saturating_sub(1);
+fn host_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
+    let ends = platform.memory.ram.iter().chain(policy.mmio()).map(PhysRange::end);
+    address_bits(ends.max().unwrap_or(Pa(0)))
+}
+
+/// Address bits needed for everything below `end`.
+fn address_bits(end: Pa) -> u32 {
+    let highest = end.0.saturating_sub(1);
     let bits = (64 - highest.leading_zeros()).max(32);
     if bits > features::pa_bits() {
         refuse(

@@ -13,6 +13,7 @@ use super::smmu::{self, SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, Path, Tree};
 use super::uart::Uarts;
 use arrayvec::ArrayVec;
+use io_pgtable::Pa;
 
 /// The description of the machine that EL2 depends on. It borrows the device tree, which must be unchanged until the
 /// host's own copy has been written.
@@ -55,8 +56,8 @@ impl<'a> Platform<'a> {
         let gic = Gic::find(&tree)?;
         let smmus = smmu::find(&tree, &gic)?;
         cpus::check_psci(&tree)?;
-        Ok(Self {
         let uarts = Uarts::find(&tree, options.console)?;
+        Ok(Self {
             tree,
             options,
             modules: Modules::find(&tree, &memory)?,
@@ -69,6 +70,16 @@ impl<'a> Platform<'a> {
             gic,
             smmus,
         })
+    }
+
+    /// The first address behind all that EL2 maps for itself: memory, SMMUs, its console, the interrupt controller.
+    #[must_use]
+    pub fn el2_end(&self) -> Pa {
+        let gic = core::iter::once(&self.gic.distributor).chain(self.gic.redistributors.iter());
+        let gic = gic.chain(self.gic.its.iter().map(|its| &its.range));
+        let uarts = [&self.uarts.el2, &self.uarts.host].into_iter().flatten().map(|uart| &uart.range);
+        let ranges = gic.chain(self.smmus.iter().map(|smmu| &smmu.range)).chain(uarts);
+        ranges.fold(self.memory.end(), |end, range| end.max(range.end()))
     }
 
     /// The path of a node, for messages.

@@ -185,3 +185,11 @@ fn a_gic_that_boot_cannot_reach_is_refused_with_its_address() {
     let its = with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[0x81_4600_0000, 0x2_0000]))]);
     refused_for(&its, &["/intc@8000000/its@8080000", "512 GiB"]);
 }
+
+#[test]
+fn el2_maps_an_smmu_above_all_memory() {
+    let dtb = with_properties("/smmuv3@9050000", &[("reg", wide(&[0x100_0000_0000, 0x2_0000]))]);
+    let (platform, policy, _) = boot(&dtb).unwrap();
+    let hosts = platform.memory.ram.iter().chain(policy.mmio()).map(|range| range.end()).max();
+    assert_eq!((hosts, platform.el2_end()), (Some(Pa(0x100_0000_0000)), Pa(0x100_0002_0000)));
+}
