@@ -59,6 +59,34 @@ pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
     Ok(Filled { dtb, image, dtb_at, kernel, memory, notes })
 }
 
+/// Enables every SMMUv3 of a tree, and the nodes above it.
+///
+/// # Errors
+/// When it is no device tree.
+pub(super) fn enable_smmus(dtb: &mut Vec<u8>) -> Result<()> {
+    // A tree that is malformed is judged as it is.
+    if Tree::parse(dtb).is_err() || !dtb.windows(SMMU.len()).any(|window| window == SMMU) {
+        return Ok(());
+    }
+    let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
+    enable(&mut tree.root);
+    *dtb = tree.to_dtb();
+    Ok(())
+}
+
+/// The `compatible` of an SMMUv3.
+pub(super) const SMMU: &[u8] = b"arm,smmu-v3\0";
+
+/// Whether there is one at or below `node`; it is enabled then.
+fn enable(node: &mut DeviceTreeNode) -> bool {
+    let compatible = node.property("compatible").is_some_and(|value| value.value().split_inclusive(|b| *b == 0).any(|name| name == SMMU));
+    let below = node.children_mut().fold(false, |found, child| enable(child) | found);
+    if compatible || below {
+        node.remove_property("status");
+    }
+    compatible || below
+}
+
 /// The free memory.
 struct Places(RangeSet<512>);
 

@@ -3,7 +3,7 @@
 use hyp::boot_info::policy::Verdict;
 use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree};
 
-use super::fill::{Filled, fill};
+use super::fill::{Filled, SMMU, fill};
 
 /// Part of memory that EL2 takes for its tables, and what it takes besides: as a boot does.
 const POOL_SHIFT: u32 = 7;
@@ -61,8 +61,6 @@ pub(super) fn judge(dtb: &[u8], options: &str) -> Outcome {
         Err(error) => Outcome { verdict: Err(format!("{error:#}")), smmu, notes: Vec::new() },
     }
 }
-
-const SMMU: &[u8] = b"arm,smmu-v3\0";
 
 /// Calls `with` with the finished plan for `filled`.
 ///

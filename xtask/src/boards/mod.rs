@@ -2,6 +2,7 @@
 
 mod fill;
 mod judged;
+mod mutate;
 mod page;
 mod summary;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use summary::Summary;
 ///   cargo xtask boards --release 7.3 --all
 ///   cargo xtask boards --board imx95-19x19-evk
 ///   cargo xtask boards --file my-board.dtb
+///   cargo xtask boards --enable-smmus --mutate 100000
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -46,6 +48,15 @@ pub(crate) struct Args {
     /// A line for each board, not only for those with an SMMUv3
     #[arg(long)]
     all: bool,
+    /// As if firmware had enabled every SMMUv3: many boards' trees have theirs disabled
+    #[arg(long)]
+    enable_smmus: bool,
+    /// Change trees at random this many times, and check what is accepted: no panic, no overlap, no long run
+    #[arg(long, value_name = "N", conflicts_with_all = ["board", "all"])]
+    mutate: Option<u64>,
+    /// Where the random changes begin
+    #[arg(long, default_value_t = 1, requires = "mutate")]
+    seed: u64,
     /// Options of EL2's command line, for example allow=/soc/clock-controller@100000
     #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
     el2_append: String,
@@ -67,7 +78,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         Some(file) => file.clone(),
         None => ensure_trees(checkout.work(), &args.release)?.0,
     };
-    let boards = read(&folder)?;
+    let mut boards = read(&folder)?;
+    if args.enable_smmus {
+        boards.iter_mut().try_for_each(|board| fill::enable_smmus(&mut board.bytes))?;
+    }
+    if let Some(count) = args.mutate {
+        return mutate::run(&boards, count, args.seed);
+    }
     if let Some(name) = &args.board {
         let found = boards.iter().filter(|board| is_named(board, name)).collect::<Vec<_>>();
         ensure!(!found.is_empty(), "no board is named {name}: `cargo xtask boards --all` lists them");
