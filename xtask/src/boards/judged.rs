@@ -8,8 +8,6 @@ use super::fill::{Filled, SMMU, fill};
 /// Part of memory that EL2 takes for its tables, and what it takes besides: as a boot does.
 const POOL_SHIFT: u32 = 7;
 const POOL_MIN: u64 = 16 << 20;
-/// The only address at which EL2's image runs.
-const IMAGE_BASE: u64 = 0x4020_0000;
 
 /// What a boot on a board would end in.
 pub(super) struct Outcome {
@@ -26,8 +24,6 @@ pub(super) struct Accepted {
     pub(super) memory: u64,
     pub(super) smmus: Vec<String>,
     pub(super) console: String,
-    /// EL2's image can be loaded where it runs.
-    pub(super) loads: bool,
     pub(super) given: Vec<(String, String)>,
     pub(super) withheld: Vec<(String, String)>,
 }
@@ -37,13 +33,12 @@ impl Outcome {
     pub(super) fn line(&self) -> String {
         match &self.verdict {
             Ok(board) => format!(
-                "accepted: {} MiB, {} SMMUs, {}, {} devices given, {} withheld{}",
+                "accepted: {} MiB, {} SMMUs, {}, {} devices given, {} withheld",
                 board.memory >> 20,
                 board.smmus.len(),
                 board.console,
                 board.given.len(),
                 board.withheld.len(),
-                if board.loads { "" } else { "; no memory at EL2's load address" },
             ),
             Err(why) => format!("refused: {why}"),
         }
@@ -98,8 +93,7 @@ fn accepted(_: &Filled, judged: &Judged<'_>) -> Accepted {
         (None, Some(uart)) => format!("console {} shared with the host", platform.path(uart.node)),
         (None, None) => "no console".to_owned(),
     };
-    let loads = platform.memory.ram.iter().any(|ram| ram.base().0 <= IMAGE_BASE && IMAGE_BASE < ram.end().0);
-    Accepted { memory: platform.memory.ram.total(), smmus, console, loads, given, withheld }
+    Accepted { memory: platform.memory.ram.total(), smmus, console, given, withheld }
 }
 
 /// The header of an arm64 Image that needs `size` bytes.

@@ -72,6 +72,32 @@ fn the_command_line_chooses_the_console() {
     }
 }
 
+/// A machine with one of each thing that real boards have and QEMU's has not.
+pub(super) fn board() -> Vec<u8> {
+    let word = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
+    let dtb = other_uart(&["vendor,uart", "snps,dw-apb-uart"], &word, &std::format!("token={TOKEN} allow=/rtc@f400000"));
+    let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(&dtb));
+    reserved(region(&[("no-map", vec![])]))(&mut tree);
+    let its = tree.find_node_mut("/intc@8000000/its@8080000").unwrap();
+    set(its, &[("socionext,synquacer-pre-its", cells(&[0x100_0000, 0x40_0000]))]);
+    let smmu = tree.find_node_mut("/smmuv3@9050000").unwrap();
+    set(smmu, &[("interrupts-extended", cells(&[GIC, 0, 1, 1, GIC, 2, 2, 1, GIC, 0, 3, 4, GIC, 0, 4, 1]))]);
+    let counts = [("#address-cells", cells(&[1])), ("#size-cells", cells(&[1]))];
+    let mut bus = node("bus@f100000", &counts);
+    set(&mut bus, &[("compatible", text(&["vendor,bus", "simple-bus"])), ("reg", wide(&[0xf10_0000, 0x1000]))]);
+    set(&mut bus, &[("ranges", cells(&[0, 0, 0xf10_0000, 0x10_0000]))]);
+    let dma = [("reg", cells(&[0x1_0000, 0x1000])), ("iommus", cells(&[SMMU, 5])), ("memory-region", cells(&[0x90]))];
+    let vop = [("reg", cells(&[0x2_0000, 0x1000])), ("iommus", cells(&[0x77]))];
+    let sram = [("reg", cells(&[0x3_0000, 0x1000])), ("phandle", cells(&[0x91]))];
+    for child in [node("dma@10000", &dma), node("vop@20000", &vop), node("sram@30000", &sram)] {
+        bus.add_child(child);
+    }
+    let scmi = node("scmi", &[("compatible", text(&["arm,scmi-smc"])), ("shmem", cells(&[0x91]))]);
+    let rtc = node("rtc@f400000", &[("reg", wide(&[0xf40_0000, 0x1000]))]);
+    [bus, scmi, rtc].into_iter().for_each(|node| tree.root.add_child(node));
+    tree.to_dtb()
+}
+
 fn reserved(child: DeviceTreeNode) -> impl Fn(&mut DeviceTree) {
     move |tree| {
         let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])];

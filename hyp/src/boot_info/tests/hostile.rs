@@ -7,6 +7,7 @@ use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::board_devices::board;
 use super::oracle;
 use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
@@ -143,6 +144,13 @@ fn the_larger_machine_boots() {
 }
 
 #[test]
+fn the_board_boots() {
+    let dtb = board();
+    check_boot(&dtb);
+    assert!(boot(&dtb).is_ok(), "{}", refusal(&dtb));
+}
+
+#[test]
 fn the_usual_machine_boots() {
     let dtb = modified(|_| {});
     check_boot(&dtb);
@@ -242,7 +250,19 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Cells of a board's tree that are somewhere else in it: addresses, phandles, counts and names' places.
+    #[test]
+    fn a_boards_cells_swapped(changes in prop::collection::vec((any::<Index>(), any::<Index>()), 1..5)) {
+        let mut dtb = board();
+        let cells = dtb.len() / 4;
+        for (from, to) in changes {
+            let (from, to) = (4 * from.index(cells), 4 * to.index(cells));
+            dtb.copy_within(from..from + 4, to);
+        }
+        check_boot(&dtb);
+    }
 
     /// One or two ranges moved over others.
     #[test]
