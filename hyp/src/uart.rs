@@ -3,9 +3,9 @@
 pub mod ns16550;
 
 use crate::backlog::for_each_byte;
-use ns16550::Ns16550;
 use arm_pl011_uart::{DataBits, LineConfig, Parity, StopBits, Uart, UniqueMmioPointer};
 use core::fmt::{self, Write};
+use ns16550::Ns16550;
 use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.

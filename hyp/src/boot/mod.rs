@@ -73,7 +73,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, &division);
     // An SMMU may be above all that the host has.
-    let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &division);
+    let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
     write_host_dtb(&platform, &policy, layout);
     if gic_frames.is_none() {
         announce_holes(&platform);
@@ -198,8 +198,7 @@ fn early(dtb: u64) -> &'static [u8] {
     }
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
-    let size =
-        boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let size = boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     // At other exception levels the MMU is off.
     if CurrentEL.read(CurrentEL::EL) == 2
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)

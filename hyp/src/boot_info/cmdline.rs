@@ -5,6 +5,8 @@ use arrayvec::ArrayVec;
 
 /// Maximum `allow=` options.
 pub const ALLOW_MAX: usize = 64;
+/// Maximum `no-reset=` options.
+pub const NO_RESET_MAX: usize = 4;
 /// The greatest value of `cmdq=`.
 const CMDQ_MAX: u32 = smmu_drv::HOST_CMDQS;
 
@@ -33,6 +35,8 @@ pub struct Options<'a> {
     pub withhold: ArrayVec<&'a str, ALLOW_MAX>,
     /// `pool=`: size of EL2's memory pool in bytes, given with a suffix K, M or G or none.
     pub pool: Option<u64>,
+    /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
+    pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
     /// `console=`: EL2's console, if it does not choose one.
     pub console: Option<ConsoleChoice<'a>>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
@@ -115,7 +119,8 @@ pub(super) fn token(line: &str) -> Option<&str> {
     line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("token=")).find(|t| is_token(t))
 }
 
-const CONSOLE_EXPECTED: &str = "none, or the full path of a UART; the host's console= belongs to the kernel module's bootargs";
+const CONSOLE_EXPECTED: &str =
+    "none, or the full path of a UART; the host's console= belongs to the kernel module's bootargs";
 
 fn console_choice(word: &str) -> Option<ConsoleChoice<'_>> {
     match word.strip_prefix("console=")? {

@@ -16,8 +16,8 @@ use super::platform::Platform;
 use super::range::RangeSet;
 use super::tree::{NodeId, is_at};
 use arrayvec::ArrayVec;
-use draft::Draft;
 use core::fmt;
+use draft::Draft;
 use io_pgtable::Pa;
 pub use verdict::{Given, Verdict, Withheld};
 

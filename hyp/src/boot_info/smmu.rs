@@ -19,21 +19,6 @@ const PAGE_ALIGN: u64 = 0x1_0000;
 /// A property: the registers of page 1 can be accessed only in page 0.
 const PAGE_0_ONLY: &str = "cavium,cn9900-broken-page1-regspace";
 
-/// The wired interrupts that a node lists by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SmmuInterrupts {
-    /// `eventq`.
-    pub eventq: Option<Spi>,
-    /// `priq`.
-    pub priq: Option<Spi>,
-    /// `cmdq-sync`.
-    pub cmdq_sync: Option<Spi>,
-    /// `gerror`.
-    pub gerror: Option<Spi>,
-    /// `combined`: one line for all.
-    pub combined: Option<Spi>,
-}
-
 /// An SMMUv3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SmmuNode {
@@ -155,4 +140,3 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         data_override: node.has(DATA_OVERRIDE),
     })
 }
-

@@ -79,7 +79,9 @@ pub(super) const SMMU: &[u8] = b"arm,smmu-v3\0";
 
 /// Whether there is one at or below `node`; it is enabled then.
 fn enable(node: &mut DeviceTreeNode) -> bool {
-    let compatible = node.property("compatible").is_some_and(|value| value.value().split_inclusive(|b| *b == 0).any(|name| name == SMMU));
+    let compatible = node
+        .property("compatible")
+        .is_some_and(|value| value.value().split_inclusive(|b| *b == 0).any(|name| name == SMMU));
     let below = node.children_mut().fold(false, |found, child| enable(child) | found);
     if compatible || below {
         node.remove_property("status");
@@ -114,9 +116,8 @@ fn fill_memory(root: &mut DeviceTreeNode, notes: &mut Vec<String>) -> Result<()>
     let count = |name| cell(root, name).with_context(|| format!("the root has no {name}"));
     let (address, size) = (count("#address-cells")?, count("#size-cells")?);
     ensure!((1..=2).contains(&address) && (1..=2).contains(&size), "the root has unusual cell counts");
-    let is_memory = |node: &&DeviceTreeNode| {
-        node.property("device_type").is_some_and(|property| property.value() == b"memory\0")
-    };
+    let is_memory =
+        |node: &&DeviceTreeNode| node.property("device_type").is_some_and(|property| property.value() == b"memory\0");
     let names: Vec<String> = root.children().filter(is_memory).map(|node| node.name().to_owned()).collect();
     let (address_bytes, entry) = (4 * address, 4 * (address + size));
     let (mut total, mut base) = (0u64, None);

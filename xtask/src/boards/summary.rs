@@ -26,7 +26,11 @@ impl Summary {
     /// Boards with an SMMUv3 by verdict.
     #[cfg(test)]
     pub(super) fn with_smmu(&self) -> Vec<(&str, usize)> {
-        self.verdicts.iter().filter(|(_, (_, smmu))| *smmu > 0).map(|(text, (_, smmu))| (text.as_str(), *smmu)).collect()
+        self.verdicts
+            .iter()
+            .filter(|(_, (_, smmu))| *smmu > 0)
+            .map(|(text, (_, smmu))| (text.as_str(), *smmu))
+            .collect()
     }
 }
 

@@ -75,7 +75,8 @@ fn the_command_line_chooses_the_console() {
 /// A machine with one of each thing that real boards have and QEMU's has not.
 pub(super) fn board() -> Vec<u8> {
     let word = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
-    let dtb = other_uart(&["vendor,uart", "snps,dw-apb-uart"], &word, &std::format!("token={TOKEN} allow=/rtc@f400000"));
+    let dtb =
+        other_uart(&["vendor,uart", "snps,dw-apb-uart"], &word, &std::format!("token={TOKEN} allow=/rtc@f400000"));
     let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(&dtb));
     reserved(region(&[("no-map", vec![])]))(&mut tree);
     let its = tree.find_node_mut("/intc@8000000/its@8080000").unwrap();
@@ -192,7 +193,8 @@ fn an_option_that_does_nothing_or_harms_is_refused() {
     let many = |count: u64| {
         let names: Vec<String> = (0..count).map(|n| std::format!("d@{n}")).collect();
         let words: Vec<String> = names.iter().map(|name| std::format!("allow=/{name}")).collect();
-        let node = |(n, name): (usize, &String)| node(name, &[("reg", wide(&[0xf10_0000 + 0x1000 * n as u64, 0x1000]))]);
+        let node =
+            |(n, name): (usize, &String)| node(name, &[("reg", wide(&[0xf10_0000 + 0x1000 * n as u64, 0x1000]))]);
         with(&words.join(" "), names.iter().enumerate().map(node).collect())
     };
     assert!(boot(&many(40)).is_ok());

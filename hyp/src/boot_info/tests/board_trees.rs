@@ -25,7 +25,8 @@ fn hosts(dtb: &[u8]) -> DeviceTree {
 #[track_caller]
 fn status(tree: &DeviceTree, path: &str) -> Option<String> {
     let node = tree.find_node(path).unwrap_or_else(|| panic!("no {path}"));
-    node.property("status").map(|status| String::from_utf8(status.value().strip_suffix(&[0]).unwrap().to_vec()).unwrap())
+    node.property("status")
+        .map(|status| String::from_utf8(status.value().strip_suffix(&[0]).unwrap().to_vec()).unwrap())
 }
 
 fn named(name: &str, property: &str) -> DeviceTreeNode {
@@ -85,7 +86,11 @@ fn a_master_behind_a_foreign_iommu_without_cells_is_withheld_alone() {
     for iommus in [&[0x77u32][..], &[0x77, 0x78], &[SMMU, 5, 0x77]] {
         let mut master = node("vop@f100000", &[("reg", wide(&[0xf10_0000, 0x1000]))]);
         set(&mut master, &[("iommus", cells(iommus))]);
-        assert_eq!(verdict(&with_node(master), "/vop@f100000"), Verdict::Withheld(Withheld::ForeignIommu), "{iommus:?}");
+        assert_eq!(
+            verdict(&with_node(master), "/vop@f100000"),
+            Verdict::Withheld(Withheld::ForeignIommu),
+            "{iommus:?}"
+        );
     }
     let map = with_properties("/pcie@10000000", &[("iommu-map", cells(&[0, 0x77, 0x1_0000]))]);
     assert_eq!(verdict(&map, "/pcie@10000000"), Verdict::Withheld(Withheld::ForeignIommu));
@@ -116,7 +121,8 @@ fn interrupts_that_el2_cannot_raise_are_absent() {
     let elsewhere = with_properties("/smmuv3@9050000", &[("interrupt-parent", cells(&[0x8000]))]);
     let found = Platform::parse(&elsewhere).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
     assert_eq!((found.eventq, found.gerror), (None, None));
-    let other_name = with_properties("/smmuv3@9050000", &[("interrupt-names", text(&["eventq", "new", "gerror", "priq"]))]);
+    let other_name =
+        with_properties("/smmuv3@9050000", &[("interrupt-names", text(&["eventq", "new", "gerror", "priq"]))]);
     let found = Platform::parse(&other_name).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
     assert_eq!((found.eventq.map(|spi| spi.intid), found.cmdq_sync), (Some(106), None));
     // Each with its parent.

@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 
 use super::virt::*;
 use crate::boot_info::gic::{Spi, Trigger};
-use crate::boot_info::pci::Upstream;
+use crate::boot_info::pci::{IdRange, Upstream};
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
 use smmu_drv::Coherency;
 use smmu_drv::errata::{Issue, Quirks};
@@ -75,7 +75,9 @@ fn every_truncation_is_refused() {
         }
         assert_eq!(Early::read(&cut), Early::default());
     }
-    assert!(refusal(&dtb[..100]).starts_with("malformed device tree: the length is not that of the header (offset 0x4)"));
+    assert!(
+        refusal(&dtb[..100]).starts_with("malformed device tree: the length is not that of the header (offset 0x4)")
+    );
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub(crate) fn check(dtb: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
     if dtb.len() > DTB_MAX {
         return Err(BootError::DtbSize { size: u32::try_from(dtb.len()).unwrap_or(u32::MAX) });
     }
-    Checker::new(dtb).and_then(|checker| checker.whole()).map_err(|(problem, offset)| BootError::Dtb { problem, offset })?;
+    Checker::new(dtb)
+        .and_then(|checker| checker.whole())
+        .map_err(|(problem, offset)| BootError::Dtb { problem, offset })?;
     Ok(Fdt::new_unchecked(dtb))
 }
 
@@ -45,9 +47,8 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     fn new(dtb: &'a [u8]) -> Result<Self, Fault> {
         let field = |at: usize| word(dtb, at).ok_or(("it is shorter than a header", dtb.len()));
-        let place = |at: usize| {
-            field(at).and_then(|value| usize::try_from(value).map_err(|_| ("an offset is impossible", at)))
-        };
+        let place =
+            |at: usize| field(at).and_then(|value| usize::try_from(value).map_err(|_| ("an offset is impossible", at)));
         if dtb.len() < HEADER_SIZE || place(4)? != dtb.len() {
             return Err(("the length is not that of the header", 4));
         }
