@@ -148,8 +148,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         let mut stop = loop {
             let costs = self.smmu.device.costs();
             let done = match self.vsmmu.next_command(host_mem, &mut self.budget, costs) {
-                CommandStep::Forward(command) => self.forward(command).map_err(|error| self.push_failed(error)),
-                CommandStep::QueueSync => self.smmu.device.queue_sync().map_err(|error| self.push_failed(error)),
+                CommandStep::Forward(command) => self.forward(command).map_err(Unfinished::Failed),
+                CommandStep::QueueSync => self.smmu.device.queue_sync().map_err(Unfinished::Failed),
                 CommandStep::Enter(sid, depth, entry) => {
                     match self.smmu.storage.shadow.enter(&mut self.smmu.device, &mut self.budget, sid, depth, entry) {
                         Ok(Entered::Done) => Ok(()),
@@ -191,12 +191,6 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
             Some(sid) if !self.smmu.storage.shadow.is_hosts(sid) => Ok(()),
             Some(_) | None => self.smmu.device.push(command),
         }
-    }
-
-    #[cold]
-    fn push_failed(&mut self, error: SmmuError) -> Unfinished {
-        self.vsmmu.step_back();
-        Unfinished::Failed(error)
     }
 
     /// Waits until hardware has completed the batch; then signals the host's completions and updates its CONS.

@@ -52,12 +52,6 @@ impl Indices {
         index.wrapping_add(1) & self.mask
     }
 
-    /// The index before `index`.
-    #[inline]
-    pub(super) const fn previous(self, index: u32) -> u32 {
-        index.wrapping_sub(1) & self.mask
-    }
-
     /// Number of entries from `cons` to before `prod`; up to twice the size of the queue, if the indices are inconsistent.
     #[inline]
     pub(super) const fn used(self, prod: u32, cons: u32) -> u32 {
@@ -98,7 +92,7 @@ mod tests {
             let indices = Indices::new(log2);
             let size = 1 << log2;
             assert_eq!(indices.entries(), size);
-            assert_eq!((indices.next(2 * size - 1), indices.previous(0)), (0, 2 * size - 1));
+            assert_eq!(indices.next(2 * size - 1), 0);
             assert_eq!(indices.of(u32::MAX), 2 * size - 1);
             assert_eq!(indices.with_overflow(u32::MAX), 1 << 31 | (2 * size - 1));
             assert!(indices.is_full(size, 0) && indices.is_full(0, size) && indices.is_full(size | 1 << 31, 0));

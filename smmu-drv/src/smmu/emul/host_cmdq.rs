@@ -194,13 +194,6 @@ impl<C> VirtualSmmu<C> {
         self.head = self.indices().next(self.head);
     }
 
-    /// Undoes the consumption of the last command, which could not be queued because the SMMU is failed.
-    #[cold]
-    pub(crate) fn step_back(&mut self) {
-        self.stats.host_commands = self.stats.host_commands.wrapping_sub(1);
-        self.head = self.indices().previous(self.head);
-    }
-
     /// Starts the walk of a CFGI_ALL, if one is pending.
     fn start_cfgi_all(&mut self) -> bool {
         if !core::mem::take(&mut self.cfgi_all_pending) {

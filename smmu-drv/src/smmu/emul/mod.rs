@@ -4,7 +4,7 @@
 //! `CommandStep` of a command, a set of interrupts.
 //!
 //! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
-//! with the results of a step (`step_back`, `refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
+//! with the results of a step (`refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
 //! `change`, the new mode of all streams, and its progress; a `Source`, which returns checked entries and receives
 //! records; interrupts to raise; `fail` and `quiesce`.
 

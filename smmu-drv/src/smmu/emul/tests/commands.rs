@@ -151,18 +151,6 @@ fn a_queue_that_is_not_the_hosts_is_cerror_abt_and_is_claimed_again() {
 }
 
 #[test]
-fn a_command_that_the_device_did_not_take_is_not_consumed() {
-    let mut host = Host::running();
-    host.queue(&[plain(Opcode::TlbiNhAll), plain(Opcode::TlbiNhAll)]);
-    let mut budget = Budget::for_one_trap();
-    host.next(&mut budget);
-    host.next(&mut budget);
-    host.smmu.step_back();
-    host.smmu.complete(&mut host.memory);
-    assert_eq!((host.cons(), host.smmu.stats().host_commands), (1, 1));
-}
-
-#[test]
 fn a_batch_ends_when_the_budget_does_and_goes_on_from_there() {
     let mut host = Host::running();
     host.queue(&[plain(Opcode::TlbiNhAll); 20]);
