@@ -6,6 +6,7 @@ mod linux;
 mod payload;
 mod pgtable;
 mod scaling;
+mod smmus;
 mod transitions;
 mod traps;
 
@@ -64,7 +65,7 @@ enum Group {
     Transitions,
     /// SMMU exits per read under Debian Linux
     Linux,
-    /// Scaling with pages, batches, stream table size and memory
+    /// Scaling with SMMUs, pages, batches, stream table size and memory
     Scaling,
 }
 
@@ -101,6 +102,9 @@ fn measure(checkout: &Checkout, args: &Args, report: &mut Report, tables: &mut V
     let wants = |group| args.groups.is_empty() || args.groups.contains(&group);
     if wants(Group::IoPgtable) {
         pgtable::measure(checkout, report)?;
+    }
+    if wants(Group::Scaling) {
+        smmus::measure(checkout, report, tables)?;
     }
     if args.groups == [Group::IoPgtable] {
         return Ok(());

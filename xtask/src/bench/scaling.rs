@@ -106,7 +106,8 @@ fn hosts(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Ve
     Ok(())
 }
 
-fn section(out: &mut Vec<String>, title: &str, table: Vec<String>) {
+/// A table with its title.
+pub(crate) fn section(out: &mut Vec<String>, title: &str, table: Vec<String>) {
     out.push(format!("## {title}"));
     out.push(String::new());
     out.extend(table);
