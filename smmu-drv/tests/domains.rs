@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use common::{
     ABORT, BUF, BYPASS, Board, CFGI_ALL, GBPA_ABORT, GBPA_UPDATE, GUEST, RAM, Rig, Stage2, VMID, aborted, cfgi_ste,
-    cfgi_ste_range, enable_two_level, firmware, l1, l2_ste, r, record,
+    cfgi_ste_range, enable_two_level, firmware, l1, l2_ste, r,
 };
 use io_pgtable::{Ipa, Pa};
 use smmu_drv::{
@@ -244,62 +244,6 @@ fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
         rig.smmu.assign(one(), &again).unwrap();
         assert!(!rig.can_reach(SID, GUEST), "a translation of the domain before is cached");
         assert!(rig.can_reach(SID, GUEST + 0x1000));
-        check(&rig);
-    }
-}
-
-#[test]
-fn t68_records_of_a_foreign_stream_stay_with_el2() {
-    let mut rig = started(Config::qemu());
-    let stage2 = guest(&rig, VM);
-    rig.set_ste(SID, [0; 8]);
-    // A record of the host's own stream reaches the host, even if the stream is assigned before the host reads its
-    // queue.
-    assert!(aborted(&rig.dma_write(SID, BUF, 1)));
-    assign(&mut rig, one(), &stage2).unwrap();
-    assert_eq!(rig.events(), [record(4, SID)]);
-    while rig.smmu.take_fault().is_some() {}
-    // The guest's does not, neither while the stream is the guest's nor after. A SubstreamID without stage 1 is an error that a
-    // host would be shown.
-    let bad = |rig: &mut Rig| assert!(aborted(&rig.board.0.model.borrow_mut().dma_write(SID, Some(1), GUEST, &[1])));
-    bad(&mut rig);
-    rig.smmu.poll_events(&mut rig.host);
-    assert_eq!(rig.events(), [[0; 4]; 0]);
-    assert_eq!(rig.smmu.take_fault().map(|fault| (fault.record.sid, fault.record.ssid)), Some((SID, Some(1))));
-    bad(&mut rig);
-    release(&mut rig, one()).unwrap();
-    rig.smmu.poll_events(&mut rig.host);
-    assert_eq!(rig.events(), [[0; 4]; 0]);
-    assert_eq!(rig.smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
-    // A host that bypasses is shown its own.
-    rig.set_ste(SID, BYPASS);
-    bad(&mut rig);
-    rig.smmu.poll_events(&mut rig.host);
-    assert_eq!(rig.events().len(), 1);
-}
-
-#[test]
-fn t68_a_record_keeps_the_owner_that_the_stream_had_when_it_was_written() {
-    for config in machines() {
-        let mut rig = started(config);
-        let stage2 = guest(&rig, VM);
-        rig.set_ste(SID, [0; 8]);
-        let bad =
-            |rig: &mut Rig| assert!(aborted(&rig.board.0.model.borrow_mut().dma_write(SID, Some(1), GUEST, &[1])));
-        // Nobody looks before the stream has its next owner.
-        bad(&mut rig);
-        assign(&mut rig, one(), &stage2).unwrap();
-        bad(&mut rig);
-        rig.smmu.block(&mut rig.host, one()).unwrap();
-        // Blocked streams abort without a record.
-        bad(&mut rig);
-        release(&mut rig, one()).unwrap();
-        bad(&mut rig);
-        rig.smmu.poll_events(&mut rig.host);
-        let owners = std::iter::from_fn(|| rig.smmu.take_fault()).map(|fault| (fault.record.sid, fault.owner));
-        let expected = [StreamOwner::Host, StreamOwner::Domain(VM), StreamOwner::Host].map(|owner| (SID, owner));
-        assert_eq!(owners.collect::<Vec<_>>(), expected);
-        assert_eq!(rig.events().len(), 2, "the host has its own");
         check(&rig);
     }
 }

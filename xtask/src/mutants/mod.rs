@@ -123,9 +123,11 @@ impl Module {
                 "smmu-drv/src/smmu/emul/host_eventq.rs",
                 "smmu-drv/src/smmu/emul/gerror.rs",
                 "smmu-drv/src/smmu/device/drain.rs",
+                "smmu-drv/src/smmu/log.rs",
             ],
             Self::Ste => &[
                 "smmu-drv/src/smmu/shadow/mod.rs",
+                "smmu-drv/src/smmu/shadow/slots.rs",
                 "smmu-drv/src/smmu/shadow/refresh.rs",
                 "smmu-drv/src/smmu/stream.rs",
                 "smmu-drv/src/smmu/emul/fetch.rs",
@@ -140,6 +142,9 @@ impl Module {
             ],
             Self::TakeOver => &[
                 "smmu-drv/src/probe.rs",
+                "smmu-drv/src/limits.rs",
+                "smmu-drv/src/smmu/storage.rs",
+                "smmu-drv/src/smmu/memory.rs",
                 "smmu-drv/src/smmu/device/program.rs",
                 "smmu-drv/src/smmu/device/mod.rs",
                 "smmu-drv/src/stage2.rs",

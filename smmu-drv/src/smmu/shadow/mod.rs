@@ -17,6 +17,7 @@ mod entry;
 mod link;
 pub mod owners;
 mod refresh;
+mod slots;
 
 use crate::features::{Coherency, Features};
 use crate::platform::{DmaBuffer, Platform};
@@ -27,17 +28,14 @@ use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
 use entry::write_ste;
-use link::{Complete, Link, publish};
+use link::{Complete, Link};
 use owners::{Domains, Owners, StreamOwner};
 pub(super) use refresh::{Entered, Entries, Hardware};
+pub use slots::MAX_L2;
+use slots::{Reserve, Slot};
 
 /// Bytes of a level-2 table, and their alignment.
 const L2_SIZE: usize = STE_SIZE << SPLIT;
-/// Maximum private level-2 tables of blocks that the host uses; its streams beyond them abort.
-const MAX_HOST_L2: usize = 256;
-/// Maximum private level-2 tables: no host can use up the rest, which is for blocks with streams of other owners.
-pub const MAX_L2: usize = MAX_HOST_L2 + 32;
-
 /// Memory of a table.
 pub(super) struct TableBlocks {
     /// Bytes of what is allocated at once: the linear table; or level 1, the map of its slots, and the two shared tables of level 2.
@@ -59,15 +57,6 @@ pub(super) fn table_blocks(features: &Features) -> TableBlocks {
     }
 }
 
-/// Whether a new table may be one of those that a host cannot use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reserve {
-    /// No.
-    Kept,
-    /// Yes.
-    Used,
-}
-
 /// The shared configuration of a block without a private table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shared {
@@ -77,19 +66,6 @@ pub(super) enum Shared {
     Stage2,
     /// Abort without an event.
     Abort,
-}
-
-#[derive(Clone)]
-enum Slot<B> {
-    Empty,
-    Live(B),
-    /// Detached from this block; hardware may have it cached.
-    Detached {
-        table: B,
-        block: u32,
-    },
-    /// An invalidation that covers it is queued; freed when that is synchronised.
-    InvalidationQueued(B),
 }
 
 #[derive(Clone)]
@@ -281,131 +257,6 @@ impl<B: DmaBuffer> ShadowTable<B> {
     fn is_two_level(&self) -> bool {
         matches!(self.shape, Shape::TwoLevel(_))
     }
-
-    fn slot_of(two: &TwoLevel<B>, block: u32) -> Option<usize> {
-        let offset = index(block).checked_mul(8)?;
-        usize::try_from(two.map.read64(offset)).ok()?.checked_sub(1)
-    }
-
-    /// Whether the block has its own entries (private table, or linear format).
-    fn is_private(&self, block: u32) -> bool {
-        match &self.shape {
-            Shape::None | Shape::Linear { .. } => true,
-            Shape::TwoLevel(two) => Self::slot_of(two, block).is_some(),
-        }
-    }
-
-    /// Number of level-2 tables that can be attached now.
-    fn free_slots(&self) -> usize {
-        match &self.shape {
-            Shape::None | Shape::Linear { .. } => 0,
-            Shape::TwoLevel(_) => self.slots.iter().fold(0, |free, slot| match slot {
-                Slot::Empty => free.saturating_add(1),
-                Slot::Live(_) | Slot::Detached { .. } | Slot::InvalidationQueued(_) => free,
-            }),
-        }
-    }
-
-    /// A new level-2 table of invalid entries, not yet referenced. `None` if there is no memory or no free slot.
-    fn prepare<P: Platform<Buffer = B>>(&self, platform: &P, reserve: Reserve) -> Option<Prepared<B>> {
-        let kept = match reserve {
-            Reserve::Kept => MAX_L2 - MAX_HOST_L2,
-            Reserve::Used => 0,
-        };
-        if self.free_slots() <= kept {
-            return None;
-        }
-        let table = filled(platform, &self.words, self.fixed.invalid()).ok()?;
-        Some(Prepared { table })
-    }
-
-    /// Fills one entry of a prepared table.
-    fn prepare_entry(&self, prepared: &mut Prepared<B>, entry: u32, ste: Ste) {
-        write_ste(&mut prepared.table, index(entry), ste, &self.words);
-    }
-
-    /// Publishes a prepared table as the block's private table. The caller then invalidates the block's configuration.
-    fn attach<P: Platform<Buffer = B>>(&mut self, platform: &P, block: u32, prepared: Prepared<B>) {
-        let coherent = self.coherent;
-        let Shape::TwoLevel(two) = &mut self.shape else {
-            return;
-        };
-        let Some(at) = self.slots.iter().position(|slot| matches!(slot, Slot::Empty)) else {
-            return;
-        };
-        let Some(slot) = self.slots.get_mut(at) else {
-            return;
-        };
-        let link = publish(platform, &prepared.table, coherent);
-        *slot = Slot::Live(prepared.table);
-        let number = u64::try_from(at).unwrap_or(0).saturating_add(1);
-        two.map.write64(index(block).saturating_mul(8), number);
-        write_l1(&mut two.l1, block, link, coherent);
-    }
-
-    /// Makes the block use a shared table and detaches its private one. The caller invalidates the block's
-    /// configuration.
-    ///
-    /// Returns whether the descriptor changed.
-    fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
-        let coherent = self.coherent;
-        let Shape::TwoLevel(two) = &mut self.shape else {
-            return false;
-        };
-        let link = match shared {
-            Shared::None => Link::NONE,
-            Shared::Stage2 => two.stage2.link,
-            Shared::Abort => two.abort.link,
-        };
-        let changed = two.l1.read64(index(block).saturating_mul(L1STD_SIZE)) != link.descriptor();
-        if changed {
-            write_l1(&mut two.l1, block, link, coherent);
-        }
-        if let Some(slot) = Self::slot_of(two, block).and_then(|slot| self.slots.get_mut(slot)) {
-            if let Slot::Live(table) = core::mem::replace(slot, Slot::Empty) {
-                *slot = Slot::Detached { table, block };
-                two.detached = two.detached.saturating_add(1);
-            }
-            two.map.write64(index(block).saturating_mul(8), 0);
-        }
-        changed
-    }
-
-    /// Called after an invalidation of the configuration of block `of`, or of everything, was queued.
-    fn invalidation_queued(&mut self, of: Option<u32>) {
-        let Shape::TwoLevel(two) = &mut self.shape else { return };
-        if two.detached == 0 {
-            return;
-        }
-        for slot in &mut self.slots {
-            let Slot::Detached { block, .. } = slot else { continue };
-            if of.is_none_or(|of| of == *block)
-                && let Slot::Detached { table, .. } = core::mem::replace(slot, Slot::Empty)
-            {
-                *slot = Slot::InvalidationQueued(table);
-            }
-        }
-    }
-
-    /// Frees tables whose invalidation was queued; called only after a later CMD_SYNC has completed.
-    #[inline]
-    fn free_detached(&mut self) {
-        if let Shape::TwoLevel(two) = &mut self.shape
-            && two.detached != 0
-        {
-            for slot in &mut self.slots {
-                if matches!(slot, Slot::InvalidationQueued(_)) {
-                    *slot = Slot::Empty;
-                    two.detached = two.detached.saturating_sub(1);
-                }
-            }
-        }
-    }
-}
-
-/// A level-2 table under construction.
-struct Prepared<B> {
-    table: B,
 }
 
 /// A level-2 table in which every entry is `ste`; not published yet.
