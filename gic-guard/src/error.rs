@@ -14,6 +14,8 @@ pub enum ItsError {
     Stalls,
     /// The ITS did not become quiescent, or its Enabled bit did not change.
     NoAck,
+    /// The ITS lost its registers while it was enabled, or does not take them again.
+    Lost,
 }
 
 impl fmt::Display for ItsError {
@@ -22,6 +24,7 @@ impl fmt::Display for ItsError {
             Self::Timeout => "commands were not consumed in time",
             Self::Stalls => "the command queue keeps stalling",
             Self::NoAck => "GITS_CTLR was not acknowledged",
+            Self::Lost => "its registers were lost, with its power or by a reset, and what it had not written",
         })
     }
 }
@@ -40,7 +43,9 @@ pub enum TakeOverError {
     LpisOn(usize),
     /// GICR_CTLR.RWP of this redistributor stays 1: it may still write memory.
     RdBusy(usize),
-    /// The registers of this redistributor do not keep the addresses, or the INTID bits, of EL2's tables.
+    /// GICR_VPENDBASER of this redistributor stays valid, or dirty: a vPE of someone else is resident.
+    RdResident(usize),
+    /// This redistributor does not keep the addresses, or the INTID bits, of tables that EL2 can give it.
     RdUnusable(usize),
     /// This ITS did not become quiescent.
     Busy(usize),
@@ -63,6 +68,10 @@ impl fmt::Display for TakeOverError {
                 f,
                 "redistributor {n}: GICR_CTLR.RWP stays 1, so it may still write to memory: start from a reset of the \
                  machine"
+            ),
+            Self::RdResident(n) => write!(
+                f,
+                "redistributor {n}: a virtual CPU stays resident (GICR_VPENDBASER): start from a reset of the machine"
             ),
             Self::RdUnusable(n) => write!(
                 f,

@@ -24,6 +24,10 @@ pub trait Platform {
     fn read64(&self, frame: Frame, offset: u32) -> u64;
     /// Writes the 64-bit register at `offset`.
     fn write64(&self, frame: Frame, offset: u32, value: u64);
+    /// Whether a GIC that accepts shareable, cacheable accesses to its tables snoops: false where it is known not to.
+    fn snoops(&self) -> bool {
+        true
+    }
     /// Allocates `size` bytes (a power of two, at least 4096), zeroed, also at the point of coherency, and aligned to
     /// `size`; `None` when the pool is empty.
     fn alloc(&self, size: usize) -> Option<Self::Buffer>;

@@ -81,11 +81,92 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
     rig.model().lose_power(1, |_| {});
     // Its tables, as `lose_power` leaves their addresses, are its own affair.
     let tables = [0xdead_0000, 0xbeef_0000];
-    tables.into_iter().for_each(|table| rig.board.memory().give(table, 0x1_0000));
+    for table in tables {
+        rig.board.memory().give(table, 0x1_0000);
+    }
     rig.model().write32(Place::Rd(1), 0, 1);
-    tables.into_iter().for_each(|table| rig.board.memory().take(table));
+    for table in tables {
+        rig.board.memory().take(table);
+    }
     rig.set_rd32(1, r::CTLR, 1);
     assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0);
     rig.check();
     assert_eq!(rig.read(Frame::Rd(0), r::CTLR, gic_guard::AccessSize::Word) & 1, 1, "the other one goes on");
+}
+
+#[test]
+fn t45p_a_vpe_that_is_resident_leaves_before_anything_is_allocated() {
+    let left = Config { virtual_lpis: true, resident: Some(RAM), cpus: 3, ..Config::qemu() };
+    let mut rig = take_over(left).unwrap();
+    assert_eq!(rig.board.0.was_quiet.get(), Some(true));
+    for cpu in 0..3 {
+        assert_eq!(rig.model().read64(Place::Rd(cpu), 0x2_0078) >> 60, 0, "Valid and Dirty");
+        assert_eq!(rig.model().read64(Place::Rd(cpu), 0x2_0070) >> 63, 0);
+    }
+    rig.check();
+    let busy = take_over(Config { stays_busy: true, ..left }).err();
+    assert_eq!(busy, Some(TakeOverError::RdResident(0)));
+}
+
+#[test]
+fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
+    let prepare = || {
+        let mut rig = Rig::linux(Config { its: 2, ..Config::qemu() });
+        rig.configure(8192, ON);
+        rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 1), sync(1)]);
+        rig
+    };
+    // Nothing was lost: nothing changes.
+    let mut rig = prepare();
+    rig.guard.check_alive(Some(1));
+    assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
+    // Lost while Linux had it disabled, as when it suspends; the redistributor too.
+    rig.set_its32(0, r::CTLR, 0);
+    rig.model().lose_its(0);
+    rig.model().lose_power(1, |_| {});
+    rig.guard.check_alive(Some(1));
+    rig.check();
+    assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 1, "EnableLPIs");
+    rig.set_its32(0, r::CTLR, 1);
+    assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
+    rig.post(0, &[mapd(9, 4), sync(0)]);
+    // Firmware left it on.
+    rig.set_its32(0, r::CTLR, 0);
+    rig.model().lose_its(0);
+    rig.model().write32(Place::Its(0), 0, 1);
+    rig.guard.check_alive(None);
+    assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0);
+    assert_eq!(rig.guard.failed(0), None);
+    rig.check();
+    // Lost while it was enabled: what it had not written is gone. The other one goes on.
+    let mut rig = prepare();
+    rig.model().lose_its(0);
+    rig.guard.check_alive(None);
+    assert_eq!(rig.guard.failed(0), Some(gic_guard::ItsError::Lost));
+    rig.guard.check_alive(None);
+    let tail = rig.queue(0, &[mapd(10, 4)]);
+    rig.set_its64(0, r::CWRITER, tail);
+    assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0, "it stays off");
+    rig.post(1, &[mapd(8, 4), mapti(8, 0, 8193, 0), sync(0)]);
+    // Collections that only hardware had.
+    let mut rig = Rig::linux(Config { collection_table: false, ..Config::qemu() });
+    rig.set_its32(0, r::CTLR, 0);
+    rig.model().lose_its(0);
+    rig.guard.check_alive(None);
+    assert_eq!(rig.guard.failed(0), Some(gic_guard::ItsError::Lost));
+}
+
+#[test]
+fn t44_a_gic_that_does_not_snoop_though_it_says_so_gets_no_shareable_table() {
+    let shareability = |snoops| {
+        let (board, mut guard, _) = bare(Config::qemu());
+        board.0.says_snoops.set(snoops);
+        let rds = rds(Config::qemu());
+        guard.take_over(&gic_guard::Config { its: 1, rds: &rds, intid_bits: 16 }).unwrap();
+        let mut model = board.0.model.borrow_mut();
+        let registers = [(Place::Its(0), 0x80), (Place::Its(0), 0x100), (Place::Its(0), 0x108), (Place::Rd(0), 0x70)];
+        registers.map(|(place, offset)| model.read64(place, offset) >> 10 & 3)
+    };
+    assert_eq!(shareability(true), [1; 4]);
+    assert_eq!(shareability(false), [0; 4]);
 }

@@ -53,7 +53,7 @@ impl Model {
             0x0a => self.mapti(n, device, event, words[1] >> 32, icid),
             0x01 => self.movi(n, device, event, icid),
             0x0e => match (self.rd_named(words[2]), self.rd_named(words[3])) {
-                (Some(from), Some(to)) if self.rds[from].enabled && self.rds[to].enabled => {}
+                (Some(from), Some(to)) if self.rds[from].enabled && self.rds[to].enabled => self.transfer_all(from, to),
                 _ => self.wrong(opcode, "MOVALL between redistributors that do not exist or are off"),
             },
             0x05 => match self.rd_named(words[2]) {
@@ -146,17 +146,20 @@ impl Model {
     }
 
     fn movi(&mut self, n: usize, device: u64, event: u64, icid: u64) {
-        if self.collection(n, icid).is_none() {
+        let Some(to) = self.collection(n, icid) else {
             return self.wrong(1, "MOVI to a collection that is not mapped");
-        }
+        };
         let entry = self.config.itt_bytes();
         let Some((itt, slot)) =
             self.its[n].devices.get_mut(&device).and_then(|device| Some((device.itt, device.events.get_mut(&event)?)))
         else {
             return self.wrong(1, "MOVI of an event that is not mapped");
         };
-        slot.0 = icid;
+        let before = core::mem::replace(&mut slot.0, icid);
         let lpi = slot.1;
+        if let Some(from) = self.collection(n, before) {
+            self.transfer(from, to, lpi);
+        }
         self.late(n, itt + event * entry, 1 << 63 | icid << 32 | lpi);
     }
 

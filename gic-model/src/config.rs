@@ -37,6 +37,8 @@ pub struct Config {
     pub clearable: bool,
     /// ITSs are enabled, and EnableLPIs is set, with a configuration table here, when EL2 starts.
     pub left_on: Option<u64>,
+    /// A vPE is resident, with tables here, when EL2 starts.
+    pub resident: Option<u64>,
     /// EnableLPIs was cleared just before EL2 starts: RWP is still 1.
     pub flushing: bool,
     /// Address bits of GICR_PROPBASER and GICR_PENDBASER.
@@ -84,6 +86,7 @@ impl Config {
             shareable: true,
             clearable: true,
             left_on: None,
+            resident: None,
             flushing: false,
             rd_address_bits: 52,
             rd_id_bits: 32,

@@ -100,7 +100,8 @@ impl Model {
 
     /// Whether no ITS and no redistributor can access memory.
     pub fn is_quiet(&self) -> bool {
-        self.its.iter().all(|its| !its.enabled && its.busy == 0) && self.rds.iter().all(|rd| !rd.enabled && rd.rwp == 0)
+        self.its.iter().all(|its| !its.enabled && its.busy == 0)
+            && self.rds.iter().all(|rd| !rd.enabled && rd.rwp == 0 && rd.virtual_tables().is_none())
     }
 
     pub(crate) fn set_its_ctlr(&mut self, n: usize, value: u32) {

@@ -114,6 +114,8 @@ impl Model {
                 0x8 => self.rd_typer(n),
                 0x70 => self.rds[n].propbaser,
                 0x78 => self.rds[n].pendbaser & !(1 << 62),
+                0x2_0070 => self.rds[n].vpropbaser,
+                0x2_0078 => self.vpendbaser(n),
                 _ => 0,
             },
         }
@@ -132,6 +134,8 @@ impl Model {
             Place::Rd(n) => match offset {
                 0x70 => self.set_propbaser(n, value),
                 0x78 => self.set_pendbaser(n, value),
+                0x2_0070 => self.set_vpropbaser(n, value),
+                0x2_0078 => self.set_vpendbaser(n, value),
                 _ => self.memory.report(Hazard::InUse("a 64-bit register that nobody should write")),
             },
         }

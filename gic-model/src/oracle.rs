@@ -20,6 +20,9 @@ impl Model {
         for n in 0..self.its.len() {
             self.its_reach(n, &mut all);
         }
+        for address in self.rds.iter().filter_map(crate::rd::Rd::virtual_tables) {
+            all.push(Reach { address, size: 0x1_0000, by: "GICR_VPENDBASER" });
+        }
         for rd in self.rds.iter().filter(|rd| rd.enabled && rd.intids() > 0) {
             all.push(Reach { address: rd.config_base(), size: rd.intids() - 8192, by: "GICR_PROPBASER" });
             all.push(Reach { address: rd.pending_base(), size: rd.intids() / 8, by: "GICR_PENDBASER" });

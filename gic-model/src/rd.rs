@@ -12,6 +12,10 @@ pub(crate) struct Rd {
     pub(crate) delivered: Vec<u32>,
     /// Reads until RWP is 0.
     pub(crate) rwp: u32,
+    pub(crate) vpropbaser: u64,
+    pub(crate) vpendbaser: u64,
+    /// Reads until GICR_VPENDBASER.Dirty is 0.
+    pub(crate) dirty: u32,
 }
 
 /// Attributes: shareability and both cacheabilities.
@@ -27,7 +31,16 @@ impl Rd {
             pendbaser: 0,
             delivered: Vec::new(),
             rwp: if config.flushing { 3 } else { 0 },
+            vpropbaser: config.resident.map_or(0, |table| 1 << 63 | table),
+            vpendbaser: config.resident.map_or(0, |table| 1 << 63 | table),
+            dirty: 0,
         }
+    }
+
+    /// Tables of virtual LPIs that are in use.
+    pub(crate) fn virtual_tables(&self) -> Option<u64> {
+        (self.vpendbaser >> 63 == 1 || self.dirty > 0 || self.vpropbaser >> 63 == 1)
+            .then_some(self.vpendbaser & ((1 << 52) - 1) & !0xffff)
     }
 
     /// LPIs below this have a configuration.
@@ -67,6 +80,40 @@ impl Model {
         let rwp = u32::from(rd.rwp > 0 || stays);
         rd.rwp = rd.rwp.saturating_sub(1);
         u32::from(rd.enabled) | u32::from(self.config.clearable) << 1 | 1 << 2 | rwp << 3 | rd.dpg << 24
+    }
+
+    pub(crate) fn vpendbaser(&mut self, n: usize) -> u64 {
+        let rd = &mut self.rds[n];
+        let dirty = u64::from(rd.dirty > 0);
+        rd.dirty = rd.dirty.saturating_sub(u32::from(!self.config.stays_busy));
+        rd.vpendbaser | dirty << 60
+    }
+
+    pub(crate) fn set_vpendbaser(&mut self, n: usize, value: u64) {
+        let rd = &mut self.rds[n];
+        if rd.vpendbaser >> 63 == 1 && value >> 63 == 0 {
+            rd.dirty = 3;
+            rd.vpendbaser &= !(1 << 63);
+        } else {
+            self.memory.report(Hazard::InUse("GICR_VPENDBASER"));
+        }
+    }
+
+    pub(crate) fn set_vpropbaser(&mut self, n: usize, value: u64) {
+        if self.rds[n].vpendbaser >> 63 == 1 || self.rds[n].dirty > 0 {
+            self.memory.report(Hazard::InUse("GICR_VPROPBASER while a vPE is resident"));
+        }
+        self.rds[n].vpropbaser = value;
+    }
+
+    /// The power of ITS `n` was off: its registers are as after a reset, and what it had not written is lost.
+    pub fn lose_its(&mut self, n: usize) {
+        let its = &mut self.its[n];
+        (its.enabled, its.stalled) = (false, false);
+        (its.cbaser, its.cwriter, its.creadr) = (0, 0, 0);
+        its.baser = [0; 8];
+        its.late.clear();
+        its.collections.clear();
     }
 
     pub(crate) fn set_rd_ctlr(&mut self, n: usize, value: u32) {
@@ -158,6 +205,29 @@ impl Model {
             let at = rd.pending_base() + lpi / 64 * 8;
             let word = self.memory.device_read(at, "a pending table");
             self.memory.device_write(at, word & !(1 << (lpi % 64)), "a pending table");
+        }
+    }
+
+    /// Pending state of an LPI moves from one redistributor to another.
+    pub(crate) fn transfer(&mut self, from: usize, to: usize, lpi: u64) {
+        let rd = &self.rds[from];
+        if from == to || !rd.enabled || lpi >= rd.intids() {
+            return;
+        }
+        let word = self.memory.device_read(rd.pending_base() + lpi / 64 * 8, "a pending table");
+        if word >> (lpi % 64) & 1 == 1 {
+            self.unpend(from, lpi);
+            self.pend(to, lpi);
+        }
+    }
+
+    /// The same for all LPIs.
+    pub(crate) fn transfer_all(&mut self, from: usize, to: usize) {
+        let (base, bytes) = (self.rds[from].pending_base(), self.rds[from].intids() / 8);
+        for (at, word) in self.memory.set(base, bytes) {
+            for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+                self.transfer(from, to, (at - base) * 8 + bit);
+            }
         }
     }
 

@@ -21,7 +21,9 @@ pub struct World {
     /// Stores that are in EL2's cache only, on a GIC that does not snoop.
     cache: RefCell<BTreeMap<u64, u64>>,
     snoops: bool,
-    /// There was a store to a buffer and no barrier after it.
+    /// Whether the GIC snoops, as EL2 knows it.
+    pub says_snoops: Cell<bool>,
+    /// A store to a buffer that no barrier has followed.
     unordered: Cell<bool>,
     clock: Cell<u64>,
     next: Cell<u64>,
@@ -48,6 +50,7 @@ impl Board {
             memory,
             cache: RefCell::new(BTreeMap::new()),
             snoops: config.shareable,
+            says_snoops: Cell::new(true),
             unordered: Cell::new(false),
             clock: Cell::new(0),
             next: Cell::new(POOL),
@@ -102,6 +105,10 @@ impl Platform for Board {
         let publishes = matches!(frame, Frame::Its(_)) && offset == 0x88;
         assert!(!publishes || !self.0.unordered.get(), "no barrier before GITS_CWRITER");
         self.0.model.borrow_mut().write64(place(frame), offset, value);
+    }
+
+    fn snoops(&self) -> bool {
+        self.0.says_snoops.get()
     }
 
     fn alloc(&self, size: usize) -> Option<Buffer> {

@@ -140,7 +140,7 @@ impl Place {
                 (Lanes::Bytes(unsafe { UniqueMmioPointer::new(registers) }), bytes)
             }
             Width::Word => {
-                let stride = bytes / size_of::<u32>();
+                let stride = bytes.checked_div(size_of::<u32>())?;
                 let first = NonNull::new(self.base as *mut ReadPureWrite<u32>)?;
                 let registers = NonNull::slice_from_raw_parts(first, Ns16550::elements(stride));
                 // SAFETY: (1), (2) as above.

@@ -6,7 +6,8 @@
 
 use core::fmt;
 
-use dtoolkit::fdt::FdtNode;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::spec::tables::FIRST_LPI;
@@ -62,6 +63,8 @@ pub enum FramesError {
     Missing(u32),
     /// The device tree has `redistributor-stride`.
     Stride,
+    /// The machine, by its `compatible`, has a GIC with an erratum that EL2 does not handle.
+    Erratum(&'static str),
 }
 
 impl fmt::Display for FramesError {
@@ -99,6 +102,11 @@ impl fmt::Display for FramesError {
                 "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a \
                  region of its own",
             ),
+            Self::Erratum(machine) => write!(
+                f,
+                "{machine}: its interrupt controller uses 32-bit addresses only (erratum 3568002), which EL2 does not \
+                 support"
+            ),
         }
     }
 }
@@ -106,7 +114,7 @@ impl fmt::Display for FramesError {
 impl core::error::Error for FramesError {}
 
 /// The affinity of MPIDR_EL1, as GICR_TYPER has it.
-fn affinity(mpidr: u64) -> u32 {
+pub fn affinity(mpidr: u64) -> u32 {
     let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes();
     u32::from_le_bytes([aff0, aff1, aff2, aff3])
 }
@@ -197,6 +205,42 @@ pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
     }
     // A blob that is no tree was refused before, as was one that is too deep.
     if structure::check(dtb).is_ok_and(|fdt| is_free(&fdt.root())) { Ok(()) } else { Err(FramesError::Stride) }
+}
+
+/// Whether the GIC's accesses to its tables snoop caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Snooping {
+    /// If its registers say so.
+    #[default]
+    AsItSays,
+    /// They do not, whatever its registers say.
+    Never,
+}
+
+/// Machines whose GIC uses 32-bit addresses only, and those whose GIC says that it snoops although it does not: Linux
+/// knows them as Rockchip errata 3568002 and 3588001.
+const NARROW: [&str; 2] = ["rockchip,rk3566", "rockchip,rk3568"];
+const NOT_SNOOPING: [&str; 2] = ["rockchip,rk3588", "rockchip,rk3588s"];
+
+/// What the device tree says of the GIC's accesses to its tables: by the machine's `compatible`, or `dma-noncoherent` in
+/// the node of the GIC or of an ITS.
+///
+/// # Errors
+/// [`FramesError::Erratum`].
+pub fn snooping(dtb: &[u8]) -> Result<Snooping, FramesError> {
+    fn is_marked(node: &FdtNode<'_>) -> bool {
+        let gic = node.is_compatible("arm,gic-v3") || node.is_compatible("arm,gic-v3-its");
+        gic && node.properties().any(|property| property.name() == "dma-noncoherent")
+            || node.children().any(|child| is_marked(&child))
+    }
+    // A blob that is no tree was refused before.
+    let Ok(fdt) = Fdt::new(dtb) else { return Ok(Snooping::Never) };
+    let root = fdt.root();
+    if let Some(machine) = NARROW.into_iter().find(|machine| root.is_compatible(machine)) {
+        return Err(FramesError::Erratum(machine));
+    }
+    let never = NOT_SNOOPING.into_iter().any(|machine| root.is_compatible(machine)) || is_marked(&root);
+    Ok(if never { Snooping::Never } else { Snooping::AsItSays })
 }
 
 /// INTID bits with LPIs, by `GICD_TYPER`: what `IDbits` says, or less if `num_LPIs` is not zero and says so.

@@ -10,7 +10,7 @@
 )]
 
 use crate::arch::{self, MAX_CPUS};
-use crate::{iommu, log};
+use crate::{gic, iommu, log};
 use aarch64_cpu::asm::{self, barrier};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -155,8 +155,8 @@ pub fn cpu_suspend(
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
-    // An SMMU may lose its state also in a standby state of a cluster or system. A CPU that resumes at the entry point
-    // checks that itself.
+    // An SMMU or the GIC may lose its state in a standby state of a cluster or system too. A CPU that resumes at the entry point checks it there.
     iommu::check_alive();
+    gic::guard::check_alive(CPUS.get(index).map_or(u64::MAX, |cpu| cpu.mpidr.load(Ordering::Relaxed)));
     smccc::status(status)
 }

@@ -27,8 +27,10 @@ pub const REFUSED_CORE: &str = "t62_refused_core_stays_off";
 /// The test with a CPU model on which EL2 must repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
 
-/// The five attacks of the demonstration, in the order of its table.
-pub const DEMO_ATTACKS: [&str; 5] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream"];
+/// The attack of the demonstration that needs no device: the interrupt controller is the DMA master.
+pub const DEMO_GIC: &str = "t45a_its_device_table";
+/// The attacks of the demonstration, in the order it shows them.
+pub const DEMO_ATTACKS: [&str; 6] = ["el2_read", "el2_write", "stale_donated", "smmu_off", "bypass_stream", DEMO_GIC];
 
 /// The hypervisor below the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]

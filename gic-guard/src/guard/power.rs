@@ -1,4 +1,4 @@
-//! Before power-off or reset: stops all writes of the GIC to memory.
+//! Before power-off or reset the GIC writes no memory any more; after a CPU was off it may have lost its state.
 
 use super::Guard;
 use crate::error::ItsError;
@@ -6,8 +6,20 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// Disables every ITS permanently and waits until it is quiescent; the host's accesses are still emulated.
-    /// Redistributors keep EL2's tables: no memory is freed.
+    /// Finds ITSs that lost their registers, and redistributor `rd`, that of the CPU that wakes: they get their tables
+    /// again, or are closed. Called before the host runs on a CPU that was off or suspended.
+    pub fn check_alive(&mut self, rd: Option<usize>) {
+        for its in self.its.iter_mut().flatten() {
+            // One that is closed stays so, and says why.
+            let _ = its.hardware.check_alive(&self.platform);
+        }
+        if let Some(rd) = rd.and_then(|rd| self.rds.get_mut(rd)).and_then(Option::as_mut) {
+            rd.check_alive(&self.platform);
+        }
+    }
+
+    /// Disables every ITS for good and waits until it is quiescent; the host's accesses are still emulated.
+    /// Redistributors keep their tables, which stay EL2's: no memory is given back.
     ///
     /// # Errors
     /// An ITS does not become quiescent; the others are disabled nevertheless.

@@ -11,7 +11,7 @@ use super::wait;
 use crate::error::{GicFinding, TakeOverError};
 use crate::its::Enable;
 use crate::platform::{Frame, Platform};
-use crate::spec::gicr::{self as reg, ctlr, pendbaser, propbaser, typer, waker};
+use crate::spec::gicr::{self as reg, ctlr, pendbaser, propbaser, typer, vpendbaser, waker};
 use crate::spec::gits::memory;
 use crate::spec::{get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
 
@@ -249,6 +249,13 @@ impl<B: DmaBuffer> Rd<B> {
         self.on = true;
     }
 
+    /// Sets EnableLPIs again, if it is the host's too and the state was lost.
+    pub(crate) fn check_alive<P: Platform<Buffer = B>>(&mut self, platform: &P) {
+        if self.enabled == Enable::On {
+            self.switch_on(platform);
+        }
+    }
+
     /// Checks that hardware's registers name EL2's tables.
     ///
     /// # Errors
@@ -285,8 +292,10 @@ fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, 
     let attributes = |inner, shareable| {
         union64([fixed, once, put64(propbaser::INNER, inner), put64(propbaser::SHAREABILITY, shareable)])
     };
-    platform.write64(frame, offset, attributes(memory::WRITE_BACK, memory::INNER_SHAREABLE));
-    if get64(propbaser::SHAREABILITY, platform.read64(frame, offset)) == 0 {
+    if platform.snoops() {
+        platform.write64(frame, offset, attributes(memory::WRITE_BACK, memory::INNER_SHAREABLE));
+    }
+    if !platform.snoops() || get64(propbaser::SHAREABILITY, platform.read64(frame, offset)) == 0 {
         platform.write64(frame, offset, attributes(memory::NON_CACHEABLE, 0));
     }
 }
@@ -298,6 +307,8 @@ pub(crate) enum NotSilent {
     Enabled,
     /// RWP stays 1.
     Busy,
+    /// A vPE stays resident.
+    Resident,
 }
 
 /// Clears EnableLPIs if earlier software left it set, and waits until the old tables are not in use any more: until
@@ -307,7 +318,11 @@ pub(crate) enum NotSilent {
 /// The redistributor may still use its tables.
 pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), NotSilent> {
     let reads = |field| get32(field, platform.read32(frame, reg::CTLR));
-    if get64(typer::PLPIS, platform.read64(frame, reg::TYPER)) == 0 {
+    let found = platform.read64(frame, reg::TYPER);
+    if get64(typer::VLPIS, found) == 1 {
+        leave_vpe(platform, frame, found)?;
+    }
+    if get64(typer::PLPIS, found) == 0 {
         return Ok(());
     }
     if reads(ctlr::ENABLE_LPIS) == 1 {
@@ -315,4 +330,20 @@ pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), Not
         wait::until(platform, || reads(ctlr::ENABLE_LPIS) == 0).map_err(|_| NotSilent::Enabled)?;
     }
     wait::until(platform, || reads(ctlr::RWP) == 0).map_err(|_| NotSilent::Busy)
+}
+
+/// Ends the use of tables for virtual LPIs that an earlier hypervisor left: hardware reads and writes them while
+/// GICR_VPENDBASER.Valid is 1, and until Dirty is 0 [G 12.11]. Nobody sets it any more: the frame is EL2's.
+fn leave_vpe<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotSilent> {
+    let reads = |offset, field| get64(field, platform.read64(frame, offset));
+    if reads(reg::VPENDBASER, vpendbaser::VALID) == 1 {
+        platform.write64(frame, reg::VPENDBASER, 0);
+    }
+    let left = || reads(reg::VPENDBASER, vpendbaser::VALID) == 0 && reads(reg::VPENDBASER, vpendbaser::DIRTY) == 0;
+    wait::until(platform, left).map_err(|_| NotSilent::Resident)?;
+    if get64(typer::RVPEID, found) == 1 && reads(reg::VPROPBASER, vpendbaser::VALID) == 1 {
+        platform.write64(frame, reg::VPROPBASER, 0);
+        wait::until(platform, || reads(reg::VPROPBASER, vpendbaser::VALID) == 0).map_err(|_| NotSilent::Resident)?;
+    }
+    Ok(())
 }

@@ -48,6 +48,7 @@ impl<P: Platform> Guard<P> {
             silence(&self.platform, Frame::Rd(n)).map_err(|reason| match reason {
                 NotSilent::Enabled => TakeOverError::LpisOn(n),
                 NotSilent::Busy => TakeOverError::RdBusy(n),
+                NotSilent::Resident => TakeOverError::RdResident(n),
             })?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use io_pgtable::Pa;
 
 use super::ids::Ids;
 use super::ring::{Completion, RING_BLOCK, Ring};
-use super::tables::{NoTable, Tables};
+use super::tables::{NoTable, Tables, first_choice};
 use crate::command::{Command, Target};
 use crate::error::{GicFinding, ItsError, TakeOverError};
 use crate::guard::wait;
@@ -149,6 +149,43 @@ impl<B: DmaBuffer> Hardware<B> {
         Ok(())
     }
 
+    /// Looks whether the ITS still has what EL2 programmed, as it may not after a CPU was off. If it was off itself, all
+    /// of its tables are in memory, and it gets its registers again; else it may have lost what it had not written yet.
+    ///
+    /// # Errors
+    /// The ITS is closed, now or before.
+    pub(crate) fn check_alive<P: Platform<Buffer = B>>(&mut self, platform: &P) -> Result<(), ItsError> {
+        let enabled = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR)) == 1;
+        if let Some(error) = self.failed {
+            // Firmware may have switched on what is closed. No wait: it may not answer.
+            if enabled {
+                platform.write32(self.frame, reg::CTLR, 0);
+            }
+            return Err(error);
+        }
+        if enabled == self.on && platform.read64(self.frame, reg::CBASER) == self.cbaser {
+            return Ok(());
+        }
+        let result = self.restore(platform);
+        self.close_on_error(platform, result)
+    }
+
+    #[cold]
+    fn restore<P: Platform<Buffer = B>>(&mut self, platform: &P) -> Result<(), ItsError> {
+        // Firmware may have left it on, with tables of its own.
+        disable(platform, self.frame)?;
+        let in_memory = !self.on && self.tables.collection_register.is_some();
+        if !in_memory || !self.tables.rewrite(platform, self.frame) {
+            return Err(ItsError::Lost);
+        }
+        platform.write64(self.frame, reg::CBASER, self.cbaser);
+        // Orders earlier stores to tables and the queue before the register write that makes them hardware's again.
+        platform.dsb();
+        platform.write64(self.frame, reg::CWRITER, 0);
+        self.ring.restart();
+        if platform.read64(self.frame, reg::CBASER) == self.cbaser { Ok(()) } else { Err(ItsError::Lost) }
+    }
+
     /// GITS_CTLR.Quiescent.
     pub(crate) fn quiescent<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
         if self.failed.is_some() { 1 } else { get32(ctlr::QUIESCENT, platform.read32(self.frame, reg::CTLR)) }
@@ -177,6 +214,11 @@ impl<B: DmaBuffer> Hardware<B> {
         platform: &P,
         owned: &impl Fn(Pa, usize) -> bool,
     ) -> Result<(), GicFinding> {
+        // Closed, without the registers that EL2 wrote: it must be off.
+        if self.failed == Some(ItsError::Lost) {
+            let enabled = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR));
+            return if enabled == 0 { Ok(()) } else { Err(GicFinding::Changed(self.frame, "GITS_CTLR")) };
+        }
         if platform.read64(self.frame, reg::CBASER) != self.cbaser {
             return Err(GicFinding::Changed(self.frame, "GITS_CBASER"));
         }
@@ -211,7 +253,7 @@ fn place_ring<P: Platform>(platform: &P, frame: Frame, ring: Pa) -> Option<u64> 
     }
     let fixed = union64([ring.0 & mask64(cbaser::ADDRESS), put64(cbaser::VALID, 1)]);
     let checked = union64([mask64(cbaser::ADDRESS), mask64(cbaser::VALID), mask64(cbaser::SIZE)]);
-    let mut inner = memory::WRITE_BACK;
+    let mut inner = first_choice(platform);
     loop {
         let shareable = if inner == memory::WRITE_BACK { memory::INNER_SHAREABLE } else { 0 };
         let value = union64([fixed, put64(cbaser::INNER, inner), put64(cbaser::SHAREABILITY, shareable)]);

@@ -63,7 +63,14 @@ impl<B: DmaBuffer> Ring<B> {
         Self { buffer, write: 0, submitted: 0, read: 0, lost: false, commands: 0, stalls: 0 }
     }
 
-    /// The address of the ring.
+    /// Hardware begins at the first slot again. Everything queued was consumed.
+    pub(super) fn restart(&mut self) {
+        self.write = 0;
+        self.submitted = 0;
+        self.read = 0;
+    }
+
+    /// Where it is.
     pub(crate) fn pa(&self) -> Pa {
         self.buffer.pa()
     }

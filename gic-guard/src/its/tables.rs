@@ -142,6 +142,15 @@ impl<B: DmaBuffer> Tables<B> {
         (usize::try_from(bytes).unwrap_or(usize::MAX), false)
     }
 
+    /// Gives the registers of a disabled ITS their values again; whether they read back.
+    pub(super) fn rewrite<P: Platform<Buffer = B>>(&self, platform: &P, frame: Frame) -> bool {
+        BASERS.into_iter().zip(&self.registers).all(|(offset, slot)| {
+            let Some((_, value)) = slot else { return true };
+            platform.write64(frame, offset, *value);
+            platform.read64(frame, offset) == *value
+        })
+    }
+
     /// DeviceIDs below this can be mapped.
     pub(crate) fn devices(&self) -> u32 {
         self.devices
@@ -235,7 +244,12 @@ fn level1_entry(table: Pa) -> u64 {
     union64([table.0 & mask64(l1::ADDRESS), put64(l1::VALID, 1)])
 }
 
-/// The page size that GITS_BASER at `offset` accepts; the largest is tried first.
+/// The cacheability that is tried first: with it come shareable accesses.
+pub(super) fn first_choice<P: Platform>(platform: &P) -> u64 {
+    if platform.snoops() { memory::WRITE_BACK } else { memory::NON_CACHEABLE }
+}
+
+/// What GITS_BASER at `offset` accepts, largest pages first.
 fn probe<P: Platform>(platform: &P, frame: Frame, offset: u32, kind: u64) -> Option<Accepts> {
     for page in [baser::PAGE_64K, baser::PAGE_16K, baser::PAGE_4K] {
         platform.write64(frame, offset, put64(baser::PAGE_SIZE, page));
@@ -291,7 +305,7 @@ fn place<P: Platform>(
     ]);
     // Orders the zeroing of the table before the register write that names it.
     platform.dsb();
-    let mut inner = memory::WRITE_BACK;
+    let mut inner = first_choice(platform);
     loop {
         let shareable = if inner == memory::WRITE_BACK { memory::INNER_SHAREABLE } else { 0 };
         let value = union64([fixed, put64(baser::INNER, inner), put64(baser::SHAREABILITY, shareable)]);

@@ -48,7 +48,9 @@ pub mod typer {
     pub const LAST: Field64 = bits64(4, 4);
     /// GICR_CTLR.DPG* exist.
     pub const DPGS: Field64 = bits64(5, 5);
-    /// Number of the CPU in ITS commands.
+    /// GICv4.1: GICR_VPROPBASER names a table of vPEs.
+    pub const RVPEID: Field64 = bits64(7, 7);
+    /// Number of the CPU, as ITS commands name it.
     pub const PROCESSOR_NUMBER: Field64 = bits64(23, 8);
     /// Which redistributors share the configuration table.
     pub const COMMON_LPI_AFF: Field64 = bits64(25, 24);
@@ -89,4 +91,13 @@ pub mod pendbaser {
     pub const ADDRESS: Field64 = bits64(51, 16);
     /// The table is zero. Write-only.
     pub const PTZ: Field64 = bits64(62, 62);
+}
+
+/// Fields of GICR_VPENDBASER, and of GICR_VPROPBASER of GICv4.1.
+pub mod vpendbaser {
+    use crate::spec::{Field64, bits64};
+    /// Hardware is still writing. Of GICR_VPENDBASER only.
+    pub const DIRTY: Field64 = bits64(60, 60);
+    /// The register is in use.
+    pub const VALID: Field64 = bits64(63, 63);
 }

@@ -86,6 +86,9 @@ actions! {
     Limit [to];
     /// EL2 makes the GIC quiet, as before power-off.
     Quiesce;
+    /// An ITS loses its registers while a CPU is off, which wakes then. With bit 0 of `how` firmware has switched the
+    /// ITS on.
+    Wake [its, cpu, how];
 }
 
 /// A run: machine and actions.

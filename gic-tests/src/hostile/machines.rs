@@ -5,7 +5,7 @@ use crate::{Config, RAM};
 const QEMU: Config = Config::qemu();
 
 /// Machines that are taken over.
-const SOUND: [Config; 12] = [
+const SOUND: [Config; 13] = [
     QEMU,
     Config { its: 2, cpus: 4, virtual_lpis: true, ..QEMU },
     Config { its: 3, cpus: 3, addresses: true, virtual_lpis: true, ..QEMU },
@@ -18,10 +18,11 @@ const SOUND: [Config; 12] = [
     Config { left_on: Some(RAM), its: 3, cpus: 4, ..QEMU },
     Config { flushing: true, shareable: false, its: 2, ..QEMU },
     Config { indirect: false, device_bits: 20, page_size: Some(0), cpus: 5, ..QEMU },
+    Config { virtual_lpis: true, resident: Some(RAM), cpus: 3, left_on: Some(RAM), ..QEMU },
 ];
 
 /// Machines that EL2 refuses.
-const REFUSED: [Config; 11] = [
+const REFUSED: [Config; 12] = [
     Config { clearable: false, left_on: Some(RAM), ..QEMU },
     Config { never_quiescent: true, its: 2, ..QEMU },
     Config { rd_address_bits: 32, ..QEMU },
@@ -32,6 +33,7 @@ const REFUSED: [Config; 11] = [
     Config { collection_table: false, cpus: 17, ..QEMU },
     Config { physical: false, ..QEMU },
     Config { stays_busy: true, ..QEMU },
+    Config { stays_busy: true, virtual_lpis: true, resident: Some(RAM), ..QEMU },
     Config { page_size: Some(3), ..QEMU },
 ];
 

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use gic_guard::limits::MAX_DEVICE_BYTES;
 use gic_guard::platform::Frame;
 use gic_guard::{AccessSize, WriteOutcome};
-use gic_model::Hazard;
+use gic_model::{Hazard, Place};
 
 pub use action::{Action, Run};
 use machines::{Fate, machine};
@@ -185,6 +185,7 @@ impl Execution {
                 self.rig.guard.limit_memory((usize::from(to) + 1) << 16);
                 self.reduced = true;
             }
+            Action::Wake { its, cpu, how } => self.wake(self.its(its), self.cpu(cpu), how),
             Action::Quiesce {} => {
                 let _ = self.rig.guard.quiesce();
                 self.rig.model().change(|config| config.stays_quiet = true);
@@ -231,6 +232,17 @@ impl Execution {
             }
         }
         Ok(())
+    }
+
+    fn wake(&mut self, its: usize, cpu: usize, how: u8) {
+        // What an ITS that is on has not written is lost, and so are collections that it keeps itself.
+        let lost = self.rig.model().read32(Place::Its(its), r::CTLR) & 1 == 1 || !self.rig.config.collection_table;
+        self.sound &= !lost;
+        self.rig.model().lose_its(its);
+        if how & 1 == 1 && !self.quiesced {
+            self.rig.model().write32(Place::Its(its), r::CTLR, 1);
+        }
+        self.rig.guard.check_alive(Some(cpu));
     }
 
     fn fail(&mut self, what: u8, after: u8) {

@@ -371,6 +371,23 @@ fn no_memory() -> Vec<Action> {
     actions
 }
 
+/// An ITS loses its registers: while it is off, as when Linux suspends, and while it is on.
+fn suspend() -> Vec<Action> {
+    let mut actions = device();
+    for how in [0, 1] {
+        actions.extend([
+            Action::Wake { its: 1, cpu: 0, how: 0 },
+            Action::EnableIts { its: 0, on: 0 },
+            Action::Wake { its: 0, cpu: 1, how },
+            Action::EnableIts { its: 0, on: 1 },
+            command(INV, 3, 0, 0, 0),
+            post(),
+            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
+        ]);
+    }
+    with(actions, [Action::Wake { its: 0, cpu: 0, how: 0 }, command(INV, 3, 0, 0, 0), post(), post()])
+}
+
 /// The GIC is made quiet; the host goes on.
 fn quiet() -> Vec<Action> {
     with(
@@ -420,7 +437,7 @@ pub fn all() -> Vec<(String, Run)> {
     let mut add = |name: &str, machine, actions: Vec<Action>| {
         out.push((name.to_owned(), Run { machine, seed: 1, actions }));
     };
-    for machine in 0..12 {
+    for machine in 0..13 {
         add(&format!("a-device-{machine}"), machine, device());
         add(&format!("large-{machine}"), machine, large());
     }
@@ -466,7 +483,10 @@ pub fn all() -> Vec<(String, Run)> {
         let fail = Action::Fail { what: 0, after };
         add(&format!("many-events-until-{n}"), QEMU, with(vec![fail], many_events()));
     }
-    for n in 0..11 {
+    for machine in [QEMU, TWO_ITSS, NON_COHERENT, 5, 12] {
+        add(&format!("suspend-{machine}"), machine, suspend());
+    }
+    for n in 0..12 {
         add(&format!("refused-{n}"), REFUSED + n, Vec::new());
     }
     for machine in [QEMU, NON_COHERENT, 5] {

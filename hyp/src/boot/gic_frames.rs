@@ -8,7 +8,7 @@ use crate::gic::{self, read_typer};
 use crate::{log, pool};
 use arrayvec::ArrayVec;
 use hyp::boot_info::{MmioPolicy, Platform, RangeSet, policy::MMIO_MAX};
-use hyp::gic_frames;
+use hyp::gic_frames::{self, Snooping};
 
 /// The frames of ITSs and redistributors; `None` in a build that leaves them to the host.
 pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
@@ -26,7 +26,7 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
     let cpus = platform.cpus.iter().map(|cpu| cpu.mpidr);
     let rds = gic_frames::find(regions.iter(), cpus, typer)
         .unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    Some(Frames { its, regions: regions.clone(), rds })
+    Some(Frames { its, regions: regions.clone(), rds, snooping: Snooping::AsItSays })
 }
 
 /// The registers that the host's CPUs reach: what `policy` gives, without the frames that EL2 keeps.
@@ -49,7 +49,8 @@ pub fn silence(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
     if let Err(error) = gic_frames::check_stride(dtb) {
         refuse(format_args!("{error}"), Conduit::Smc);
     }
-    let Some(frames) = find(platform, policy) else { return };
+    let Some(mut frames) = find(platform, policy) else { return };
+    frames.snooping = gic_frames::snooping(dtb).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     if let Err(error) = guard::silence(&frames) {
         refuse(format_args!("interrupt controller: {error}"), Conduit::Smc);
     }

@@ -151,6 +151,7 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
         psci::refuse_cpu(cpu, &refused);
     }
     iommu::check_alive();
+    gic::guard::check_alive(MPIDR_EL1.get());
     let (entry, context) = psci::entry_of(cpu);
     host::enter(cpu, entry, context)
 }

@@ -115,8 +115,9 @@ impl Gic {
             what: "interrupt controller arm,gic-v3",
             remedy: "EL2 needs a GICv3 (QEMU: -machine gic-version=3)",
         })?;
-        let frames = core::iter::once(&gic.distributor).chain(gic.redistributors.iter());
-        frames.fold(Ok(()), |so_far, frame| so_far.and_then(|()| reached(tree, gic.node, frame)))?;
+        for frame in core::iter::once(&gic.distributor).chain(gic.redistributors.iter()) {
+            reached(tree, gic.node, frame)?;
+        }
         tree.walk(&mut |node| {
             if node.enabled() && node.compatible() == Some("arm,gic-v3-its") {
                 gic.add_its(tree, node)?;

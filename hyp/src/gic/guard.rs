@@ -21,7 +21,7 @@ use gic_guard::{Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, Write
 use hyp::boot_info::PhysRange;
 use hyp::boot_info::gic::{ITS_MAX, REDISTRIBUTORS_MAX};
 use hyp::esr::Size;
-use hyp::gic_frames::{FRAME, Redistributor};
+use hyp::gic_frames::{FRAME, Redistributor, Snooping, affinity};
 use io_pgtable::{Ipa, Pa};
 use mem_protect::Owner;
 use spin::Once;
@@ -53,6 +53,8 @@ pub struct Frames {
     pub regions: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
     /// In the order of the regions.
     pub rds: ArrayVec<Redistributor, MAX_RDS>,
+    /// What the device tree says of its accesses to tables.
+    pub snooping: Snooping,
 }
 
 /// A register of an ITS or of a redistributor.
@@ -93,14 +95,28 @@ pub fn take_over(frames: &Frames, intid_bits: u32, memory: usize) -> Result<(), 
     with_config(frames, intid_bits, |config| gic.take_over(config))
 }
 
-/// The address of a frame.
-pub(super) fn base_of(frame: Frame) -> Option<u64> {
+/// The frames of an ITS or of a redistributor.
+pub(super) fn range_of(frame: Frame) -> Option<PhysRange> {
     let frames = FRAMES.get()?;
-    let range = match frame {
+    Some(match frame {
         Frame::Its(n) => frames.its.get(n)?.range,
         Frame::Rd(n) => frames.rds.get(n)?.range,
-    };
-    Some(range.base().0)
+    })
+}
+
+/// Whether the GIC snoops, if it says so.
+pub(super) fn snoops() -> bool {
+    FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsItSays)
+}
+
+/// Finds ITSs that lost their registers, and the redistributor of this CPU, with affinity `mpidr`: called when a CPU
+/// starts or resumes, before the host runs on it.
+pub fn check_alive(mpidr: u64) {
+    let Some(frames) = FRAMES.get() else { return };
+    let affinity = affinity(mpidr);
+    let rd = frames.rds.iter().position(|rd| rd.affinity == affinity);
+    GUARD.lock().check_alive(rd);
+    report();
 }
 
 /// The register at `ipa`, if it is one that EL2 keeps from the host and emulates.

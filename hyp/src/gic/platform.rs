@@ -22,11 +22,17 @@ use io_pgtable::Pa;
 pub struct GicPlatform;
 
 impl GicPlatform {
-    /// Address of the register at `offset` of the first 64 KiB of `frame`, checked against the access size.
+    /// Address of the register at `offset` of the first 64 KiB of `frame`, or of all of a redistributor, checked against
+    /// the access size.
     fn register(frame: Frame, offset: u32, size: u64) -> Option<u64> {
         let offset = u64::from(offset);
-        let fits = offset.is_multiple_of(size) && offset.checked_add(size)? <= FRAME;
-        fits.then(|| guard::base_of(frame))?.map(|base| base.wrapping_add(offset))
+        let range = guard::range_of(frame)?;
+        let end = match frame {
+            Frame::Its(_) => FRAME,
+            Frame::Rd(_) => range.size(),
+        };
+        let fits = offset.is_multiple_of(size) && offset.checked_add(size)? <= end;
+        fits.then(|| range.base().0.wrapping_add(offset))
     }
 }
 
@@ -64,6 +70,10 @@ impl Platform for GicPlatform {
             // SAFETY: (1) the address is a register of the GIC, mapped as device memory for EL2 alone.
             unsafe { (pa as *mut u64).write_volatile(value) };
         }
+    }
+
+    fn snoops(&self) -> bool {
+        guard::snoops()
     }
 
     fn alloc(&self, size: usize) -> Option<PoolBuffer> {

@@ -114,6 +114,34 @@ fn t45_a_stride_is_refused_wherever_it_is() {
 }
 
 #[test]
+fn t44_a_gic_that_does_not_snoop_is_known_by_its_machine_or_its_node() {
+    use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+    let machine = |compatible: &str, node: &str, name: &str| {
+        let mut tree = DeviceTree::new();
+        let text = |text: &str| [text.as_bytes(), b"\0"].concat();
+        tree.root.add_property(DeviceTreeProperty::new("compatible", text(compatible)).unwrap());
+        let mut soc = DeviceTreeNode::new("soc").unwrap();
+        let mut gic = DeviceTreeNode::new("interrupt-controller@8000000").unwrap();
+        gic.add_property(DeviceTreeProperty::new("compatible", text(node)).unwrap());
+        gic.add_property(DeviceTreeProperty::new(name, std::vec::Vec::<u8>::new()).unwrap());
+        soc.add_child(gic);
+        tree.root.add_child(soc);
+        snooping(&tree.to_dtb())
+    };
+    let quiet = "dma-coherent";
+    assert_eq!(machine("linux,dummy-virt", "arm,gic-v3", quiet), Ok(Snooping::AsItSays));
+    assert_eq!(machine("rockchip,rk3588", "arm,gic-v3", quiet), Ok(Snooping::Never));
+    assert_eq!(machine("rockchip,rk3588s", "arm,gic-v3", quiet), Ok(Snooping::Never));
+    assert_eq!(machine("linux,dummy-virt", "arm,gic-v3", "dma-noncoherent"), Ok(Snooping::Never));
+    assert_eq!(machine("linux,dummy-virt", "arm,gic-v3-its", "dma-noncoherent"), Ok(Snooping::Never));
+    assert_eq!(machine("linux,dummy-virt", "arm,pl011", "dma-noncoherent"), Ok(Snooping::AsItSays));
+    for machine_name in NARROW {
+        assert_eq!(machine(machine_name, "arm,gic-v3", quiet), Err(FramesError::Erratum(machine_name)));
+    }
+    assert_eq!(snooping(&[]), Ok(Snooping::Never));
+}
+
+#[test]
 fn lpis_are_as_many_as_the_distributor_says() {
     // QEMU: 16 bits. With num_LPIs: 2^16, 2^14, 2^13 and, against the architecture, 2^2 LPIs.
     let typer = |bits: u32, number: u32| (bits - 1) << 19 | number << 11;

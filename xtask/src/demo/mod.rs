@@ -9,12 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueHint;
 use test_machines::packages;
-use test_machines::payload::{Below, DEMO_ATTACKS, Images, Report, Run};
+use test_machines::payload::{Below, DEMO_ATTACKS, DEMO_GIC, Images, Report, Run};
 use test_machines::progress::{say, step};
 use test_machines::qemu::End;
 
 use crate::checkout::Checkout;
-use crate::demo::table::{Row, print_table};
+use crate::demo::table::{Row, event, print_table};
 use crate::images::{self, Isolation};
 
 /// Show DMA attacks landing without isolation and blocked with it
@@ -41,6 +41,7 @@ fn words(attack: &str) -> &str {
         "stale_donated" => "access a donated page that the device has cached",
         "smmu_off" => "read EL2's memory, the host's SMMU switched off",
         "bypass_stream" => "read EL2's memory through a bypass stream",
+        DEMO_GIC => "write EL2's memory through the interrupt controller",
         other => other,
     }
 }
@@ -67,13 +68,21 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         if notes.is_empty() {
             notes = boot_notes(&closed.outcome.el2_console);
         }
-        rows.push(Row::new(what, &result(&open), &result(&closed), &closed.faults));
+        let evidence = if name == DEMO_GIC { emulated(&closed.outcome.el2_console) } else { event(&closed.faults) };
+        rows.push(Row::new(what, &result(&open), &result(&closed), evidence));
     }
     print_table(&rows);
     for note in notes {
         println!("{note}");
     }
     conclude(&rows)
+}
+
+/// How many accesses to the interrupt controller EL2 answered, by its last lines; `None` if there were none.
+fn emulated(el2_console: &str) -> Option<String> {
+    let mut lines = el2_console.lines().filter_map(|line| line.trim().strip_prefix("portcullis: gic: "));
+    let count = lines.find_map(|line| Some(line.split_once(" exits of the host")?.0))?;
+    (count != "0").then(|| format!("none: EL2 answered {count} accesses to the GIC"))
 }
 
 fn conclude(rows: &[Row<'_>]) -> Result<()> {
@@ -151,6 +160,14 @@ mod tests {
         for name in DEMO_ATTACKS {
             assert_ne!(words(name), name);
         }
+    }
+
+    #[test]
+    fn accesses_to_the_gic_are_evidence() {
+        let console = |line: &str| format!("portcullis: gic: 1 ITS\nportcullis: gic: {line}\n");
+        let lines = ["26 exits of the host, 0 denied", "0 exits of the host, 0 denied", ""];
+        let found = lines.map(|line| emulated(&console(line)));
+        assert_eq!(found, [Some("none: EL2 answered 26 accesses to the GIC".to_owned()), None, None]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The five attacks of the demo: each lands without isolation, and must not land with it.
+//! The attacks of the demo by a device; the one by the interrupt controller is in `its`. Each lands without isolation, and must not land with it.
 
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Attack, Ctx, Expect, Lab, Mode, Seen, Victim};
