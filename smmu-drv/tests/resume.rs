@@ -185,7 +185,7 @@ fn t09_a_resume_that_fails_leaves_the_smmu_closed_and_failed() {
     for config in configs().into_iter().filter(|config| config.pace == Pace::Lazy) {
         for injection in [Injection::Cr0Never, Injection::SyncNever] {
             let mut rig = off(config.clone());
-            rig.board.0.model.borrow_mut().inject(injection.clone());
+            rig.board.0.model.borrow_mut().inject(injection);
             fails(&mut rig, &format!("{injection:?} {config:?}"));
         }
     }

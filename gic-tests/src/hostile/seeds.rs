@@ -158,9 +158,9 @@ fn commands() -> Vec<Action> {
         for what in 0..32 {
             actions.push(command(what, 3, 0, 0, 1));
             actions.push(command(what, 3, 1, what % 3, 0));
-            actions.push(command(what, 3, 2, 0x80 | what % 10, 0));
-            actions.push(command(what, 3, 0x80 | what % 9, what, 0));
-            actions.push(command(what, 0x80 | what % 10, 0x80 | what % 9, 0x80 | what % 10, 0x80 | what % 9));
+            actions.push(command(what, 3, 2, 0x80 | (what % 10), 0));
+            actions.push(command(what, 3, 0x80 | (what % 9), what, 0));
+            actions.push(command(what, 0x80 | (what % 10), 0x80 | (what % 9), 0x80 | (what % 10), 0x80 | (what % 9)));
         }
 
         actions.push(post());

@@ -20,7 +20,7 @@ type Outcome = Result<AttackResult>;
 
 impl<'a> Row<'a> {
     /// Checks one attack: its two results, and the evidence that it was attempted in the second run.
-    pub(crate) fn new(what: &'a str, without: &End, with: &End, event: Option<String>) -> Self {
+    pub(crate) fn new(what: &'a str, without: &Outcome, with: &Outcome, event: Option<String>) -> Self {
         let wrong = match (without, with) {
             (Err(why), _) => Some(format!("without isolation: {why:#}")),
             (_, Err(why)) => Some(format!("with isolation: {why:#}")),
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn only_landed_then_blocked_with_an_event_is_right() {
-        let right = |without: &End, with: &End, faults: &[DmaFault]| {
+        let right = |without: &Outcome, with: &Outcome, faults: &[DmaFault]| {
             Row::new("x", without, with, event(faults)).wrong.is_none()
         };
         let faults = [fault()];

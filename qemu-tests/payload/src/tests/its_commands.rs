@@ -195,7 +195,7 @@ fn t45l_its_invall_from_every_cpu(ctx: &Ctx) -> TestResult {
     ensure!(its.submit(), "the ITS does not take commands");
     (0..16).for_each(|_| its.put(invall(0)));
     sysreg::dsb();
-    let target = ctx.machine.its + gits::CWRITER | its.writer << 32;
+    let target = (ctx.machine.its + gits::CWRITER) | (its.writer << 32);
     for index in 1..4 {
         cpu::start(ctx.machine, index)?;
         cpu::send(index, submit_often, target);

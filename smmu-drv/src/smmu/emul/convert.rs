@@ -6,9 +6,9 @@
 //! - of a CD fetch (CLASS=CD): the fetch gets an external abort, F_CD_FETCH [S 7.3.10];
 //! - of a stage-1 walk (CLASS=TT): the walk gets an external abort, F_WALK_EABT with S2=0, CLASS=TT [S 7.3.12];
 //! - above the emulated output size, the SMMU would have terminated it before any access [S 3.4]: a CD whose
-//! L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], all other addresses F_ADDR_SIZE with S2=0. Hardware's
-//! output size may be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not
-//! distinguish it from the lower tables, so its fault is converted like theirs.
+//!   L1CD.L2Ptr is out of range is C_BAD_SUBSTREAMID [S 3.4.3], all other addresses F_ADDR_SIZE with S2=0. Hardware's
+//!   output size may be larger, so EL2 checks this. A CD.TTB out of range would be C_BAD_CD: hardware does not
+//!   distinguish it from the lower tables, so its fault is converted like theirs.
 //! - of the transaction itself (CLASS=IN): the SMMU has translated it; the abort comes from the interconnect, and
 //!   the SMMU records nothing. So the host gets no record; EL2 logs it as a blocked access.
 //!
