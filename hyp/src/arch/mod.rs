@@ -81,7 +81,10 @@ pub fn image() -> Image {
         boot_stack_guard: symbol!(__boot_stack_guard),
         stacks_start: symbol!(__stacks_start),
         stacks_end: symbol!(__stacks_end),
-        stack_stride: symbol!(__stacks_end).wrapping_sub(symbol!(__stacks_start)) / MAX_CPUS as u64,
+        stack_stride: symbol!(__stacks_end)
+            .wrapping_sub(symbol!(__stacks_start))
+            .checked_div(MAX_CPUS as u64)
+            .unwrap_or(0),
         end: symbol!(__image_end),
     }
 }
