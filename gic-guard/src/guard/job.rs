@@ -151,8 +151,8 @@ impl<P: Platform> Guard<P> {
     /// any more.
     fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
         self.push(its, Command::Unmapd { device: id })?;
-        // Writes to the ITT are complete before the memory is free: with a SYNC, or, while there is no redistributor that
-        // one could name, with an ITS that is quiescent.
+        // Writes to the ITT are complete before the memory is free: with a SYNC, or, while there is no redistributor
+        // that one could name, with an ITS that is quiescent.
         let synced = self.synced(its);
         if let Some(rd) = synced {
             let target = self.target(its, rd)?;

@@ -32,7 +32,8 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
         .filter(|(_, filled)| with_plan(filled, |_, _| ()).is_ok())
         .collect();
     ensure!(!filled.is_empty(), "none of the trees is accepted as it is: try --enable-smmus");
-    let (mut accepted, mut slowest) = (0u64, Duration::ZERO);
+    let (mut accepted, mut slowest) = (0u64, (Duration::ZERO, String::new()));
+    let slow = &mut slowest;
     step(&format!("Judging {count} changed trees of {} boards", filled.len()), || {
         for number in seed..seed.saturating_add(count) {
             let mut random = Random(number);
@@ -48,7 +49,9 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
             let start = Instant::now();
             let _ = Early::read(&changed.dtb);
             let held = with_plan(&changed, check);
-            slowest = slowest.max(start.elapsed());
+            if start.elapsed() > slow.0 {
+                *slow = (start.elapsed(), place.clone());
+            }
             panic::set_hook(hook);
             match held {
                 Ok(Ok(())) => accepted += 1,
@@ -59,7 +62,12 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
         }
         Ok(())
     })?;
-    println!("{count} changed trees of {} boards: {accepted} accepted, slowest {slowest:?}", filled.len());
+    println!(
+        "{count} changed trees of {} boards: {accepted} accepted, slowest {:?} ({})",
+        filled.len(),
+        slowest.0,
+        slowest.1
+    );
     Ok(())
 }
 

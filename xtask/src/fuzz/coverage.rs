@@ -1,4 +1,5 @@
-//! Coverage of the driver and of the guard of the GIC by the corpora: runs the targets, built with coverage counters, on every input.
+//! Coverage of the driver and of the guard of the GIC by the corpora: runs the targets, built with coverage counters, on
+//! every input.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -24,8 +24,8 @@ use run::{Corpus, Job};
 /// Each target starts from its committed corpus (fuzz/corpus) and from inputs kept by
 /// earlier runs (target/portcullis/fuzz/corpus). After every action the model checks
 /// whether any behaviour allowed by the architecture lets a stream reach memory that is not
-/// the host's, or the GIC memory that is not EL2's. Needs a C++ compiler. The first run builds cargo-fuzz into target/ if the
-/// machine has none, and the targets: 1 to 5 minutes.
+/// the host's, or the GIC memory that is not EL2's. Needs a C++ compiler. The first run
+/// builds cargo-fuzz into target/ if the machine has none, and the targets: 1 to 5 minutes.
 ///
 /// Examples:
 ///   cargo xtask fuzz

@@ -1,7 +1,10 @@
 //! Runs that fuzzing starts from, named after what the host does. `fuzz/corpus/gic` has them as files; a test compares
 //! them, and writes them again if asked to.
 
+mod hardware;
+
 use super::action::{Action, Run};
+use hardware::{failing, many_events, no_memory, power, quiet, suspend};
 
 const MAPD: u8 = 0;
 const UNMAPD: u8 = 2;
@@ -22,6 +25,11 @@ const TWO_ITSS: u8 = 1;
 const NON_COHERENT: u8 = 3;
 const FAILING: u8 = 0xc0;
 const REFUSED: u8 = 0xe0;
+
+/// The edge of this number.
+fn edge(number: u8) -> u8 {
+    0x80 | number
+}
 
 fn command(what: u8, device: u8, event: u8, lpi: u8, icid: u8) -> Action {
     Action::Command { what, device, event, lpi, icid }
@@ -122,29 +130,6 @@ fn pages() -> Vec<Action> {
     actions
 }
 
-/// A device with many events, unmapped and mapped again when hardware may have failed.
-fn many_events() -> Vec<Action> {
-    with(
-        start(),
-        [
-            command(MAPD, 5, 0x80, 0, 0),
-            Action::Many { what: MAPTI, device: 5, event: 0, count: 127, step: 6 },
-            Action::Many { what: MOVI, device: 5, event: 0, count: 255, step: 0x0a },
-            Action::Many { what: INV, device: 5, event: 0, count: 255, step: 2 },
-            Action::Many { what: INT, device: 5, event: 0, count: 255, step: 2 },
-            command(MAPC, 0, 0, 1, 0),
-            command(MAPC, 0, 0, 0, 1),
-            command(MAPD, 5, 2, 0, 0),
-            command(MOVALL, 0, 0, 0, 1),
-            command(SYNC, 0, 0, 0, 0),
-            post(),
-            Action::EnableLpis { cpu: 0, on: 0 },
-            Action::EnableLpis { cpu: 1, on: 0 },
-            Action::StartIts { its: 0 },
-        ],
-    )
-}
-
 /// Every command, with numbers in range and beyond, before and after the device is mapped.
 fn commands() -> Vec<Action> {
     let mut actions = start();
@@ -152,15 +137,15 @@ fn commands() -> Vec<Action> {
         if mapped {
             actions.extend([command(MAPC, 0, 0, 0, 0), command(MAPD, 3, 3, 0, 0)]);
             // INTIDs of every kind, each for an event of its own.
-            actions.extend((0..10).map(|n| command(MAPTI, 3, 4 + n, 0x80 | n, 0)));
+            actions.extend((0..10).map(|n| command(MAPTI, 3, 4 + n, edge(n), 0)));
             actions.push(command(MAPTI, 3, 0, 0, 0));
         }
         for what in 0..32 {
             actions.push(command(what, 3, 0, 0, 1));
             actions.push(command(what, 3, 1, what % 3, 0));
-            actions.push(command(what, 3, 2, 0x80 | (what % 10), 0));
-            actions.push(command(what, 3, 0x80 | (what % 9), what, 0));
-            actions.push(command(what, 0x80 | (what % 10), 0x80 | (what % 9), 0x80 | (what % 10), 0x80 | (what % 9)));
+            actions.push(command(what, 3, 2, edge(what % 10), 0));
+            actions.push(command(what, 3, edge(what % 9), what, 0));
+            actions.push(command(what, edge(what % 10), edge(what % 9), edge(what % 10), edge(what % 9)));
         }
 
         actions.push(post());
@@ -324,108 +309,6 @@ fn race() -> Vec<Action> {
             command(INVALL, 0, 0, 0, 0),
             post(),
             Action::Race { on: 0 },
-        ],
-    )
-}
-
-/// A redistributor that loses its state.
-fn power() -> Vec<Action> {
-    with(
-        device(),
-        [
-            Action::LosePower { cpu: 0, how: 0 },
-            Action::EnableLpis { cpu: 0, on: 0x21 },
-            command(INV, 3, 0, 0, 0),
-            command(MOVI, 3, 0, 0, 1),
-            post(),
-            Action::LosePower { cpu: 1, how: 0 },
-            Action::EnableLpis { cpu: 1, on: 0x40 },
-            Action::EnableLpis { cpu: 1, on: 1 },
-            Action::LosePower { cpu: 0, how: 1 },
-            Action::EnableLpis { cpu: 0, on: 1 },
-            Action::EnableLpis { cpu: 0, on: 0 },
-            Action::EnableLpis { cpu: 0, on: 1 },
-            command(SYNC, 0, 0, 0, 0),
-            command(MAPC, 0, 0, 0, 3),
-            command(UNMAPD, 3, 0, 0, 0),
-            post(),
-        ],
-    )
-}
-
-/// No memory, at each allocation of a device.
-fn no_memory() -> Vec<Action> {
-    let mut actions = start();
-    for left in [0, 1, 2, 3, 1] {
-        actions.extend([
-            Action::Pool { left },
-            command(MAPD, 2, 2, 0, 0),
-            command(MAPD, 0x81, 2, 0, 0),
-            post(),
-            Action::Pool { left: 255 },
-            command(UNMAPD, 2, 0, 0, 0),
-            post(),
-        ]);
-    }
-    actions.extend([Action::Limit { to: 3 }, Action::Many { what: MAPD, device: 0, event: 5, count: 60, step: 1 }]);
-    actions
-}
-
-/// An ITS loses its registers: while it is off, as when Linux suspends, and while it is on.
-fn suspend() -> Vec<Action> {
-    let mut actions = device();
-    for how in [0, 1] {
-        actions.extend([
-            Action::Wake { its: 1, cpu: 0, how: 0 },
-            Action::EnableIts { its: 0, on: 0 },
-            Action::Wake { its: 0, cpu: 1, how },
-            Action::EnableIts { its: 0, on: 1 },
-            command(INV, 3, 0, 0, 0),
-            post(),
-            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
-        ]);
-    }
-    with(actions, [Action::Wake { its: 0, cpu: 0, how: 0 }, command(INV, 3, 0, 0, 0), post(), post()])
-}
-
-/// The GIC is made quiet; the host goes on.
-fn quiet() -> Vec<Action> {
-    with(
-        device(),
-        [
-            Action::Quiesce {},
-            command(INV, 3, 0, 0, 0),
-            command(UNMAPD, 3, 0, 0, 0),
-            post(),
-            Action::EnableIts { its: 0, on: 1 },
-            Action::EnableLpis { cpu: 0, on: 0 },
-            Action::EnableLpis { cpu: 0, on: 1 },
-            post(),
-            Action::Raise { its: 0, device: 3, event: 0, count: 1 },
-        ],
-    )
-}
-
-/// Hardware fails in one of several ways, after so many commands.
-fn failing(what: u8, after: u8) -> Vec<Action> {
-    with(
-        device(),
-        [
-            Action::Fail { what, after },
-            command(INV, 3, 0, 0, 0),
-            command(MAPTI, 3, 2, 2, 0),
-            post(),
-            post(),
-            Action::EnableIts { its: 0, on: 0 },
-            Action::EnableIts { its: 0, on: 1 },
-            command(MAPD, 3, 5, 0, 0),
-            post(),
-            command(UNMAPD, 3, 0, 0, 0),
-            Action::EnableLpis { cpu: 0, on: 0 },
-            Action::EnableLpis { cpu: 0, on: 1 },
-            command(MAPD, 3, 5, 0, 0),
-            post(),
-            Action::Load { frame: 0, at: 0, size: 1 },
         ],
     )
 }
