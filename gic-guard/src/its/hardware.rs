@@ -214,13 +214,13 @@ impl<B: DmaBuffer> Hardware<B> {
         platform: &P,
         owned: &impl Fn(Pa, usize) -> bool,
     ) -> Result<(), GicFinding> {
-        // Closed, without the registers that EL2 wrote: it must be off.
-        if self.failed == Some(ItsError::Lost) {
-            let enabled = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR));
-            return if enabled == 0 { Ok(()) } else { Err(GicFinding::Changed(self.frame, "GITS_CTLR")) };
-        }
         if platform.read64(self.frame, reg::CBASER) != self.cbaser {
-            return Err(GicFinding::Changed(self.frame, "GITS_CBASER"));
+            // One that is closed may have lost its registers, if it is off.
+            let off = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR)) == 0;
+            return match self.failed {
+                Some(_) if off => Ok(()),
+                Some(_) | None => Err(GicFinding::Changed(self.frame, "GITS_CBASER")),
+            };
         }
         if !owned(self.ring.pa(), RING_BLOCK) {
             return Err(GicFinding::NotOwned(self.frame, "GITS_CBASER"));
