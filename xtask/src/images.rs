@@ -42,7 +42,7 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
 /// Builds the hypervisor for a boot of Linux.
 ///
 /// # Errors
-/// As [`hyp`].
+/// As [`hyp()`].
 pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
 }
@@ -50,7 +50,7 @@ pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
 /// Builds the hypervisor with which the host uses the SMMU directly.
 ///
 /// # Errors
-/// As [`hyp`].
+/// As [`hyp()`].
 pub(crate) fn without_isolation(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::Off).map(Hypervisor::WithoutIsolation)
 }
@@ -58,7 +58,7 @@ pub(crate) fn without_isolation(checkout: &Checkout) -> Result<Hypervisor> {
 /// Builds the hypervisor from a copy of the sources, for one run of an attack; returns the file QEMU boots.
 ///
 /// # Errors
-/// As [`hyp`].
+/// As [`hyp()`].
 pub(crate) fn hyp_of(copy: &Checkout, name: &str) -> Result<PathBuf> {
     bare_metal(copy, "hyp", name, QUICK, &[])
 }
@@ -66,7 +66,7 @@ pub(crate) fn hyp_of(copy: &Checkout, name: &str) -> Result<PathBuf> {
 /// Builds the EL1 test payload; returns the file EL2 boots as its host.
 ///
 /// # Errors
-/// As [`hyp`].
+/// As [`hyp()`].
 pub(crate) fn payload(checkout: &Checkout) -> Result<PathBuf> {
     bare_metal(checkout, "payload", "payload", RELEASE, &[])
 }

@@ -14,7 +14,7 @@
 //! 5. [`plan::check`]: the check of the finished plan.
 //! 6. [`fdt_edit::write_host_dtb`]: writes that tree, without EL2's command line.
 //!
-//! [`judge`] is steps 2 to 5 in one call, for tools and tests.
+//! [`judge()`] is steps 2 to 5 in one call, for tools and tests.
 #![forbid(unsafe_code)]
 #![deny(
     clippy::indexing_slicing,

@@ -237,7 +237,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         Ok(())
     }
 
-    /// Sets the host's streams from `cursor` to before `end`, which ends a block, to `mode`. [`ShadowTable::finish`]
+    /// Sets the host's streams from `cursor` to before `end`, which ends a block, to `mode`. [`finish`](super::shadow::ShadowTable::finish)
     /// completes the change.
     pub(super) fn set_streams(
         &mut self,
