@@ -93,7 +93,7 @@ impl<P: Platform> Guard<P> {
         let result = self.run_job(host);
         self.complete_all();
         result?;
-        for its in self.its.iter_mut().flatten() {
+        for its in &mut self.its {
             if its.hardware.failed().is_none() {
                 its.regs.creadr = its.regs.head;
             }
@@ -102,7 +102,7 @@ impl<P: Platform> Guard<P> {
     }
 
     fn read_its(&self, n: usize, register: gits::Register) -> Option<u64> {
-        let its = self.its.get(n)?.as_ref()?;
+        let its = self.its.get(n)?;
         Some(match register {
             gits::Register::Ctlr => {
                 let on = its.regs.enabled == Enable::On;
@@ -158,7 +158,7 @@ impl<P: Platform> Guard<P> {
     ) -> Result<(), Stop> {
         let Some((register, part)) = gits::search(offset, size) else { return self.deny() };
         let Some(value) = stored(part, value, || self.read_its(n, register)) else { return self.deny() };
-        let Some(its) = self.its.get_mut(n).and_then(Option::as_mut) else { return self.deny() };
+        let Some(its) = self.its.get_mut(n) else { return self.deny() };
         let off = its.regs.enabled == Enable::Off;
         match register {
             gits::Register::Ctlr => {
@@ -211,7 +211,7 @@ impl<P: Platform> Guard<P> {
     ) -> Result<(), Stop> {
         let Some((register, part)) = gicr::search(offset, size) else { return self.deny() };
         let Some(value) = stored(part, value, || self.read_rd(n, register)) else { return self.deny() };
-        let Some(rd) = self.rds.get_mut(n).and_then(Option::as_mut) else { return self.deny() };
+        let Some(rd) = self.rds.get_mut(n) else { return self.deny() };
         match register {
             gicr::Register::Ctlr => {
                 rd.set_dpg(&self.platform, get32(gicr_reg::ctlr::DPG, low32(value)));

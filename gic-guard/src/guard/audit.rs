@@ -14,7 +14,7 @@ impl<P: Platform> Guard<P> {
     /// # Errors
     /// The first difference, which is a defect. Nothing is changed.
     pub fn audit(&self, owned: impl Fn(Pa, usize) -> bool) -> Result<(), GicFinding> {
-        for its in self.its.iter().flatten() {
+        for its in self.its.iter() {
             its.hardware.audit(&self.platform, &owned)?;
         }
         for device in self.devices.iter() {
@@ -27,7 +27,7 @@ impl<P: Platform> Guard<P> {
         if !owned(config, size) {
             return Err(GicFinding::NotOwned(Frame::Rd(0), "GICR_PROPBASER"));
         }
-        for rd in self.rds.iter().flatten() {
+        for rd in self.rds.iter() {
             rd.audit(&self.platform, &owned)?;
         }
         Ok(())

@@ -120,7 +120,7 @@ impl<P: Platform> Guard<P> {
     }
 
     fn allocate_device(&mut self, n: usize, id: u32, bits: u32) -> Result<Option<()>, Stop> {
-        let its = self.its.get_mut(n).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        let its = self.its.get_mut(n).ok_or(Stop::Failed)?;
         let hardware = &mut its.hardware;
         let Some(vacancy) = self.devices.vacancy() else { return Ok(None) };
         if hardware.tables.reach(&self.platform, &mut self.store, id).is_err() {

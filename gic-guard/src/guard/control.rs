@@ -35,7 +35,7 @@ impl<P: Platform> Guard<P> {
             }
             self.run_job(host)?;
             self.complete(n)?;
-            let its = self.its.get_mut(n).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+            let its = self.its.get_mut(n).ok_or(Stop::Failed)?;
             its.hardware.follow(&self.platform, Enable::On)?;
             its.regs.enabled = Enable::On;
         }
@@ -48,7 +48,7 @@ impl<P: Platform> Guard<P> {
     /// # Errors
     /// [`Stop::Budget`].
     pub(super) fn set_lpi_enable<H: HostMemory>(&mut self, host: &mut H, n: usize, enable: Enable) -> Result<(), Stop> {
-        let Some(rd) = self.rds.get_mut(n).and_then(Option::as_mut) else { return Ok(()) };
+        let Some(rd) = self.rds.get_mut(n) else { return Ok(()) };
         let Some(lpis) = &mut self.lpis else { return Ok(()) };
         if enable == Enable::On {
             rd.switch_on(&self.platform);

@@ -3,6 +3,7 @@
 //! A device has an ITT, which hardware reads and writes, and a buffer of records, one for each event, which only EL2
 //! reads.
 
+use arrayvec::ArrayVec;
 use host_access::memory::DmaBuffer;
 
 use crate::limits::MAX_DEVICES;
@@ -90,12 +91,13 @@ impl<B: DmaBuffer> Device<B> {
 
 /// All devices.
 pub(crate) struct Devices<B> {
-    slots: [Option<Device<B>>; MAX_DEVICES],
+    /// As many as were in use at the same time.
+    slots: ArrayVec<Option<Device<B>>, MAX_DEVICES>,
 }
 
 impl<B: DmaBuffer> Devices<B> {
     pub(crate) const fn new() -> Self {
-        Self { slots: [const { None }; MAX_DEVICES] }
+        Self { slots: ArrayVec::new_const() }
     }
 
     /// The slot of the mapped device `id` of `its`.
@@ -122,7 +124,15 @@ impl<B: DmaBuffer> Devices<B> {
 
     /// A free slot.
     pub(crate) fn vacancy(&mut self) -> Option<&mut Option<Device<B>>> {
-        self.slots.iter_mut().find(|slot| slot.is_none())
+        let free = self.slots.iter().position(Option::is_none);
+        let at = match free {
+            Some(at) => at,
+            None => {
+                self.slots.try_push(None).ok()?;
+                self.slots.len().checked_sub(1)?
+            }
+        };
+        self.slots.get_mut(at)
     }
 
     /// Empties a slot.

@@ -178,7 +178,7 @@ impl<P: Platform> Guard<P> {
     /// Makes hardware quiescent for a moment.
     #[cold]
     fn pause(&mut self, its: usize) -> Result<(), Stop> {
-        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        let its = self.its.get_mut(its).ok_or(Stop::Failed)?;
         its.hardware.follow(&self.platform, Enable::Off)?;
         Ok(its.hardware.follow(&self.platform, its.regs.enabled)?)
     }

@@ -19,6 +19,7 @@ pub(crate) mod store;
 mod take_over;
 pub(crate) mod wait;
 
+use arrayvec::ArrayVec;
 use host_access::budget::{Budget, Spent};
 
 use crate::budget::TRAP;
@@ -39,8 +40,8 @@ pub use take_over::{Config, RdConfig};
 /// The GIC under EL2's control. See the crate documentation for the life cycle.
 pub struct Guard<P: Platform> {
     platform: P,
-    its: [Option<Its<P::Buffer>>; MAX_ITS],
-    rds: [Option<Rd<P::Buffer>>; MAX_RDS],
+    its: ArrayVec<Its<P::Buffer>, MAX_ITS>,
+    rds: ArrayVec<Rd<P::Buffer>, MAX_RDS>,
     devices: Devices<P::Buffer>,
     lpis: Option<Lpis<P::Buffer>>,
     store: Store,
@@ -78,8 +79,8 @@ impl<P: Platform> Guard<P> {
     pub const fn new(platform: P) -> Self {
         Self {
             platform,
-            its: [const { None }; MAX_ITS],
-            rds: [const { None }; MAX_RDS],
+            its: ArrayVec::new_const(),
+            rds: ArrayVec::new_const(),
             devices: Devices::new(),
             lpis: None,
             store: Store::new(),
@@ -113,9 +114,8 @@ impl<P: Platform> Guard<P> {
 
     /// Counters since take-over.
     pub fn stats(&self) -> Stats {
-        let sum = |count: fn(&Its<P::Buffer>) -> u64| {
-            self.its.iter().flatten().fold(0_u64, |all, its| all.wrapping_add(count(its)))
-        };
+        let sum =
+            |count: fn(&Its<P::Buffer>) -> u64| self.its.iter().fold(0_u64, |all, its| all.wrapping_add(count(its)));
         Stats {
             commands: sum(|its| its.hardware.ring.commands),
             stalls: sum(|its| its.hardware.ring.stalls),
@@ -125,24 +125,24 @@ impl<P: Platform> Guard<P> {
 
     /// The error of a failed ITS.
     pub fn failed(&self, its: usize) -> Option<ItsError> {
-        self.its.get(its)?.as_ref()?.hardware.failed()
+        self.its.get(its)?.hardware.failed()
     }
 
     fn its(&self, n: usize) -> Result<&Its<P::Buffer>, Stop> {
-        self.its.get(n).and_then(Option::as_ref).ok_or(Stop::Failed)
+        self.its.get(n).ok_or(Stop::Failed)
     }
 
     fn its_mut(&mut self, n: usize) -> Result<&mut Its<P::Buffer>, Stop> {
-        self.its.get_mut(n).and_then(Option::as_mut).ok_or(Stop::Failed)
+        self.its.get_mut(n).ok_or(Stop::Failed)
     }
 
     fn rd(&self, n: usize) -> Option<&Rd<P::Buffer>> {
-        self.rds.get(n)?.as_ref()
+        self.rds.get(n)
     }
 
     /// The redistributor of a processor number that the host named.
     fn rd_of(&self, processor: u64) -> Option<usize> {
-        self.rds.iter().position(|rd| rd.as_ref().is_some_and(|rd| u64::from(rd.processor()) == processor))
+        self.rds.iter().position(|rd| u64::from(rd.processor()) == processor)
     }
 
     /// Redistributor `rd` in the form that ITS `its` uses.
@@ -156,7 +156,7 @@ impl<P: Platform> Guard<P> {
     fn synced(&self, its: usize) -> Option<usize> {
         let hardware = &self.its(its).ok()?.hardware;
         let mapped = (0..MAX_RDS).find(|rd| hardware.is_mapped(*rd));
-        mapped.or_else(|| self.rds.iter().position(|rd| rd.as_ref().is_some_and(Rd::is_on)))
+        mapped.or_else(|| self.rds.iter().position(Rd::is_on))
     }
 
     /// The target of a SYNC that replaces a command that stalled.
@@ -170,14 +170,14 @@ impl<P: Platform> Guard<P> {
         if self.quiesced {
             return Err(Stop::Failed);
         }
-        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        let its = self.its.get_mut(its).ok_or(Stop::Failed)?;
         Ok(its.hardware.push(&self.platform, any, command)?)
     }
 
     /// Waits until hardware has consumed everything queued.
     fn complete(&mut self, its: usize) -> Result<Completion, Stop> {
         let any = self.any(its)?;
-        let its = self.its.get_mut(its).and_then(Option::as_mut).ok_or(Stop::Failed)?;
+        let its = self.its.get_mut(its).ok_or(Stop::Failed)?;
         Ok(its.hardware.complete(&self.platform, any)?)
     }
 

@@ -9,11 +9,11 @@ impl<P: Platform> Guard<P> {
     /// Finds ITSs that lost their registers, and redistributor `rd`, that of the CPU that wakes: they get their tables
     /// again, or are closed. Called before the host runs on a CPU that was off or suspended.
     pub fn check_alive(&mut self, rd: Option<usize>) {
-        for its in self.its.iter_mut().flatten() {
+        for its in &mut self.its {
             // One that is closed stays so, and says why.
             let _ = its.hardware.check_alive(&self.platform);
         }
-        if let Some(rd) = rd.and_then(|rd| self.rds.get_mut(rd)).and_then(Option::as_mut) {
+        if let Some(rd) = rd.and_then(|rd| self.rds.get_mut(rd)) {
             rd.check_alive(&self.platform);
         }
     }
@@ -25,7 +25,7 @@ impl<P: Platform> Guard<P> {
     /// An ITS does not become quiescent; the others are disabled nevertheless.
     pub fn quiesce(&mut self) -> Result<(), ItsError> {
         let mut result = Ok(());
-        for its in self.its.iter_mut().flatten() {
+        for its in &mut self.its {
             let done = its.hardware.follow(&self.platform, Enable::Off);
             its.regs.enabled = Enable::Off;
             result = result.and(done);

@@ -119,7 +119,7 @@ impl<P: Platform> Guard<P> {
         if self.job.is_some() {
             return;
         }
-        for its in self.its.iter_mut().flatten() {
+        for its in &mut self.its {
             if its.regs.enabled == Enable::Off {
                 // An ITS that does not respond is failed.
                 let _ = its.hardware.follow(&self.platform, Enable::Off);

@@ -61,20 +61,23 @@ impl<P: Platform> Guard<P> {
     pub fn take_over(&mut self, config: &Config<'_>) -> Result<(), TakeOverError> {
         self.silence(config)?;
         let collections = u64::try_from(config.rds.len()).unwrap_or(u64::MAX);
-        for (n, slot) in self.its.iter_mut().enumerate().take(config.its) {
+        self.its.clear();
+        self.rds.clear();
+        for n in 0..config.its {
             let hardware = Hardware::take_over(&self.platform, n, collections)?;
             let bytes = usize::try_from(MAX_COLLECTIONS).unwrap_or(0).saturating_mul(8);
             let collections = self.platform.alloc(bytes).ok_or(TakeOverError::NoMemory)?;
             let regs = HostRegs::new(shown_basers(&self.platform, n));
-            *slot = Some(Its { hardware, regs, collections });
+            self.its.try_push(Its { hardware, regs, collections }).map_err(|_| TakeOverError::TooMany)?;
         }
         let intid_bits = config.intid_bits.min(MAX_INTID_BITS);
         let lpis = Lpis::new(&self.platform, intid_bits).ok_or(TakeOverError::NoMemory)?;
         let table = ConfigTable { address: lpis.config_table().0, intid_bits };
         // Orders the zeroing of the tables before the register writes that name them.
         self.platform.dsb();
-        for ((n, slot), rd) in self.rds.iter_mut().enumerate().zip(config.rds) {
-            *slot = Some(Rd::take_over(&self.platform, n, rd.base, table)?);
+        for (n, rd) in config.rds.iter().enumerate() {
+            let rd = Rd::take_over(&self.platform, n, rd.base, table)?;
+            self.rds.try_push(rd).map_err(|_| TakeOverError::TooMany)?;
         }
         self.lpis = Some(lpis);
         Ok(())
