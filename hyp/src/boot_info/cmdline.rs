@@ -76,10 +76,11 @@ impl<'a> Options<'a> {
                     if !value.starts_with('/') {
                         return Err(bad("the full path of a device tree node"));
                     }
-                    let paths = if key == "allow" { &mut options.allow } else { &mut options.withhold };
-                    paths
-                        .try_push(value)
-                        .map_err(|_| BootError::TooMany { what: "allow= or withhold= options", limit: ALLOW_MAX })?;
+                    let (paths, what) = match key {
+                        "allow" => (&mut options.allow, "allow= options"),
+                        _ => (&mut options.withhold, "withhold= options"),
+                    };
+                    paths.try_push(value).map_err(|_| BootError::TooMany { what, limit: ALLOW_MAX })?;
                 }
                 "console" => {
                     let choice = console_choice(word).ok_or_else(|| bad(CONSOLE_EXPECTED))?;
