@@ -20,7 +20,7 @@ use crate::{audit, console, devices, gic, host, iommu, log, ownership, psci};
 use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
 use arrayvec::ArrayVec;
 use division::Division;
-use hyp::boot_info::gic::ITS_MAX;
+use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::MMIO_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
@@ -33,8 +33,6 @@ use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 const VHE_ONLY: u64 = 0x22;
 /// The same for an exception that was taken before EL2 had its vectors.
 const EARLY_TRAP: u64 = 0x23;
-/// Bytes of the GIC distributor's page.
-const GICD_SIZE: u64 = 0x1_0000;
 /// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
 const GICD_TYPER_LPIS: u32 = 1 << 17;
 

@@ -15,6 +15,8 @@ pub const ITS_MAX: usize = 8;
 
 /// Offset of an ITS's translation register page in bytes.
 const TRANSLATER_OFFSET: u64 = 0x1_0000;
+/// Bytes of the distributor's frame. The rest of a larger entry is withheld.
+pub const GICD_SIZE: u64 = 0x1_0000;
 /// An ITS is a control page and a translation page of 64 KiB each.
 const ITS_SIZE: u64 = 0x2_0000;
 /// The first interrupt number of the shared peripheral interrupts.
@@ -195,11 +197,13 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
         Some(Reg::Visible(range)) => Ok(range),
         Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
     };
+    // What follows the frame in a larger entry may be an ITS: nobody gets it.
+    let first_frame = |range: PhysRange| PhysRange::new(range.base(), range.size().min(GICD_SIZE)).unwrap_or(range);
     let mut gic = Gic {
         node: node.id,
         phandle,
         interrupt_cells,
-        distributor: visible()?,
+        distributor: first_frame(visible()?),
         redistributors: ArrayVec::new(),
         its: ArrayVec::new(),
     };

@@ -153,7 +153,14 @@ impl Draft {
         self.policy.decisions.try_push(Decision { node: node.id, verdict, shares: None }).map_err(|_| full())?;
         let given = matches!(verdict, Verdict::Given(_));
         let bridge = platform.pci.iter().find(|p| p.node == node.id);
-        claims(node, &mut |usage, range| {
+        claims(node, &mut |usage, mut range| {
+            let distributor = platform.gic.distributor;
+            if node.id == platform.gic.node && range.base() == distributor.base() && range != distributor {
+                if let Some(rest) = PhysRange::between(distributor.end(), range.end()) {
+                    self.add_withheld(Name::Node(node.id), usage, &rest)?;
+                }
+                range = distributor;
+            }
             let is_mapped = match (node.id == platform.gic.node, bridge) {
                 // The legacy CPU interface frames that may follow are not.
                 (true, _) => platform.gic.distributor == range || platform.gic.redistributors.contains(&range),

@@ -67,6 +67,14 @@ fn t40_t55_the_usual_machine() {
     );
 }
 
+/// Frames of an ITS may lie in the rest of a larger entry, on boards whose tree does not name the ITS.
+#[test]
+fn t45_of_the_distributor_the_host_gets_its_64_kib_only() {
+    let reg = wide(&[0x800_0000, 0x4_0000, 0x80a_0000, 0xf6_0000]);
+    let (_, mmio) = decide(&with_properties("/intc@8000000", &[("reg", reg)]));
+    assert!(mmio.starts_with("0x8000000..0x8010000, 0x8080000..0x9001000"), "{mmio}");
+}
+
 /// T55.
 #[test]
 fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
