@@ -1,7 +1,7 @@
 //! Computes how the boot table maps a range as normal memory: whole gigabytes, or blocks of 2 MiB.
 //!
-//! Before EL2 has its own tables it uses one level-1 table, in which the assembly makes the gigabytes of the image and
-//! of the device tree normal memory and all others device memory. All memory that boot writes must be mapped as
+//! Before EL2 has its own tables it uses a boot table, in which the assembly makes the blocks of the image and of the
+//! device tree's start normal memory and all others device memory. All memory that boot writes must be mapped as
 //! normal: data written with device attributes can be hidden or overwritten by a stale cache line. Pure.
 
 use crate::boot_info::PhysRange;

@@ -11,8 +11,9 @@ use hyp::boot_map::{BLOCK, GIGABYTE, Part, parts};
 
 /// Descriptors of a table.
 const ENTRIES: usize = 512;
-/// Level-2 tables: two ends for each of the device tree, the kernel's header, the pool and the host's device tree; `BOOT_L2` of head.S.
-const TABLES: usize = 8;
+/// Level-2 tables: two ends for each of the image, the device tree, the kernel's header, the pool and the host's device tree, and the
+/// start of the device tree; `BOOT_L2` of head.S.
+const TABLES: usize = 11;
 
 /// As in head.S: normal write-back, inner shareable; and device, never executable.
 const NORMAL: u64 = 0x741;
@@ -51,7 +52,7 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
             continue;
         }
         match part {
-            // SAFETY: (1) as the caller promises; code, stacks and tables are in a gigabyte that is already normal.
+            // SAFETY: (1) as the caller promises; code, stacks and tables are in a gigabyte that has a table.
             Part::Whole => unsafe { replace(entry, base | NORMAL) },
             Part::Blocks(from, to) => {
                 let table = if is_table { Some((old & !0xfff) as *mut u64) } else { new_table(base) };
@@ -60,6 +61,11 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
                     let block_index = usize::try_from(block).map_err(|_| Beyond)?;
                     // SAFETY: (1) a block's number is below 512.
                     let slot = unsafe { table.add(block_index) };
+                    // SAFETY: (1) as above.
+                    if unsafe { slot.read_volatile() } & ATTR_DEVICE == 0 {
+                        // It may hold the code that runs: it is normal already and must not be invalid meanwhile.
+                        continue;
+                    }
                     // SAFETY: (1) as above.
                     unsafe { replace(slot, base.wrapping_add(block.wrapping_mul(BLOCK)) | NORMAL) };
                 }

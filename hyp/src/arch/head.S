@@ -16,7 +16,7 @@
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
 .equ VHE_ONLY,        0x22           // used instead of the exception level
 .equ EARLY_TRAP,      0x23           // likewise: an exception before EL2's vectors are set
-.equ BOOT_L2,         8              // level-2 tables; TABLES of boot_table.rs
+.equ BOOT_L2,         11             // level-2 tables; TABLES of boot_table.rs
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
 // Replaces the index of a CPU in \top by the top of its stack; index -1 is the boot stack, which is below the first
@@ -106,8 +106,8 @@ _start:
     isb
     reset_el2
 
-    // One level-1 table: the gigabytes of the image and of the DTB are normal memory, all else is device memory. The
-    // real table replaces it before the host runs.
+    // The blocks of 2 MiB with the image and the start of the DTB are normal memory, all else is device memory: there may be devices
+    // in the same gigabyte. The real table replaces this one before the host runs.
     // A dirty or stale cache line of the boot loader could overwrite or hide the tables: invalidate those lines first.
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4
@@ -132,22 +132,15 @@ _start:
     add     x2, x2, #1
     cmp     x2, #512
     b.lo    0b
-    mov     x3, #BLOCK_NORMAL
+    adrp    x5, boot_l2
     adrp    x2, _head
-    lsr     x2, x2, #30
-    orr     x4, x3, x2, lsl #30
-    str     x4, [x1, x2, lsl #3]
-    adrp    x2, __image_end
+    bl      map_block
+    adrp    x2, __image_end          // the image is not larger than a block (link.ld)
     sub     x2, x2, #1
-    lsr     x2, x2, #30
-    orr     x4, x3, x2, lsl #30
-    str     x4, [x1, x2, lsl #3]
-    lsr     x2, x19, #30
-    cmp     x2, #512
-    b.hs    2f
-    orr     x4, x3, x2, lsl #30
-    str     x4, [x1, x2, lsl #3]
-2:  // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can hide it.
+    bl      map_block
+    mov     x2, x19                  // Rust maps the rest of the DTB
+    bl      map_block
+    // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can hide it.
     mov     x2, #MAIR_BOOT
     msr     mair_el2, x2
     mrs     x3, id_aa64mmfr0_el1
@@ -197,6 +190,32 @@ _start:
     mov     x2, x21
     mov     x3, x22
     bl      rust_wrong_el
+
+// Maps the block of 2 MiB with the address x2 as normal memory in the table x1, whose gigabyte gets a level-2 table of device memory
+// at x5 if it has none. An address beyond the table is left to Rust. Changes x3 to x8.
+map_block:
+    lsr     x6, x2, #30
+    cmp     x6, #512
+    b.hs    3f
+    ldr     x4, [x1, x6, lsl #3]
+    tbnz    x4, #1, 2f               // a table
+    mov     x8, x5
+    mov     x7, #512
+1:  str     x4, [x8], #8             // the gigabyte's own block is the first one of 2 MiB, with the same attributes
+    add     x4, x4, #0x200000
+    subs    x7, x7, #1
+    b.ne    1b
+    orr     x4, x5, #0x3             // table
+    str     x4, [x1, x6, lsl #3]
+    add     x5, x5, #4096
+2:  and     x4, x4, #~0xfff
+    ubfx    x6, x2, #21, #9
+    lsr     x3, x2, #21
+    lsl     x3, x3, #21
+    mov     x7, #BLOCK_NORMAL
+    orr     x3, x3, x7
+    str     x3, [x4, x6, lsl #3]
+3:  ret
 
 // Adds the distance between the image's address and its linked address to each address in constants and data. The
 // linker lists their locations in the format RELR [ELF gABI, "Relative relocations"]: an even entry is the location of

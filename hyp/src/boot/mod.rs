@@ -17,7 +17,7 @@ use crate::memory::host_s2::HostTable;
 #[cfg(feature = "ghost")]
 use crate::pool;
 use crate::{audit, console, devices, gic, host, iommu, log, ownership, psci};
-use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable, SCTLR_EL2};
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
@@ -198,8 +198,9 @@ fn early(dtb: u64) -> &'static [u8] {
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
     let size = boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    // At other exception levels the MMU is off.
+    // The MMU is off at other exception levels, and on a CPU that is refused.
     if CurrentEL.read(CurrentEL::EL) == 2
+        && SCTLR_EL2.matches_all(SCTLR_EL2::M::Enable)
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
     {
         normal("EL2's device tree", &range);
