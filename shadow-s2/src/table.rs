@@ -160,6 +160,34 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
+    /// Unmaps the pages of `range` that are mapped, one run at a time; the others are nobody's to use. When it returns `Ok`, no
+    /// SMMU has a translation of any page of it, also not of one that a failed revocation has left unmapped.
+    ///
+    /// # Errors
+    /// As [`ShadowS2::revoke`]; runs before the one that failed stay unmapped.
+    pub fn revoke_mapped(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<(), TableError> {
+        // Pages that a failed revocation left unmapped are not found below.
+        self.retry_invalidation(smmus)?;
+        let mut run: Option<PageRange> = None;
+        let mut from = range.ipa();
+        while let Some(leaf) = self.next_leaf(from).filter(|leaf| leaf.iova.0 < range.ipa_end().0) {
+            let start = Ipa(leaf.iova.0.max(from.0));
+            let end = Ipa(leaf.iova.0.saturating_add(leaf.size).min(range.ipa_end().0));
+            let joined = run.filter(|run| run.ipa_end() == start).and_then(|run| PageRange::between(run.ipa(), end));
+            if joined.is_none()
+                && let Some(before) = run
+            {
+                self.revoke(before, smmus)?;
+            }
+            run = joined.or_else(|| PageRange::between(start, end));
+            if end <= from || end == range.ipa_end() {
+                break;
+            }
+            from = end;
+        }
+        run.map_or(Ok(()), |run| self.revoke(run, smmus))
+    }
+
     /// Maps `range` for every stream. No invalidation is needed, since SMMUs cache no faults.
     ///
     /// # Errors

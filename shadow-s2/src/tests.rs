@@ -214,6 +214,34 @@ fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
     assert_eq!(shadow.audit(ram, &its), Ok(()));
 }
 
+/// The last page of a table, whose tables a failed revocation detaches, and no memory to map it again: it is not mapped when it
+/// is revoked again, but the SMMU may still translate it.
+#[test]
+fn t68_a_page_that_a_failed_revocation_left_unmapped_is_not_taken_for_revoked() {
+    let (mut shadow, memory) = shadow(Bbm::Level0, &[range(RAM, PAGE)]);
+    let mut smmus = Smmus { failing: 2, ..Smmus::default() };
+    smmus.touch(&shadow, RAM);
+    memory.fail_after(Some(0));
+    for _ in 0..2 {
+        assert_eq!(shadow.revoke_mapped(range(RAM, PAGE), &mut smmus), Err(TableError::NotCompleted));
+        assert!(smmus.reach(&shadow, RAM) && shadow.leaf(Ipa(RAM)).is_none());
+    }
+    memory.fail_after(None);
+    assert_eq!(shadow.revoke_mapped(range(RAM, PAGE), &mut smmus), Ok(()));
+    assert!(!smmus.reach(&shadow, RAM));
+}
+
+#[test]
+fn of_a_range_with_gaps_the_mapped_pages_are_revoked() {
+    let (mut shadow, _) = shadow(Bbm::Level0, &[range(RAM, MIB2), range(RAM + 2 * MIB2, 2 * MIB2)]);
+    let mut smmus = Smmus::default();
+    shadow.revoke(range(RAM + 4 * PAGE, PAGE), &mut smmus).unwrap();
+    assert_eq!(shadow.revoke_mapped(range(RAM + PAGE, 2 * MIB2), &mut smmus), Ok(()));
+    let reached: Vec<u64> = (0..MIB2 / PAGE * 4).filter(|n| shadow.leaf(Ipa(RAM + n * PAGE)).is_some()).collect();
+    assert!(reached.into_iter().eq([0].into_iter().chain(2 * MIB2 / PAGE + 1..4 * MIB2 / PAGE)));
+    assert_eq!(shadow.revoke_mapped(range(RAM + MIB2, PAGE), &mut smmus), Ok(()), "nothing is mapped");
+}
+
 #[test]
 fn memory_above_the_output_size_is_never_mapped_and_revoked_without_a_change() {
     let memory = HeapMemory::new(Pa(0), 1 << 20);

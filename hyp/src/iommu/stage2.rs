@@ -49,30 +49,6 @@ impl Invalidate for GuestSmmus {
     }
 }
 
-impl GuestTable {
-    /// Takes the pages of `range` that are mapped, one run at a time.
-    fn revoke(&mut self, range: PageRange) -> Result<(), TableError> {
-        let mut run: Option<PageRange> = None;
-        let mut from = range.ipa();
-        while let Some(leaf) = host_s2::next_leaf(self.shadow.table(), from).filter(|leaf| range.contains_ipa(leaf.ipa))
-        {
-            let end = Ipa(leaf.ipa.0.saturating_add(leaf.bytes).min(range.ipa_end().0));
-            let joined = run.filter(|run| run.ipa_end() == leaf.ipa).and_then(|run| PageRange::between(run.ipa(), end));
-            if joined.is_none()
-                && let Some(before) = run
-            {
-                self.shadow.revoke(before, &mut self.smmus)?;
-            }
-            run = joined.or_else(|| PageRange::between(leaf.ipa, end));
-            if end <= from || end == range.ipa_end() {
-                break;
-            }
-            from = end;
-        }
-        run.map_or(Ok(()), |run| self.shadow.revoke(run, &mut self.smmus))
-    }
-}
-
 impl DmaTable {
     /// An empty table.
     ///
@@ -189,7 +165,7 @@ impl DmaStage2 for DmaTable {
 
     fn revoke_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
         match self.guest_mut(guest) {
-            Some(table) => table.revoke(range),
+            Some(table) => table.shadow.revoke_mapped(range, &mut table.smmus),
             None => Ok(()),
         }
     }
