@@ -146,8 +146,10 @@ impl Register {
         SEGMENTS.get(self.index)?.get()
     }
 
+    /// Whether the function is away. Those of buses that the tree does not name all are.
     fn is_away(self) -> bool {
-        let id = self.segment().map(|segment| DeviceId { segment: segment.number, rid: self.rid });
+        let segment = self.segment().filter(|segment| self.rid.bus() <= segment.buses.1);
+        let id = segment.map(|segment| DeviceId { segment: segment.number, rid: self.rid });
         id.is_none_or(|id| STATE.lock().devices.is_away(id))
     }
 }

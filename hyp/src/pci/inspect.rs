@@ -38,7 +38,8 @@ pub enum Refusal {
     SharedStream = 9,
     /// It is not the host's now: it is another guest's, or on its way.
     NotTheHosts = 10,
-    /// A bridge has, or hides behind it, a bus with the number of the root bus, or more buses than are looked at.
+    /// A bridge has, or hides behind it, a bus with the number of the root bus, or more buses than are looked at; or a
+    /// function answers on a bus that no bridge leads to.
     BusNumbers = 11,
     /// So many functions are away already that there is no room for another one.
     TooMany = 12,
@@ -111,8 +112,7 @@ pub fn inspect(
     rid: Rid,
     no_reset: &[PciKind],
 ) -> Result<Function, Refusal> {
-    let (root, last) = segment.buses;
-    if rid.bus() != root {
+    if rid.bus() != segment.buses.0 {
         return Err(Refusal::NotOnRootBus);
     }
     let known = segment.known(rid).ok_or(Refusal::UnknownFunction)?;
@@ -127,7 +127,7 @@ pub fn inspect(
     }
     let stream = own_stream(config, segment, rid)?;
     let reset = reset::find(config, rid, no_reset).ok_or(Refusal::NoReset)?;
-    numbering::check(config, root, last).map_err(|_| Refusal::BusNumbers)?;
+    numbering::check(config, segment.buses, segment.area.last_bus()).map_err(|_| Refusal::BusNumbers)?;
     let registers = registers(config, segment, known)?;
     Ok(Function { rid, id: known.id, stream, reset, registers, saved: save(config, rid) })
 }

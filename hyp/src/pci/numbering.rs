@@ -3,6 +3,8 @@
 //!
 //! The buses are walked from the root. Each bridge has to have numbers of its own, inside those of the bridge above and
 //! beside those of its neighbours: then no bus is hidden from the walk behind another one.
+//!
+//! A function on a bus that the walk does not reach is behind another root bus, which the device tree does not name.
 
 use super::config::{ConfigSpace, exists, header_type};
 use super::rid::{DEVICES, FUNCTIONS, Rid};
@@ -13,19 +15,11 @@ use host_access::field::get32;
 /// Buses that are walked at most: bounds the time. More are refused.
 pub const MOST_BUSES: usize = 32;
 
-/// The functions of a bus that exist.
+/// The functions of a bus that exist, also beside no function 0. One load for each function that could.
 pub fn functions(config: &impl ConfigSpace, bus: u8) -> impl Iterator<Item = Rid> {
-    (0..DEVICES).flat_map(move |device| {
-        let first = Rid::of(bus, device, 0);
-        let count = if !exists(config, first) {
-            0
-        } else if get32(spec::MULTI_FUNCTION, config.read32(first, spec::HEADER)) == 1 {
-            FUNCTIONS
-        } else {
-            1
-        };
-        (0..count).map(move |function| Rid::of(bus, device, function)).filter(move |rid| exists(config, *rid))
-    })
+    (0..DEVICES)
+        .flat_map(move |device| (0..FUNCTIONS).map(move |function| Rid::of(bus, device, function)))
+        .filter(move |rid| exists(config, *rid))
 }
 
 /// Numbers that are taken.
@@ -41,33 +35,76 @@ impl Taken {
         *word |= bit;
         free
     }
+
+    fn has(&self, number: u8) -> bool {
+        let word = self.0.get(usize::from(number >> 6)).copied().unwrap_or(0);
+        word & 1_u64.wrapping_shl(u32::from(number)) != 0
+    }
 }
 
-/// Checks the numbers of all buses from `first`, the root, to `last`.
+/// Checks the numbers of all buses from `first`, the root, to `last`, and that no function answers on a bus up to
+/// `end` that the walk has not reached. At most 256 loads for each of [`MOST_BUSES`] buses, and 32 for every other one.
 ///
 /// # Errors
-/// A bridge whose numbers are not as they have to be, or behind which are too many buses.
-pub fn check(config: &impl ConfigSpace, first: u8, last: u8) -> Result<(), Rid> {
-    let mut rest = ArrayVec::<(u8, u8), MOST_BUSES>::new();
-    let _ = rest.try_push((first, last));
-    // Each round takes a bus that no round took before.
-    while let Some((bus, end)) = rest.pop() {
-        let mut taken = Taken::default();
-        for rid in functions(config, bus) {
-            let header = header_type(config, rid);
-            if header == spec::TYPE_ENDPOINT {
-                continue;
+/// A bridge whose numbers are not as they have to be, or behind which are too many buses, or a function elsewhere.
+pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Result<(), Rid> {
+    let walk = Walk::from(config, first, last);
+    walk.wrong.or_else(|| walk.elsewhere(config, first, end, 1)).map_or(Ok(()), Err)
+}
+
+/// A function on a bus from `first` to `end` that no bridge leads to: it is behind another root, of which nothing is known. At
+/// boot, when bridges may have no numbers yet: one load for each function that could be there.
+pub fn elsewhere(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Option<Rid> {
+    Walk::from(config, first, last).elsewhere(config, first, end, FUNCTIONS)
+}
+
+/// The buses that were reached from the root.
+struct Walk {
+    reached: Taken,
+    /// The first bridge that is not as it has to be. The walk does not go below it.
+    wrong: Option<Rid>,
+}
+
+impl Walk {
+    fn from(config: &impl ConfigSpace, first: u8, last: u8) -> Self {
+        let mut walk = Self { reached: Taken::default(), wrong: None };
+        let mut rest = ArrayVec::<(u8, u8), MOST_BUSES>::new();
+        let _ = rest.try_push((first, last));
+        // Each round takes a bus that no round took before.
+        for _ in 0..MOST_BUSES {
+            let Some((bus, end)) = rest.pop() else { break };
+            walk.reached.take(bus);
+            let mut taken = Taken::default();
+            for rid in functions(config, bus) {
+                let header = header_type(config, rid);
+                if header == spec::TYPE_ENDPOINT {
+                    continue;
+                }
+                let below = behind(config, rid, header).filter(|&(secondary, subordinate)| {
+                    secondary > bus && subordinate <= end && (secondary..=subordinate).all(|number| taken.take(number))
+                });
+                if below.is_none_or(|below| rest.try_push(below).is_err()) {
+                    walk.wrong = walk.wrong.or(Some(rid));
+                }
             }
-            let numbers = config.read32(rid, spec::BUSES);
-            let number = |field| u8::try_from(get32(field, numbers)).unwrap_or(0);
-            let (secondary, subordinate) = (number(buses::SECONDARY), number(buses::SUBORDINATE));
-            let inside =
-                header == spec::TYPE_BRIDGE && secondary > bus && secondary <= subordinate && subordinate <= end;
-            if !inside || !(secondary..=subordinate).all(|number| taken.take(number)) {
-                return Err(rid);
-            }
-            rest.try_push((secondary, subordinate)).map_err(|_| rid)?;
         }
+        let unwalked = rest.pop().map(|(bus, _)| Rid::of(bus, 0, 0));
+        walk.wrong = walk.wrong.or(unwalked);
+        walk
     }
-    Ok(())
+
+    fn elsewhere(&self, config: &impl ConfigSpace, first: u8, end: u8, functions: u8) -> Option<Rid> {
+        (first..=end).filter(|bus| !self.reached.has(*bus)).find_map(|bus| {
+            let all = (0..DEVICES).flat_map(|device| (0..functions).map(move |function| (device, function)));
+            all.map(|(device, function)| Rid::of(bus, device, function)).find(|rid| exists(config, *rid))
+        })
+    }
+}
+
+/// The buses behind a bridge, if they are in order.
+fn behind(config: &impl ConfigSpace, rid: Rid, header: u32) -> Option<(u8, u8)> {
+    let numbers = config.read32(rid, spec::BUSES);
+    let number = |field| u8::try_from(get32(field, numbers)).unwrap_or(0);
+    let (secondary, subordinate) = (number(buses::SECONDARY), number(buses::SUBORDINATE));
+    (header == spec::TYPE_BRIDGE && secondary <= subordinate).then_some((secondary, subordinate))
 }

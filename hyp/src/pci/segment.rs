@@ -60,7 +60,7 @@ pub struct Segment {
     pub number: u32,
     /// Its first and last bus; the first is the root.
     pub buses: (u8, u8),
-    /// Configuration space of these buses.
+    /// Configuration space, also of buses behind the last one.
     pub area: Area,
     /// Windows of memory space.
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
@@ -68,7 +68,7 @@ pub struct Segment {
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
     /// Streams of masters outside this segment.
     pub others: ArrayVec<Others, MOST_OTHERS>,
-    /// The functions of the root bus; `None` if there are too many of them, or of streams outside.
+    /// The functions of the root bus; `None` if there are too many of them, or of streams outside, or another root bus.
     pub functions: Option<ArrayVec<Known, MOST_FUNCTIONS>>,
 }
 
@@ -85,15 +85,17 @@ pub struct Others {
 }
 
 impl Segment {
-    /// Of a host in the device tree, whose functions are not known yet; `None` if its configuration space is cut.
+    /// Of a host in the device tree, whose functions are not known yet; `None` if its configuration space is cut, or goes
+    /// on behind the last number that a bus can have.
     #[must_use]
     pub fn new(host: &PciHost) -> Option<Self> {
-        let buses = u64::from(host.buses.1).checked_sub(u64::from(host.buses.0))?.checked_add(1)?;
-        let range = PhysRange::new(host.ecam.base(), buses.checked_mul(BUS_BYTES)?)?;
-        host.ecam.contains(&range).then(|| Self {
+        let (first, last) = host.buses;
+        let bytes_to = |last: u8| u64::from(last).checked_sub(u64::from(first))?.checked_add(1)?.checked_mul(BUS_BYTES);
+        let size = host.ecam.size();
+        (bytes_to(last)? <= size && size <= bytes_to(u8::MAX)?).then(|| Self {
             number: host.segment,
             buses: host.buses,
-            area: Area { range, first_bus: host.buses.0 },
+            area: Area { range: host.ecam, first_bus: first },
             windows: host.memory.clone(),
             ids: host.ids.clone(),
             others: ArrayVec::new(),
@@ -108,6 +110,9 @@ impl Segment {
             if other.is_none_or(|other| self.others.try_push(other).is_err()) {
                 return;
             }
+        }
+        if numbering::elsewhere(config, self.buses, self.area.last_bus()).is_some() {
+            return;
         }
         let mut found = ArrayVec::<Rid, MOST_FUNCTIONS>::new();
         for rid in numbering::functions(config, self.buses.0) {
@@ -177,6 +182,13 @@ pub struct Area {
 }
 
 impl Area {
+    /// Its last bus.
+    #[must_use]
+    pub fn last_bus(self) -> u8 {
+        let more = self.range.size().saturating_sub(1) / BUS_BYTES;
+        u8::try_from(more).unwrap_or(u8::MAX).saturating_add(self.first_bus)
+    }
+
     /// The function and the register at `ipa`.
     #[must_use]
     pub fn register(self, ipa: Ipa) -> Option<(Rid, u16)> {

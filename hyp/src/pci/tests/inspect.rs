@@ -191,7 +191,7 @@ fn t68_a_bus_with_the_number_of_the_root_or_hidden_behind_another_is_refused() {
         assert_eq!(second(0x0003_0100, Some(lower)), Err(Refusal::BusNumbers), "{lower:#x} below");
     }
     assert_eq!(after(|world| world.bus.change(Rid::of(0, 6, 0), |f| f.set(0xc, 2 << 16))), Err(Refusal::BusNumbers));
-    assert_eq!(numbering::check(&World::new().bus, 0, 3), Ok(()));
+    assert_eq!(numbering::check(&World::new().bus, (0, 3), 3), Ok(()));
 }
 
 #[test]

@@ -7,6 +7,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod buses;
 mod ecam;
 mod handover;
 mod inspect;
