@@ -1,7 +1,7 @@
 //! Access to configuration space, and the list of capabilities in it.
 
 use super::rid::Rid;
-use super::spec::{self, capability};
+use super::spec::{self, capability, extended};
 use host_access::field::get32;
 
 /// Configuration space of the functions of one PCI host.
@@ -53,4 +53,36 @@ pub fn capability(config: &impl ConfigSpace, rid: Rid, id: u32) -> Option<u16> {
         at = pointer(get32(capability::NEXT, word))?;
     }
     None
+}
+
+/// Capabilities that fit into extended configuration space.
+const MOST_EXTENDED: usize = 480;
+
+/// A list of extended capabilities that has no end, or leads out of extended configuration space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endless;
+
+/// The offset of the extended capability `id`; `None` if there is none.
+///
+/// # Errors
+/// [`Endless`].
+pub fn extended(config: &impl ConfigSpace, rid: Rid, id: u32) -> Result<Option<u16>, Endless> {
+    let mut at = extended::FIRST;
+    for _ in 0..MOST_EXTENDED {
+        let word = config.read32(rid, at);
+        if at == extended::FIRST && (word == 0 || word == spec::ABSENT) {
+            return Ok(None);
+        }
+        if get32(extended::ID, word) == id {
+            return Ok(Some(at));
+        }
+        at = u16::try_from(get32(extended::NEXT, word) & 0xffc).unwrap_or(0);
+        if at == 0 {
+            return Ok(None);
+        }
+        if at < extended::FIRST {
+            return Err(Endless);
+        }
+    }
+    Err(Endless)
 }

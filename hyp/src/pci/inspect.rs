@@ -1,12 +1,12 @@
 //! Whether a function can be given away, and what has to be kept of it. One reason for each refusal.
 
 use super::bars::{self, BARS, BusRange};
-use super::config::{ConfigSpace, capability, header_type, read16};
+use super::config::{ConfigSpace, capability, extended, header_type, read16};
 use super::numbering;
 use super::reset::{self, Reset};
 use super::rid::{FUNCTIONS, Rid};
 use super::segment::{Known, Segment, Stream};
-use super::spec::{self, capability, express};
+use super::spec::{self, capability, express, extended};
 use crate::boot_info::PhysRange;
 use crate::boot_info::cmdline::PciKind;
 use crate::boot_info::range::PAGE_SIZE;
@@ -23,12 +23,12 @@ pub enum Refusal {
     NotOnRootBus = 2,
     /// It is a bridge.
     NotAnEndpoint = 3,
-    /// Its device has other functions: nothing keeps them apart.
+    /// Its device has other functions, or can have virtual ones: nothing keeps them apart.
     SharedDevice = 4,
     /// It has no reset.
     NoReset = 5,
     /// A BAR is not set, or outside the windows of its bridge, or its registers are not the host's, or it has addresses
-    /// without a BAR.
+    /// without a BAR, or BARs that can be resized.
     BarOutside = 6,
     /// A BAR does not begin and end with a page.
     BarNotPages = 7,
@@ -122,7 +122,7 @@ pub fn inspect(
     if header_type(config, rid) != spec::TYPE_ENDPOINT {
         return Err(Refusal::NotAnEndpoint);
     }
-    if !is_alone(config, rid) {
+    if !is_alone(config, rid) || extended(config, rid, extended::SRIOV) != Ok(None) {
         return Err(Refusal::SharedDevice);
     }
     let stream = own_stream(config, segment, rid)?;
@@ -155,7 +155,8 @@ fn registers(
     segment: &Segment,
     known: &Known,
 ) -> Result<ArrayVec<PhysRange, BARS>, Refusal> {
-    if capability(config, known.rid, capability::EA).is_some() {
+    let is_resizable = extended(config, known.rid, extended::RESIZABLE_BAR) != Ok(None);
+    if is_resizable || capability(config, known.rid, capability::EA).is_some() {
         return Err(Refusal::BarOutside);
     }
     let mut pages = ArrayVec::new();

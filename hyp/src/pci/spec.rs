@@ -108,6 +108,21 @@ pub mod capability {
     pub const EA: u32 = 0x14;
 }
 
+/// Extended capabilities (7.6.3): their list begins behind conventional configuration space.
+pub mod extended {
+    use super::{Field32, bits32};
+    /// The first one.
+    pub const FIRST: u16 = 0x100;
+    /// Identifier.
+    pub const ID: Field32 = bits32(15, 0);
+    /// Offset of the next one.
+    pub const NEXT: Field32 = bits32(31, 20);
+    /// Single Root I/O Virtualization: functions that appear when it is enabled.
+    pub const SRIOV: u32 = 0x10;
+    /// Resizable BAR.
+    pub const RESIZABLE_BAR: u32 = 0x15;
+}
+
 /// The PCI Express capability: offsets in it, and bits.
 pub mod express {
     use super::{Field32, bits32};

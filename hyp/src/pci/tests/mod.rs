@@ -9,6 +9,7 @@
 
 mod buses;
 mod ecam;
+mod extended;
 mod handover;
 mod inspect;
 mod machine;
