@@ -212,6 +212,8 @@ impl Devices {
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
         if let Err(error) = away.take_registers(machine) {
             // Nothing else was done: it is the host's again if its registers are.
+            // Otherwise it can only come back: the host may still have some of them.
+            away.place = Place::Moving(To::Host, Phase::Stopping);
             if away.give_registers(machine).is_ok() {
                 self.forget(machine, segment, at);
             }
@@ -327,6 +329,9 @@ impl Away {
 
     /// The guest gets it, after its reset.
     fn enter(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
+        if self.function.registers.iter().zip(self.hosts.0).any(|(_, hosts)| hosts) {
+            return Err(Error::Io);
+        }
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
         // If an SMMU fails now, nobody knows whose the stream is.

@@ -10,6 +10,7 @@
 mod buses;
 mod ecam;
 mod extended;
+mod failed_begin;
 mod handover;
 mod inspect;
 mod machine;
