@@ -1,6 +1,6 @@
 //! PCI hosts as boot found them: what a host cannot change later.
 
-use super::bars::{self, Sizes};
+use super::bars::{self, BusRange, Sizes};
 use super::config::{ConfigSpace, header_type};
 use super::numbering;
 use super::rid::{CONFIG_BYTES, DEVICES, FUNCTIONS, Rid};
@@ -155,13 +155,17 @@ impl Segment {
         all.filter(|range| range.has(stream)).fold(0_u8, |sum, _| sum.saturating_add(1))
     }
 
-    /// Where the CPU sees `size` bytes at bus address `base`, if one window has all of them.
+    /// Where the CPU sees `size` bytes at bus address `base`, if one window has all of them and no other one any.
     #[must_use]
     pub fn cpu_range(&self, base: u64, size: u64) -> Option<PhysRange> {
-        self.windows.iter().find_map(|window| {
-            let at = window.cpu.base().0.checked_add(base.checked_sub(window.bus)?)?;
-            PhysRange::new(Pa(at), size).filter(|range| window.cpu.contains(range))
-        })
+        let range = BusRange { base, size };
+        let mut shown = self.windows.iter().filter(|window| {
+            let size = window.cpu.size();
+            BusRange { base: window.bus, size }.overlaps(&range)
+        });
+        let window = shown.next().filter(|_| shown.next().is_none())?;
+        let at = window.cpu.base().0.checked_add(base.checked_sub(window.bus)?)?;
+        PhysRange::new(Pa(at), size).filter(|range| window.cpu.contains(range))
     }
 }
 

@@ -7,6 +7,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod aliases;
 mod buses;
 mod ecam;
 mod extended;
