@@ -16,6 +16,7 @@ use super::bars::{self, BARS};
 use super::config::{ConfigSpace, read16};
 use super::inspect::{Function, Refusal, inspect};
 use super::machine::{Error, Machine};
+use super::messages;
 use super::reset::PENDING_US;
 use super::segment::{DeviceId, Segment, Stream};
 use super::spec::{self, command};
@@ -334,6 +335,9 @@ impl Away {
         }
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
+        if !messages::switch_off(&mut config, self.function.rid) {
+            return Err(Error::Io);
+        }
         // If an SMMU fails now, nobody knows whose the stream is.
         self.place = Place::Moving(To::Guest, Phase::Stopping);
         machine.assign(self.function.stream, self.guest)?;

@@ -6,6 +6,7 @@
 //! | `config` | access to it, by a trait |
 //! | `segment` | what boot found: windows, StreamIDs, the functions of the root bus and the sizes of their BARs |
 //! | `inspect`, `numbering`, `bars`, `reset` | whether a function can be given away |
+//! | `messages` | what a function sends of its own accord, and is switched off |
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
 //! | `ecam` | what the host may do in configuration space meanwhile |
@@ -20,6 +21,7 @@ pub mod ecam;
 pub mod handover;
 pub mod inspect;
 pub mod machine;
+pub mod messages;
 pub mod numbering;
 pub mod reset;
 pub mod rid;

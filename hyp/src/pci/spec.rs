@@ -106,6 +106,18 @@ pub mod capability {
     pub const AF: u32 = 0x13;
     /// Enhanced Allocation: addresses that no BAR has.
     pub const EA: u32 = 0x14;
+    /// Power management.
+    pub const POWER: u32 = 0x01;
+    /// MSI.
+    pub const MSI: u32 = 0x05;
+    /// MSI-X.
+    pub const MSIX: u32 = 0x11;
+    /// Message control of MSI and of MSI-X.
+    pub const MSI_CONTROL: u16 = 0x02;
+    /// MSI is on.
+    pub const MSI_ENABLE: u16 = 1 << 0;
+    /// MSI-X is on.
+    pub const MSIX_ENABLE: u16 = 1 << 15;
 }
 
 /// Extended capabilities (7.6.3): their list begins behind conventional configuration space.
@@ -121,6 +133,32 @@ pub mod extended {
     pub const SRIOV: u32 = 0x10;
     /// Resizable BAR.
     pub const RESIZABLE_BAR: u32 = 0x15;
+    /// Address Translation Services.
+    pub const ATS: u32 = 0x0f;
+    /// ATS control.
+    pub const ATS_CONTROL: u16 = 0x06;
+    /// ATS is on.
+    pub const ATS_ENABLE: u16 = 1 << 15;
+    /// Page Request Interface.
+    pub const PRI: u32 = 0x13;
+    /// PRI control.
+    pub const PRI_CONTROL: u16 = 0x04;
+    /// PRI is on.
+    pub const PRI_ENABLE: u16 = 1 << 0;
+    /// Process Address Space ID.
+    pub const PASID: u32 = 0x1b;
+    /// PASID control.
+    pub const PASID_CONTROL: u16 = 0x06;
+    /// PASIDs are on, for execution and for privileged accesses.
+    pub const PASID_ENABLE: u16 = 7;
+}
+
+/// The power management capability.
+pub mod power {
+    /// Control and status.
+    pub const CONTROL: u16 = 0x04;
+    /// The power state, 0 for full power.
+    pub const STATE: u16 = 3;
 }
 
 /// The PCI Express capability: offsets in it, and bits.

@@ -15,3 +15,4 @@ mod failed_begin;
 mod handover;
 mod inspect;
 mod machine;
+mod messages;
