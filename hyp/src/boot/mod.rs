@@ -83,7 +83,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     }
     let pci = devices::Found {
         hosts: pci_hosts(&platform, &policy).cloned().collect(),
-        direct: platform.direct.clone(),
+        streams: platform.streams.clone(),
         no_reset: platform.options.no_reset.clone(),
     };
     let smmu_nodes = platform.smmus;

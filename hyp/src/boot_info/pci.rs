@@ -114,30 +114,58 @@ pub fn find<'a>(
     Ok(hosts)
 }
 
-/// Streams of masters that are no PCI functions, at most.
-pub const DIRECT_MAX: usize = 64;
+/// Ranges of streams that properties name, at most.
+pub const STREAMS_MAX: usize = 64;
 
-/// The streams that `iommus` properties name, of nodes enabled or not: `None` if they are too many, or an entry names an IOMMU
-/// whose entries have another length.
-pub type DirectStreams = Option<ArrayVec<(u8, u32), DIRECT_MAX>>;
+/// Consecutive streams that an `iommus` or an `iommu-map` gives to masters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MasterStreams {
+    /// The node whose `iommu-map` it is; `None` for `iommus`.
+    pub map_of: Option<NodeId>,
+    /// Index of the SMMU.
+    pub smmu: u8,
+    /// First StreamID.
+    pub sid: u32,
+    /// Number of them.
+    pub count: u32,
+}
 
-/// Finds the streams of masters that are no PCI functions.
+/// The streams that `iommus` and `iommu-map` properties name, of nodes enabled or not: `None` if they are too many, or an entry
+/// is not understood.
+pub type Streams = Option<ArrayVec<MasterStreams, STREAMS_MAX>>;
+
+/// Finds the streams of all masters.
 ///
 /// # Errors
-/// [`BootError::Property`] for an `iommus` that is not a list of cells.
-pub fn direct_streams<'a>(
-    tree: &Tree<'a>,
-    smmus: &ArrayVec<SmmuNode, SMMUS_MAX>,
-) -> Result<DirectStreams, BootError<'a>> {
+/// [`BootError::Property`] for an `iommus` or `iommu-map` that is not a list of cells.
+pub fn streams<'a>(tree: &Tree<'a>, smmus: &ArrayVec<SmmuNode, SMMUS_MAX>) -> Result<Streams, BootError<'a>> {
     let mut found = Some(ArrayVec::new());
+    let mut keep = |one: Option<MasterStreams>| {
+        let kept = one.zip(found.as_mut()).and_then(|(one, found)| found.try_push(one).ok());
+        if kept.is_none() {
+            found = None;
+        }
+        kept
+    };
     tree.walk(&mut |node| {
-        let Some(mut cells) = node.cells("iommus")? else { return Ok(()) };
-        while let Some(phandle) = cells.u32() {
-            let stream = index_of(smmus, phandle).zip(cells.u32());
-            let kept = stream.zip(found.as_mut()).and_then(|(stream, found)| found.try_push(stream).ok());
-            if kept.is_none() {
-                found = None;
-                return Ok(());
+        if let Some(mut cells) = node.cells("iommus")? {
+            while let Some(phandle) = cells.u32() {
+                let stream = index_of(smmus, phandle).zip(cells.u32());
+                let one = stream.map(|(smmu, sid)| MasterStreams { map_of: None, smmu, sid, count: 1 });
+                if keep(one).is_none() {
+                    break;
+                }
+            }
+        }
+        if let Some(mut cells) = node.cells("iommu-map")? {
+            while let Some(_rid) = cells.u32() {
+                let smmu = cells.u32().and_then(|phandle| index_of(smmus, phandle));
+                let stream = smmu.zip(cells.u32()).zip(cells.u32());
+                let map_of = Some(node.id);
+                let one = stream.map(|((smmu, sid), count)| MasterStreams { map_of, smmu, sid, count });
+                if keep(one).is_none() {
+                    break;
+                }
             }
         }
         Ok(())

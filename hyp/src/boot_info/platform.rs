@@ -7,7 +7,7 @@ use super::error::BootError;
 use super::gic::Gic;
 use super::memory::Memory;
 use super::modules::Modules;
-use super::pci::{self, DirectStreams, PCI_MAX, PciHost};
+use super::pci::{self, PCI_MAX, PciHost, Streams};
 use super::power::Providers;
 use super::smmu::{self, SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, Path, Tree};
@@ -39,8 +39,8 @@ pub struct Platform<'a> {
     pub providers: Providers,
     /// All PCI hosts.
     pub pci: ArrayVec<PciHost, PCI_MAX>,
-    /// Streams of masters that are no PCI functions.
-    pub direct: DirectStreams,
+    /// Streams of all masters.
+    pub streams: Streams,
 }
 
 impl<'a> Platform<'a> {
@@ -65,7 +65,7 @@ impl<'a> Platform<'a> {
             uarts,
             providers: Providers::find(&tree)?,
             pci: pci::find(&tree, &smmus)?,
-            direct: pci::direct_streams(&tree, &smmus)?,
+            streams: pci::streams(&tree, &smmus)?,
             memory,
             gic,
             smmus,

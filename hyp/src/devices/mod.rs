@@ -20,7 +20,7 @@ use arrayvec::ArrayVec;
 use config::Ecam;
 use core::fmt;
 use hyp::boot_info::cmdline::{NO_RESET_MAX, PciKind};
-use hyp::boot_info::pci::{DirectStreams, PCI_MAX, PciHost};
+use hyp::boot_info::pci::{PCI_MAX, PciHost, Streams};
 use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
@@ -56,8 +56,8 @@ pub struct Register {
 pub struct Found {
     /// The PCI hosts that the host got: EL2 maps their configuration space.
     pub hosts: ArrayVec<PciHost, PCI_MAX>,
-    /// Streams of masters that are no PCI functions.
-    pub direct: DirectStreams,
+    /// Streams of all masters.
+    pub streams: Streams,
     /// Kinds of functions that may be given away without a reset.
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
 }
@@ -73,15 +73,15 @@ pub fn init(found: &Found) {
 /// Its stack frame is large, and is freed when it returns.
 #[inline(never)]
 fn add(found: &Found, index: usize, place: &Once<Segment>) {
-    let Some(mut segment) = found.hosts.get(index).and_then(Segment::new) else { return };
-    let others = found.hosts.iter().enumerate().filter(|(other, _)| *other != index);
-    let ranges = others
-        .flat_map(|(_, host)| host.ids.iter())
-        .map(|ids| Some(Others { first: pci::Stream { smmu: ids.smmu, sid: ids.sid }, count: ids.count }));
-    let direct = found.direct.iter().flatten();
-    let direct = direct.map(|&(smmu, sid)| Some(Others { first: pci::Stream { smmu, sid }, count: 1 }));
-    let unknown = found.direct.is_none().then_some(None);
-    segment.enumerate(&mut Ecam(segment.area), ranges.chain(direct).chain(unknown));
+    let Some(host) = found.hosts.get(index) else { return };
+    let Some(mut segment) = Segment::new(host) else { return };
+    let streams = found.streams.iter().flatten().filter(|one| one.map_of != Some(host.node));
+    let others = streams.map(|one| {
+        let first = pci::Stream { smmu: one.smmu, sid: one.sid };
+        Some(Others { first, count: one.count })
+    });
+    let unknown = found.streams.is_none().then_some(None);
+    segment.enumerate(&mut Ecam(segment.area), others.chain(unknown));
     place.call_once(|| segment);
 }
 

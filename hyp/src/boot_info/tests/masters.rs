@@ -41,13 +41,45 @@ fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
 fn t68_streams_of_other_masters_are_known_or_none_is() {
     let streams = |iommus: &[u32]| {
         let dtb = dma(&[("iommus", cells(iommus)), ("status", text(&["disabled"]))]);
-        Platform::parse(&dtb).unwrap().direct.map(|streams| streams.to_vec())
+        let platform = Platform::parse(&dtb).unwrap();
+        platform.streams.map(|all| {
+            let direct = all.iter().filter(|one| one.map_of.is_none() && one.count == 1);
+            direct.map(|one| (one.smmu, one.sid)).collect::<Vec<_>>()
+        })
     };
     assert_eq!(streams(&[SMMU, 5]), Some(vec![(0, 5)]));
     assert_eq!(streams(&[SMMU, 5, SMMU, 0x108]), Some(vec![(0, 5), (0, 0x108)]));
     assert_eq!(streams(&[FOREIGN, 5]), None);
     assert_eq!(streams(&[SMMU, 5, SMMU]), None);
     assert_eq!(streams(&[SMMU, 1].repeat(65)), None);
+}
+
+/// Streams of `iommu-map` properties count too, whatever the node is; those of a PCI host are its own segment's.
+#[test]
+fn t68_streams_of_every_iommu_map_are_known_or_none_is() {
+    let streams = |map: &[u32]| {
+        let dtb = dma(&[("iommu-map", cells(map)), ("status", text(&["disabled"]))]);
+        let platform = Platform::parse(&dtb).unwrap();
+        let pci = platform.pci[0].node;
+        platform.streams.map(|all| {
+            all.iter()
+                .filter(|one| one.map_of != Some(pci))
+                .map(|one| (one.smmu, one.sid, one.count))
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(streams(&[0, SMMU, 0x108, 1]), Some(vec![(0, 5, 1), (0, 0x108, 1)]));
+    assert_eq!(streams(&[0, SMMU, 0, 8, 8, SMMU, 0x20, 0x10]), Some(vec![(0, 5, 1), (0, 0, 8), (0, 0x20, 0x10)]));
+    assert_eq!(streams(&[0, FOREIGN, 0, 1]), None);
+    assert_eq!(streams(&[0, SMMU, 0]), None);
+    assert_eq!(streams(&[0, SMMU, 0, 1].repeat(65)), None);
+    let platform = dma(&[]);
+    let platform = Platform::parse(&platform).unwrap();
+    let host = &platform.pci[0];
+    let own = platform.streams.unwrap().into_iter().filter(|one| one.map_of == Some(host.node));
+    assert!(
+        own.map(|one| (one.smmu, one.sid, one.count)).eq(host.ids.iter().map(|ids| (ids.smmu, ids.sid, ids.count)))
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 
 use super::virt::*;
 use crate::boot_info::gic::{Spi, Trigger};
-use crate::boot_info::pci::{IdRange, Upstream};
+use crate::boot_info::pci::{IdRange, MasterStreams, Upstream};
 use crate::boot_info::{BootError, Early, Platform, dtb_size};
 use smmu_drv::Coherency;
 use smmu_drv::errata::{Issue, Quirks};
@@ -44,7 +44,9 @@ fn the_usual_machine_is_read_whole() {
     assert_eq!(memory, [(0x1000_0000, 0x1000_0000), (0x80_0000_0000, 0x80_0000_0000)]);
     assert_eq!(platform.pci[0].ids.as_slice(), [IdRange { rid: 0, count: 0x1_0000, smmu: 0, sid: 0 }]);
     assert_eq!((platform.pci[0].segment, platform.pci[0].buses), (0, (0, 0xff)));
-    assert!(platform.direct.as_ref().is_some_and(|streams| streams.is_empty()));
+    let map_of = Some(platform.pci[0].node);
+    let streams = MasterStreams { map_of, smmu: 0, sid: 0, count: 0x1_0000 };
+    assert_eq!(platform.streams.as_deref(), Some(&[streams][..]));
     assert_eq!(platform.path(smmu.node).to_string(), "/smmuv3@9050000");
     assert_eq!(platform.path(platform.gic.its[0].node).to_string(), "/intc@8000000/its@8080000");
 }
