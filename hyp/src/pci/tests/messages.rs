@@ -6,9 +6,9 @@ use crate::pci::{DeviceId, Devices, Error};
 
 /// Capabilities that send messages: where the word with the control is, what is set, and what has to be left.
 const CONTROLS: [(u16, u32, u32); 6] = [
-    (0x44, 0x0000_0003, 0x0000_0000), // Power management: D3hot.
-    (0x50, 0x0081_6005, 0x0080_6005), // MSI.
-    (0x60, 0x8003_0011, 0x0003_0011), // MSI-X.
+    (0x44, 0x0000_0003, 0x0000_0000),  // Power management: D3hot.
+    (0x50, 0x0081_6005, 0x0080_6005),  // MSI.
+    (0x60, 0x8003_0011, 0x0003_0011),  // MSI-X.
     (0x104, 0x8000_0020, 0x0000_0020), // ATS.
     (0x114, 0x0000_0001, 0x0000_0000), // PRI.
     (0x124, 0x0007_0f00, 0x0000_0f00), // PASID.
