@@ -281,7 +281,8 @@ impl BootError<'_> {
             ),
             Self::UnknownOption { word } => write!(
                 f,
-                "unknown option '{word}' on EL2's command line: the options are token=, allow=, withhold=, console=, pool=, no-reset= and cmdq=; \
+                "unknown option '{word}' on EL2's command line: the options are token=, \
+                 allow=, withhold=, console=, pool=, no-reset= and cmdq=; \
                  the host kernel's parameters belong to the kernel module's bootargs"
             ),
             Self::BadOption { word, expected } => {
