@@ -26,7 +26,6 @@ pub const CONSOLE_OFF: &str = "t57_console_off";
 pub const REFUSED_CORE: &str = "t62_refused_core_stays_off";
 /// The test with a CPU model on which EL2 must repeat TLBI and DSB.
 const TLBI_IS_REPEATED: &str = "t62_tlbi_is_repeated";
-
 /// The attack of the demonstration that needs no device: the interrupt controller is the DMA master.
 pub const DEMO_GIC: &str = "t45a_its_device_table";
 /// The attacks of the demonstration, in the order it shows them.
