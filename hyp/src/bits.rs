@@ -1,7 +1,8 @@
 //! A hierarchical bitmap: a set of small numbers that finds its next member in a few reads, even if it is large and
 //! sparse.
 //!
-//! Three bitmaps: one bit for each number, one for each word of the first that is not zero, one for each word of the second.
+//! Three bitmaps. The first has one bit for each number. A bit of the second (third) is set if the word at that index
+//! of the first (second) is not zero.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,

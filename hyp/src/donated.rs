@@ -83,7 +83,7 @@ impl Donated {
         self.section(page).is_some_and(|section| section.free.has(section.index(page)))
     }
 
-    /// Adds `page`, free. Ignored if it is already donated, or outside the known ranges.
+    /// Adds `page` as a free page. Ignored if it is already donated, or outside the known ranges.
     pub fn insert(&mut self, page: u64) {
         if self.is_donated(page) {
             return;
@@ -136,7 +136,8 @@ impl Donated {
         }
     }
 
-    /// Removes `pages`: all, or none and `false` unless every one is donated and free.
+    /// Removes `pages` and returns `true` if every page is donated and free; otherwise changes nothing and returns
+    /// `false`.
     pub fn remove(&mut self, pages: Range<u64>) -> bool {
         if !pages.clone().all(|page| self.is_free(page)) {
             return false;

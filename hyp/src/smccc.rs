@@ -73,7 +73,8 @@ impl StateFormat {
         if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
     }
 
-    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at `entry`: `is_hosts` says
+    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at
+    /// `entry`: `is_hosts` says
     /// whether that is memory of the host.
     pub fn refusal(self, power_state: u32, entry: u64, is_hosts: impl FnOnce(u64) -> bool) -> Option<i64> {
         match self.kind(power_state) {
@@ -94,7 +95,8 @@ pub enum SuspendKind {
 
 /// `PSCI_FEATURES` of `CPU_SUSPEND`: the extended format of `power_state`.
 const EXTENDED_STATE_ID: i64 = 1 << 1;
-/// SMCCC 1.3, 2.5: set in a function identifier, the caller has no live SVE state. It is not part of the identifier.
+/// SMCCC 1.3, 2.5: this bit in a function identifier means that the caller has no live SVE state. It is not part of
+/// the identifier.
 pub const SVE_HINT: u32 = 1 << 16;
 
 /// State of a CPU in EL2's table.

@@ -10,8 +10,8 @@ use crate::range::{PAGE_SHIFT, PageRange};
 use crate::traits::{DmaStage2, GuestTables, HostStage2, Leaf, LeafKind, PageOps};
 
 impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
-    /// Compares the table of each guest with the map. Pages of a dying guest may be unmapped: its devices have lost
-    /// them, and a reclaim failed then.
+    /// Compares the table of each guest with the map. Pages of a dying guest may be unmapped: a reclaim that failed
+    /// after its revocation leaves them unmapped.
     pub(crate) fn audit_guests(&self) -> Result<(), Finding> {
         if self.dma.guest_tables() == GuestTables::None {
             return Ok(());

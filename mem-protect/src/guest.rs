@@ -1,6 +1,7 @@
 //! Guests as owners of pages and devices: which exist, and how many each owns or borrows.
 //!
-//! A handle is reused only when no page and no device refers to it, so that a new guest never gets an old one's.
+//! A handle is reused only when no page and no device refers to it, so that a new guest never gets a page or device of
+//! an old one.
 
 use crate::error::Error;
 use crate::page::{GuestId, MAX_GUESTS};
@@ -13,7 +14,7 @@ pub enum GuestLife {
     Free,
     /// Created: it can get pages.
     Alive,
-    /// Destroyed, but some page or device still refers to it, or an SMMU may have something of it.
+    /// Destroyed, but some page or device still refers to it, or an SMMU may still cache entries of its VMID.
     Dying,
 }
 

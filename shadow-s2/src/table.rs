@@ -75,7 +75,8 @@ impl<M: TableMemory> ShadowS2<M> {
         &self.table
     }
 
-    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it succeeds without a
+    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it succeeds without
+    /// a
     /// change.
     #[must_use]
     pub fn limit(&self) -> Ipa {
@@ -160,7 +161,8 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
-    /// Unmaps the pages of `range` that are mapped, one run at a time; the others are nobody's to use. When it returns `Ok`, no
+    /// Unmaps the pages of `range` that are mapped, one run at a time; the caller ensures that nobody uses the
+    /// unmapped ones. When it returns `Ok`, no
     /// SMMU has a translation of any page of it, also not of one that a failed revocation has left unmapped.
     ///
     /// # Errors
@@ -257,7 +259,7 @@ impl<M: TableMemory> ShadowS2<M> {
 
     /// Frees the table.
     ///
-    /// The caller ensures that no SMMU walks it or has anything of it: its VMID was retired on each.
+    /// The caller ensures that no SMMU walks it or caches an entry of it: its VMID was retired on each.
     pub fn destroy(self) {
         // `NoTlb` completes every invalidation.
         let _ = self.table.destroy(&mut NoTlb);

@@ -42,7 +42,8 @@ pub use memory::{MemoryNeeded, memory_needed};
 pub use ste::{Fixed, ReadsAs, Ste};
 pub use storage::{Storage, StorageOf};
 
-/// An SMMU under EL2's control, without a host: its streams are assigned to domains, or blocked. See the crate documentation for
+/// An SMMU under EL2's control, without a host: its streams are assigned to domains, or blocked. See the crate
+/// documentation for
 /// the life cycle.
 pub struct Smmu<P: Platform> {
     device: Device<P>,
@@ -51,7 +52,8 @@ pub struct Smmu<P: Platform> {
     full_budget: Budget,
 }
 
-/// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not possible with
+/// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not
+/// possible with
 /// real buffers, which cannot be cloned.
 impl<P: Platform + Clone> Clone for Smmu<P>
 where
@@ -64,7 +66,8 @@ where
 }
 
 impl<P: Platform> Probed<P> {
-    /// Takes the SMMU over: afterwards every stream aborts until it is assigned. Its lists are in `storage` from then on.
+    /// Takes the SMMU over: afterwards every stream aborts until it is assigned. Its lists are in `storage` from then
+    /// on.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -165,12 +168,14 @@ impl<P: Platform> Smmu<P> {
         self.device.drain(budget, &mut Logged { log, shadow, sink })
     }
 
-    /// Invalidates the translations in `stale` of the domain with `vmid`, and waits until transactions that used one are complete.
+    /// Invalidates the translations in `stale` of the domain with `vmid`, and waits until transactions that used one
+    /// are complete.
     ///
     /// One call per transition, after the tables changed and before the transition returns.
     ///
     /// # Errors
-    /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused. The SMMU is
+    /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused.
+    /// The SMMU is
     /// marked as failed.
     pub fn tlb_invalidate(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
         self.tlb_submit(vmid, stale)?;
@@ -200,7 +205,8 @@ impl<P: Platform> Smmu<P> {
     /// Makes every stream abort permanently.
     ///
     /// # Errors
-    /// The invalidation did not complete. SMMUEN was then cleared, which leaves GBPA=ABORT in effect if hardware still responds.
+    /// The invalidation did not complete. SMMUEN was then cleared, which leaves GBPA=ABORT in effect if hardware still
+    /// responds.
     pub fn quiesce(&mut self) -> Result<(), SmmuError> {
         // This is the last attempt: this SMMU is not checked again.
         self.device.wait_again();
@@ -211,8 +217,10 @@ impl<P: Platform> Smmu<P> {
         result
     }
 
-    /// Detects an SMMU that lost its state, and programs it again before it is used. Every invalidation and assignment does so;
-    /// this is for other times at which power may have been off, such as a CPU that wakes. It looks at one register: where the power is
+    /// Detects an SMMU that lost its state, and programs it again before it is used. Every invalidation and assignment
+    /// does so;
+    /// this is for other times at which power may have been off, such as a CPU that wakes. It looks at one register:
+    /// where the power is
     /// known to have been off, use [`Smmu::resume`].
     ///
     /// # Errors
@@ -222,14 +230,17 @@ impl<P: Platform> Smmu<P> {
         if self.device.is_alive() { Ok(()) } else { self.recover() }
     }
 
-    /// Programs the SMMU again after its power was off, whatever it shows: owners and entries are as before, nothing is cached any more.
+    /// Programs the SMMU again after its power was off, regardless of its registers: owners and entries are as before,
+    /// nothing is cached any more.
     ///
-    /// GBPA aborts first, in the order of take-over: between the return of the power and this call everything passes, during it and after
-    /// it each stream reaches what its owner has, or aborts. On an SMMU that was on, transactions in between abort. Records of before are
-    /// lost.
+    /// GBPA aborts first, in the order of take-over: between the return of the power and this call everything passes,
+    /// during it and after
+    /// it each stream reaches what its owner has, or aborts. If the SMMU was still on, transactions abort during the
+    /// call. Records written before the call are lost.
     ///
     /// # Errors
-    /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless it did not take GBPA.ABORT.
+    /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless it did not
+    /// take GBPA.ABORT.
     #[cold]
     pub fn resume(&mut self) -> Result<(), SmmuError> {
         self.device.resume()?;
@@ -269,7 +280,7 @@ impl Records for Discard {
     fn lost(&mut self) {}
 }
 
-/// Keeps each record, and gives it on.
+/// Logs each record and passes it to `sink`.
 struct Logged<'a, B, R> {
     log: &'a mut FaultLog,
     shadow: &'a ShadowTable<B>,

@@ -27,7 +27,7 @@ pub struct Platform<'a> {
     pub memory: Memory,
     /// The host's kernel and ramdisk.
     pub modules: Modules<'a>,
-    /// The CPUs; the one that boots is among them.
+    /// The CPUs, including the boot CPU.
     pub cpus: ArrayVec<Cpu, CPUS_MAX>,
     /// The consoles.
     pub uarts: Uarts,
@@ -72,7 +72,7 @@ impl<'a> Platform<'a> {
         })
     }
 
-    /// The first address behind all that EL2 maps for itself: memory, SMMUs, its console, the interrupt controller.
+    /// The end of the highest range that EL2 maps for itself: memory, SMMUs, its console, the interrupt controller.
     #[must_use]
     pub fn el2_end(&self) -> Pa {
         let gic = core::iter::once(&self.gic.distributor).chain(self.gic.redistributors.iter());

@@ -128,7 +128,7 @@ impl MmioPolicy {
         draft.finish(platform)
     }
 
-    /// A decision in words, with the name of what the node shares a page with.
+    /// A decision in words, with the name of the other node in the same page.
     pub fn shown<'a>(&self, platform: &Platform<'a>, decision: &Decision) -> Shown<'a> {
         let path = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
         Shown { verdict: decision.verdict, shares: decision.shares.map(|name| Named { name, path: path(name) }) }

@@ -1,5 +1,5 @@
-//! The wired interrupts of an SMMU: EL2 raises them for the host. What it cannot raise, or the tree does not say, is absent:
-//! the host then has fewer interrupts, and no more access.
+//! The wired interrupts of an SMMU: EL2 raises them for the host. An interrupt that EL2 cannot raise, or that the tree
+//! does not describe, is absent. The host then has fewer interrupts; isolation is unaffected.
 
 use core::fmt;
 
@@ -52,7 +52,7 @@ impl fmt::Display for Absent {
 /// Reads the interrupts of `node`.
 ///
 /// # Errors
-/// [`BootError::Property`] if their number is not that of the names, or a name is there twice.
+/// [`BootError::Property`] if the number of interrupts differs from the number of names, or a name is there twice.
 pub(super) fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, BootError<'a>> {
     let mut found = SmmuInterrupts::default();
     let extended = node.cells("interrupts-extended")?;

@@ -29,8 +29,8 @@ impl HostTable {
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.
     pub fn new(bits: u32, pa_bits: u32) -> Result<Self, CfgError> {
-        // Break-before-make on every core, also with FEAT_BBM: a fault of another CPU during it is retried
-        // anyway.
+        // Break-before-make is used on every CPU, also if it has FEAT_BBM: a CPU that faults on the invalid descriptor
+        // retries its access.
         Ok(Self { table: IoPgtable::new(&Cfg::new(bits, pa_bits), PoolTables)? })
     }
 

@@ -8,7 +8,8 @@ use crate::host::{ABORT, BYPASS, Host, INVALID, LEAF, LOG2_QUEUE, STAGE1, Shape,
 use crate::layout::{HOST_CD, HOST_S1, IOVA};
 
 impl Execution {
-    /// A store of the host to memory. Stage 2 blocks it if the page is not the host's; device registers are not memory.
+    /// A store of the host to memory. Stage 2 blocks it if the page is not the host's; device registers are not
+    /// memory.
     pub(super) fn store_if_hosts(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
         if self.cached.m.owner().map().owner(pa >> 12) == PageOwner::Host {
@@ -17,7 +18,7 @@ impl Execution {
         }
     }
 
-    /// Another CPU stores right after EL2 next fetched this word.
+    /// Another CPU stores to this word right after EL2's next fetch of it.
     pub(super) fn race(&mut self, pa: u64, value: u64) {
         let pa = pa & !7;
         if self.cached.m.owner().map().owner(pa >> 12) != PageOwner::Host {

@@ -5,8 +5,8 @@
 //! exception, as newer firmware does. Four calls are implemented: SYSTEM_OFF ends the run; CPU_ON starts the later
 //! CPUs, all at the same time, after the last of them was turned on; CPU_SUSPEND resets the SMMU, like the power-off
 //! of its power domain, and resumes the CPU immediately; PSCI_FEATURES of CPU_SUSPEND returns the flags, unless they
-//! are an error. At every entry, also that of a later CPU and after a power-down, EL2's registers and the host's
-//! contain all ones, as after a warm reset they may. The image is in flash; the firmware writes no memory except the
+//! are an error. At every entry, also that of a later CPU and after a power-down, EL2's and the host's registers
+//! contain all ones, which a warm reset allows. The image is in flash; the firmware writes no memory except the
 //! entry points of later CPUs.
 #![allow(unsafe_code)]
 

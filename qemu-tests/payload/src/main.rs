@@ -2,7 +2,7 @@
 //! an NVMe. One boot runs one test, named on the kernel command line (`test=NAME`; `test=list` lists them all); the
 //! result is a line on the console.
 //!
-//! holds | | | file | content | | holds |
+//! | file | content |
 //! |---|---|
 //! | `el3` | firmware, if the image is started at EL3 |
 //! | `boot`, `image`, `vectors`, `mmu`, `sysreg`, `cpu`, `time` | the machine's CPUs |
@@ -59,7 +59,8 @@ use registry::{Clock, Runs, Test};
 static MACHINE: Once<Machine> = Once::new();
 static NAME: Once<&'static str> = Once::new();
 
-/// Called by the boot code on the boot CPU with the address of the device tree and the counter at the first instruction.
+/// Called by the boot code on the boot CPU with the address of the device tree and the counter at the first
+/// instruction.
 // SAFETY: (1) the name is the payload's own and unique; (2) the boot code calls it once, with a stack and vectors set.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]

@@ -252,7 +252,7 @@ pub mod queue_index {
     pub const OVERFLOW: Field32 = bits32(31, 31);
 }
 
-/// Error codes of SMMU_CMDQ_CONS.ERR that the host can see [S 7.1]. The others are those of ATS and of no error.
+/// Error codes of SMMU_CMDQ_CONS.ERR that the host can see [S 7.1]. Not included: CERROR_NONE and CERROR_ATC_INV_SYNC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Cerror {

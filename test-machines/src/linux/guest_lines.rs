@@ -24,7 +24,7 @@ pub struct Check {
     pub result: Result<String, String>,
 }
 
-/// One attack and its end.
+/// One attack and its result.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Attack {
     /// Its name.

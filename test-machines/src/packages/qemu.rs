@@ -59,7 +59,8 @@ pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// QEMU 11 or newer: the installed one if it is, otherwise Debian 13's, which is fetched but not installed.
+/// QEMU 11 or newer: the installed QEMU if its version is 11 or newer, otherwise Debian 13's, which is fetched but not
+/// installed.
 ///
 /// # Errors
 /// When it cannot be fetched or does not start.

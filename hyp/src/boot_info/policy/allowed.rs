@@ -1,4 +1,4 @@
-//! `allow=` has to do what it says, or the boot is refused: who wrote it relies on it.
+//! The boot is refused if the host would not get a node that `allow=` names.
 
 use super::draft::{Draft, Use, claims};
 use super::{Verdict, Withheld};

@@ -1,4 +1,4 @@
-//! Kinds of devices that are in the allow-list by name.
+//! Devices that are given or withheld because of their `compatible` string.
 
 use super::verdict::{Given, Withheld};
 use crate::boot_info::gic::PRE_ITS;

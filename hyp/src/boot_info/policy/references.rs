@@ -1,5 +1,6 @@
-//! Nodes that use memory which the host does not get: firmware's, or in a device that is withheld. Their drivers would access
-//! it, and the host would end there.
+//! Nodes that use memory which the host does not get: firmware's, or in a device that is withheld. Their drivers would
+//! access
+//! it, and the host would stop with an abort.
 
 use super::draft::Draft;
 use super::{Verdict, Withheld};

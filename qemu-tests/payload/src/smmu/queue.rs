@@ -13,7 +13,7 @@ fn mask(log2: u32) -> u32 {
     (2 << log2) - 1
 }
 
-/// The command queue; the driver never fills it.
+/// The command queue; the driver never makes it full.
 #[derive(Debug)]
 pub struct CommandQueue {
     /// Address of the ring.

@@ -28,7 +28,7 @@ fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
     ensure!(its.map_device(4, page()) && its.map_event(4), "the ITS stopped");
     verdict(ctx, Landed::from(written(target)))?;
     if ctx.expect == Expect::Blocked {
-        // Of EL2, of nobody, not valid.
+        // An address in EL2's memory, an address without memory, an invalid entry.
         for entry in [VALID | victim.unused & !(TABLE - 1), VALID | 0xf_ffff_ffff_0000, 0] {
             mmio::write64(first, entry);
             ensure!(its.map_device(5, page()) && its.map_event(5), "the ITS stopped with {entry:#x}");
@@ -48,7 +48,7 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
     let mut its = Its::start(base, page());
     ensure!(its.map_device(3, page()), "the ITS does not take commands");
     println!("CONTROL {}: ok", ctx.name);
-    // Two commands; what they are is not ours to say.
+    // CWRITER is set to two commands; their content is whatever that memory contains.
     let consumed = |queue: u64| {
         let _ = Its::start_with(base, page(), queue);
         mmio::write64(base + gits::CWRITER, 0x40);

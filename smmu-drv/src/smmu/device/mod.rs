@@ -1,10 +1,13 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It has no state of the host.
 //!
-//! Its interface: `take_over`, `is_alive`, `recover` and `resume`; commands by `push`, `queue_sync`, `submit`, `sync`, and their `costs`;
-//! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`; `wait_again` and
+//! Its interface: `take_over`, `is_alive`, `recover` and `resume`; commands by `push`, `queue_sync`, `submit`, `sync`,
+//! and their `costs`;
+//! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`;
+//! `wait_again` and
 //! `disable` before power-off; counters.
 //!
-//! Each wait, for a CMD_SYNC or for a register, has a timeout ([`Timeouts`]), and each function a fixed number of waits. A device
+//! Each wait, for a CMD_SYNC or for a register, has a timeout ([`Timeouts`]), and each function a fixed number of
+//! waits. A device
 //! that times out is failed and stays failed: every function that needs it returns the same error at once.
 
 mod drain;
@@ -30,7 +33,8 @@ use hw::Hw;
 pub use invalidate::Stale;
 pub use program::TakeOverError;
 
-/// Bytes of the command queue and of the event queue, in the order in which they are allocated; each is aligned to its size.
+/// Bytes of the command queue and of the event queue, in the order in which they are allocated; each is aligned to its
+/// size.
 pub(super) const QUEUES: [usize; 2] = [el2_cmdq::RING_SIZE, el2_eventq::RING_SIZE];
 
 /// Whether to wait for GBPA when a failed SMMU is set to abort.
@@ -97,7 +101,8 @@ where
 }
 
 impl<P: Platform> Device<P> {
-    /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: how often a batch of commands
+    /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: how often a batch of
+    /// commands
     /// is issued; `timeouts`: how long hardware is waited for.
     ///
     /// # Errors
@@ -186,7 +191,7 @@ impl<P: Platform> Device<P> {
         self.reprogram()
     }
 
-    /// Programs the SMMU again, whatever it has now; a failed one is kept at abort.
+    /// Programs the SMMU again, regardless of its registers; a failed one is kept at abort.
     ///
     /// # Errors
     /// As [`Device::recover`].
@@ -204,7 +209,7 @@ impl<P: Platform> Device<P> {
     fn reprogram(&mut self) -> Result<(), SmmuError> {
         bump(&mut self.counters.reprograms);
         self.program().map_err(|_| {
-            // Not before GBPA aborts: without SMMUEN everything would pass.
+            // SMMUEN is cleared only after GBPA.ABORT is in effect: before that, every transaction would bypass.
             if program::gbpa_aborts(self.hw.read32(reg::GBPA)) {
                 self.disable();
             }
@@ -212,7 +217,8 @@ impl<P: Platform> Device<P> {
         })
     }
 
-    /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to abort.
+    /// A failed SMMU is not programmed again; but after a loss of power it may bypass everything, so it is set to
+    /// abort.
     ///
     /// Hardware that does not respond cannot be set to abort; the failure is reported anyway. The first access waits
     /// for GBPA; later accesses write it again, without waiting, if it does not abort and no update is pending.

@@ -142,7 +142,7 @@ impl Owners {
         self.ranges.iter().any(|(_, owner)| *owner == StreamOwner::Domain(vmid))
     }
 
-    /// What the owners are when `streams` are `owner`'s.
+    /// A copy in which `streams` belong to `owner`.
     ///
     /// # Errors
     /// There are too many ranges.
@@ -214,7 +214,7 @@ impl Domains {
         }
     }
 
-    /// `vmid` has `words` from now on, until [`Domains::remove`]; [`Domains::check`] has said that it can.
+    /// `vmid` has `words` from now on, until [`Domains::remove`]; the caller has called [`Domains::check`].
     pub(super) fn add(&mut self, vmid: u16, words: Stage2Words) {
         if self.get(vmid).is_none() {
             // There is room, as was checked.

@@ -1,6 +1,7 @@
 //! The private level-2 tables: a block gets one, and it is freed when no hardware can use it any more.
 //!
-//! A table goes from prepared to live, with [`ShadowTable::attach`]; to detached, when its block shares another; to one whose
+//! A table goes from prepared to live, with [`ShadowTable::attach`]; to detached, when its block shares another; to
+//! one whose
 //! invalidation is queued; and is freed by the CMD_SYNC after that.
 
 use super::entry::write_ste;
@@ -15,7 +16,7 @@ const MAX_HOST_L2: usize = 256;
 /// Maximum private level-2 tables: no host can use up the rest, which is for blocks with streams of other owners.
 pub const MAX_L2: usize = MAX_HOST_L2 + 32;
 
-/// Whether a new table may be one of those that a host must leave.
+/// Whether a new table may be taken from the tables that the host's blocks cannot use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reserve {
     /// No.
@@ -105,7 +106,8 @@ impl<B: DmaBuffer> ShadowTable<B> {
         write_l1(&mut two.l1, block, link, coherent);
     }
 
-    /// Points the block to a shared table and detaches its private one. The caller invalidates the block's configuration.
+    /// Points the block to a shared table and detaches its private one. The caller invalidates the block's
+    /// configuration.
     ///
     /// Returns whether the descriptor changed.
     pub(super) fn set_shared(&mut self, block: u32, shared: Shared) -> bool {
