@@ -231,6 +231,11 @@ fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
         assert_eq!(rig.smmu.release(&mut rig.host, one()), Err(AssignError::NotBlocked));
         rig.smmu.block(&mut rig.host, StreamRange::one(NEXT)).unwrap();
         assert_eq!(rig.smmu.assign(StreamRange::one(NEXT), &other), Err(AssignError::VmidInUse));
+        // An invalidation by the one VMID would leave what is cached with the other.
+        for table in [first.cfg(), rig.s2.cfg()] {
+            let same = smmu_drv::Stage2Cfg { vmid: VM + 2, ..table };
+            assert_eq!(rig.smmu.assign(StreamRange::one(NEXT), &same), Err(AssignError::VmidInUse));
+        }
         assert_eq!(rig.smmu.retire(VM), Err(RetireError::InUse));
         assert_eq!((rig.smmu.retire(VMID), rig.smmu.retire(77)), (Err(RetireError::InUse), Ok(())));
         let of_host = smmu_drv::Stage2Cfg { vmid: VMID, ..second.cfg() };

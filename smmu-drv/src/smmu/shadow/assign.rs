@@ -30,7 +30,8 @@ pub enum AssignError {
     NotBlocked,
     /// The SMMU does not accept this stage 2. Nothing changed.
     BadStage2(&'static str),
-    /// The VMID is the host's, or is in use with another stage 2. Nothing changed.
+    /// The VMID is the host's, or is in use with another stage 2; or the table is the host's, or is in use with another VMID. Nothing
+    /// changed.
     VmidInUse,
     /// Too many domains, or ranges of streams with different owners. Nothing changed.
     TooMany,
@@ -56,7 +57,7 @@ impl core::fmt::Display for AssignError {
             Self::Range => write!(f, "more than {MAX_ASSIGNED} streams, or beyond the stream table"),
             Self::NotBlocked => f.write_str("the streams have an owner: block them first"),
             Self::BadStage2(why) => f.write_str(why),
-            Self::VmidInUse => f.write_str("the VMID is in use with another stage 2"),
+            Self::VmidInUse => f.write_str("the VMID is in use with another stage 2, or the table with another VMID"),
             Self::TooMany => f.write_str("too many domains, or ranges of streams with different owners"),
             Self::NoMemory => f.write_str("no memory for a level-2 stream table"),
             Self::Quiesced => f.write_str("the SMMU is quiesced"),
@@ -180,6 +181,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
     ) -> Result<(), AssignError> {
         self.check_free(streams)?;
         let owners = self.with_owner(streams, StreamOwner::Domain(vmid))?;
+        if self.words != Stage2Words::NONE && words.dw3 == self.words.dw3 {
+            return Err(AssignError::VmidInUse);
+        }
         self.domains.check(vmid, words).map_err(|error| match error {
             DomainError::VmidInUse => AssignError::VmidInUse,
             DomainError::Full => AssignError::TooMany,

@@ -204,8 +204,11 @@ impl Domains {
         self.0.iter().copied()
     }
 
-    /// Whether `vmid` can have `words`.
+    /// Whether `vmid` can have `words`. A table has one VMID: an invalidation by one would leave what is cached with another.
     pub(super) fn check(&self, vmid: u16, words: Stage2Words) -> Result<(), DomainError> {
+        if self.0.iter().any(|(known, other)| *known != vmid && other.dw3 == words.dw3) {
+            return Err(DomainError::VmidInUse);
+        }
         match self.get(vmid) {
             Some(known) if known == words => Ok(()),
             Some(_) => Err(DomainError::VmidInUse),
