@@ -34,7 +34,7 @@ pub trait Platform {
     /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access, completes earlier cleans, and
     /// orders earlier register reads before later reads of buffers: `DSB SY`.
     fn dsb(&self);
-    /// Monotonic time in microseconds.
+    /// Monotonic time in microseconds. It has to advance: every timeout depends on it.
     fn now_us(&self) -> u64;
     /// Called in each round of a bounded wait: other CPUs and the device can make progress.
     fn relax(&self);
