@@ -67,8 +67,8 @@ fn t68_dma_started_before(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t68_dma_across_the_return, Runs::HYP, el2 = "no-reset=1234:11e8");
-/// A write that began while page and function were the host's. The page is a guest's meanwhile and comes back zeroed; then the
-/// function does, which must not have kept the write for now.
+/// A write that began while page and function were the host's. The page belongs to a guest meanwhile and is returned zeroed. The
+/// function is returned after it, and must not complete the old write then.
 fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
