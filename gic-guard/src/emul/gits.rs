@@ -3,7 +3,7 @@
 use crate::spec::gits as reg;
 
 host_access::register_table! {
-    Ctlr reg::CTLR, Bits32, "Enabled as written, Quiescent", "Enabled: refused without valid tables and queue; the edge is carried out";
+    Ctlr reg::CTLR, Bits32, "Enabled as written, Quiescent", "Enabled: refused without valid tables and queue; a change enables or disables the ITS";
     Iidr reg::IIDR, Bits32, "hardware", "ignored";
     Typer reg::TYPER, Bits64, "allow-listed fields", "ignored";
     Statusr reg::STATUSR, Bits32, "zero", "ignored";
