@@ -103,3 +103,15 @@ pub enum ClaimError {
     /// EL2 has no memory to map it, or the claim count of a page is at its limit.
     NoMemory,
 }
+
+impl core::fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::BadRange => "the range is empty or wraps around the address space",
+            Self::NotOwned => "a page of the range is not normal memory of the host",
+            Self::NoMemory => "no memory to map the page, or it is claimed too often",
+        })
+    }
+}
+
+impl core::error::Error for ClaimError {}

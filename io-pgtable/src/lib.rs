@@ -5,6 +5,8 @@
 //! through [`TableMemory`] and maintains TLBs only through [`TlbOps`], so the same code runs at EL2 and on the build
 //! machine.
 //!
+//! The example needs the feature `heap`, which has `HeapMemory`.
+//!
 //! ```
 //! # #[cfg(not(feature = "heap"))] fn main() {}
 //! # #[cfg(feature = "heap")] fn main() -> Result<(), Box<dyn core::error::Error>> {

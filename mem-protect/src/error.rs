@@ -53,3 +53,5 @@ impl fmt::Display for Error {
         })
     }
 }
+
+impl core::error::Error for Error {}

@@ -46,6 +46,8 @@ impl core::fmt::Display for MapSetupError {
     }
 }
 
+impl core::error::Error for MapSetupError {}
+
 impl<'m> PageMap<'m> {
     /// Bytes of storage that the map of `pages` pages needs; `None` if they do not fit in a `usize`.
     #[must_use]

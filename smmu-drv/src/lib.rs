@@ -82,7 +82,7 @@ pub use smmu::emul::ids::{HostIds, MsiAdvert};
 pub use smmu::emul::table::AccessSize;
 pub use smmu::shadow::MAX_L2 as MAX_LEVEL2;
 pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
-pub use smmu::shadow::owners::{StreamOwner, StreamRange};
+pub use smmu::shadow::owners::{MAX_DOMAINS, MAX_RANGES, StreamOwner, StreamRange};
 pub use smmu::{
     Fault, Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf,
     TakeOverError, WriteOutcome, budget, emul, memory_needed, shadow,

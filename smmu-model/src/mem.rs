@@ -228,7 +228,8 @@ impl Memory {
         }
     }
 
-    /// Cleans `range` to the point of coherency: a non-snooping device now reads the CPU's values.
+    /// Cleans `range` to the point of coherency: a non-snooping device now reads the CPU's values. Also lines that are
+    /// not dirty are written, over what a device has written since: use it for ranges that only the CPU writes.
     pub fn clean(&self, range: Range<u64>) {
         let mut m = self.lock();
         if m.snoop == Snoop::Coherent {

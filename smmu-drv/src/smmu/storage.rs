@@ -6,8 +6,8 @@ use crate::platform::Platform;
 
 /// Place for the lists of one SMMU with buffers `B`: level-2 tables, owners of streams, domains, fault records. About 12 KiB.
 ///
-/// Usually a static, from which `&'static mut` is taken once. Its content before a take-over does not matter: what another SMMU left
-/// there is dropped.
+/// Usually in a static, from which `&'static mut` is taken once: with the crate `static_cell`, or as
+/// `examples/partitions/src/bare.rs` does it. A take-over drops the previous content.
 ///
 /// ```
 /// use smmu_drv::Storage;

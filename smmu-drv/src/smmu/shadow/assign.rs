@@ -33,7 +33,8 @@ pub enum AssignError {
     /// The VMID is the host's, or is in use with another stage 2; or the table is the host's, or is in use with another VMID. Nothing
     /// changed.
     VmidInUse,
-    /// Too many domains, or ranges of streams with different owners. Nothing changed.
+    /// More than [`MAX_DOMAINS`](crate::MAX_DOMAINS) domains, or [`MAX_RANGES`](crate::MAX_RANGES) ranges of streams.
+    /// Nothing changed.
     TooMany,
     /// No memory for a level-2 table. Nothing changed.
     NoMemory,
@@ -66,6 +67,8 @@ impl core::fmt::Display for AssignError {
     }
 }
 
+impl core::error::Error for AssignError {}
+
 /// Why a VMID cannot be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetireError {
@@ -80,6 +83,17 @@ impl From<SmmuError> for RetireError {
         Self::Failed(error)
     }
 }
+
+impl core::fmt::Display for RetireError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::InUse => f.write_str("a stream still belongs to the domain, or the domain is the host's"),
+            Self::Failed(error) => write!(f, "the SMMU failed: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for RetireError {}
 
 impl<B: DmaBuffer> ShadowTable<B> {
     /// The owner of a stream.
