@@ -25,10 +25,10 @@ const MAX_SURVIVORS: usize = 15;
 /// Path of their list, relative to the root of the checkout.
 const LIST: &str = "xtask/equivalent-mutants.txt";
 
-/// Mutate the driver and the ownership map and check that a test fails
+/// Mutate the driver, the ownership map and the guard of the GIC and check that a test fails
 ///
 /// Runs cargo-mutants in two rounds: the package's own tests, which are fast and catch
-/// most, then the tests on the SMMU model for the rest. Mutants that survive both must be
+/// most, then the tests on the model of the SMMU or of the GIC for the rest. Mutants that survive both must be
 /// listed in xtask/equivalent-mutants.txt with the reason why they are equivalent. All 900
 /// mutants take about an hour on two idle cores with --jobs 2: 3 to 5 s each in the first
 /// round, a minute where a test hangs, which counts as caught, and a minute in the second
@@ -76,11 +76,21 @@ enum Module {
     ShadowS2,
     /// Ownership of pages, and its changes
     Ownership,
+    /// gic-guard
+    GicGuard,
 }
 
 impl Module {
-    const ALL: [Self; 7] =
-        [Self::Policy, Self::Ste, Self::Queue, Self::TakeOver, Self::Emulation, Self::ShadowS2, Self::Ownership];
+    const ALL: [Self; 8] = [
+        Self::Policy,
+        Self::Ste,
+        Self::Queue,
+        Self::TakeOver,
+        Self::Emulation,
+        Self::ShadowS2,
+        Self::Ownership,
+        Self::GicGuard,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -91,6 +101,7 @@ impl Module {
             Self::Emulation => "emulation",
             Self::ShadowS2 => "shadow-s2",
             Self::Ownership => "ownership",
+            Self::GicGuard => "gic-guard",
         }
     }
 
@@ -99,6 +110,21 @@ impl Module {
             Self::Policy | Self::Queue | Self::Ste | Self::TakeOver | Self::Emulation => "smmu-drv",
             Self::ShadowS2 => "shadow-s2",
             Self::Ownership => "mem-protect",
+            Self::GicGuard => "gic-guard",
+        }
+    }
+
+    /// The package with the tests on a model.
+    fn model_tests(self) -> &'static str {
+        match self {
+            Self::Policy
+            | Self::Queue
+            | Self::Ste
+            | Self::TakeOver
+            | Self::Emulation
+            | Self::ShadowS2
+            | Self::Ownership => "model-tests",
+            Self::GicGuard => "gic-tests",
         }
     }
 
@@ -170,6 +196,7 @@ impl Module {
             ],
             Self::ShadowS2 => &["shadow-s2/src/*.rs"],
             Self::Ownership => &["mem-protect/src/*.rs"],
+            Self::GicGuard => &["gic-guard/src/**/*.rs"],
         }
     }
 }
@@ -189,7 +216,7 @@ impl Round {
     fn whose(self) -> &'static str {
         match self {
             Self::Own => "its own tests",
-            Self::Model => "the tests against the model",
+            Self::Model => "the tests on the model",
         }
     }
 
@@ -263,7 +290,7 @@ impl Run<'_> {
         mutants.arg("--cargo-arg=--tests");
         match round {
             Round::Own => mutants.args(["--test-package", self.module.package()]),
-            Round::Model => mutants.args(["--test-package", "model-tests"]),
+            Round::Model => mutants.args(["--test-package", self.module.model_tests()]),
         };
         if self.resumes(round) {
             mutants.arg("--iterate");
