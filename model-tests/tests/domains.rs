@@ -292,3 +292,20 @@ fn t68_a_revoked_page_is_not_reached_by_released_streams() {
         assert_eq!(aborts(&mut m, 1, SID, HOSTS), defect == Defect::None);
     }
 }
+
+#[test]
+fn t69_a_stream_of_a_quiesced_smmu_loses_what_its_host_had_set() {
+    for setup in setups() {
+        let (mut m, mut hosts, guest) = started(&setup);
+        for (n, host) in hosts.iter_mut().enumerate() {
+            // Stage 1, with memory attributes in dword 1.
+            host.context(&m);
+            host.install(&mut m, SID, STAGE1);
+            assert_eq!(m.driver(n, |smmu, _| smmu.quiesce()), Ok(()));
+            assert_eq!(m.block(n, one()), Ok(()));
+            assert_eq!(m.driver(n, |smmu, owner| smmu.audit(owner)), Ok(()), "{setup:?}");
+            assert!(m.assign(n, one(), guest).is_err());
+            assert!(aborts(&mut m, n, SID, PAGE) && aborts(&mut m, n, SID, HOSTS));
+        }
+    }
+}

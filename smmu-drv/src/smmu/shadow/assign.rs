@@ -140,6 +140,10 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// [`AssignError::TooMany`], [`AssignError::NoMemory`] or [`AssignError::Failed`].
     pub(crate) fn abort(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
         if self.quiesced {
+            // Every stream aborts already. An abort entry uses dword 0 only, so these stores need no invalidation.
+            for sid in streams.first()..=streams.last() {
+                self.store(sid, SteStore::Dw1(self.fixed.dw1));
+            }
             return Ok(());
         }
         self.with_owner(streams, StreamOwner::Blocked)?;
