@@ -14,7 +14,7 @@ use io_pgtable::{Ipa, Pa};
 use smmu_drv::{
     AssignError, ProbeConfig, Probed, RetireError, Smmu, SmmuError, Stale, StreamOwner, StreamRange, Unassigned,
 };
-use smmu_model::{Config, Pace, Transfer};
+use smmu_model::{Config, Injection, Pace, Transfer};
 
 /// The stream that changes its owner, and one that stays the host's.
 const SID: u32 = 8;
@@ -307,6 +307,25 @@ fn t69_hardware_that_fails_in_between_leaves_the_stream_to_nobody() {
         }
     }
     assert!(failed >= 3, "each of three invalidations can fail, {failed} did");
+}
+
+#[test]
+fn t69_hardware_that_fails_while_a_stream_leaves_its_domain_keeps_the_audit_clean() {
+    let mut failed = 0;
+    for after in 0..4 {
+        let mut rig = started(Config::qemu());
+        let stage2 = guest(&rig, VM);
+        assign(&mut rig, one(), &stage2).unwrap();
+        match after {
+            0 => rig.board.0.model.borrow_mut().inject(Injection::SyncNever),
+            _ => rig.board.0.stuck_after.set(Some(rig.board.0.mmio.get() + after)),
+        }
+        let blocked = rig.smmu.block(&mut rig.host, one());
+        failed += u32::from(blocked.is_err());
+        assert!(!rig.can_reach(SID, BUF), "after {after} writes");
+        assert_eq!(rig.smmu.audit(&rig.host), Ok(()), "after {after} writes: {blocked:?}");
+    }
+    assert_eq!(failed, 2, "each of two invalidations can fail");
 }
 
 /// An SMMU without a host, and its memory.

@@ -72,7 +72,7 @@ impl<P: Platform> Smmu<P> {
     }
 
     fn take_streams(&mut self, streams: StreamRange) -> Result<(), AssignError> {
-        self.storage.shadow.take(streams)?;
+        self.storage.shadow.take(&mut self.device, streams)?;
         Ok(self.storage.shadow.share_blocked(&mut self.device, streams)?)
     }
 }

@@ -140,10 +140,6 @@ impl<B: DmaBuffer> ShadowTable<B> {
     /// [`AssignError::TooMany`], [`AssignError::NoMemory`] or [`AssignError::Failed`].
     pub(crate) fn abort(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
         if self.quiesced {
-            // Every stream aborts already. An abort entry uses dword 0 only, so these stores need no invalidation.
-            for sid in streams.first()..=streams.last() {
-                self.store(sid, SteStore::Dw1(self.fixed.dw1));
-            }
             return Ok(());
         }
         self.with_owner(streams, StreamOwner::Blocked)?;
@@ -155,19 +151,24 @@ impl<B: DmaBuffer> ShadowTable<B> {
             self.store_all(streams, Shared::Abort);
             self.invalidate_streams(device, streams)?;
         }
-        self.complete(device)?;
-        // They get the host's stage 2 again, so that a block whose streams all belong to the host or to nobody can
-        // share a table.
-        Ok(self.put_words(device, streams, self.words)?)
+        Ok(self.complete(device)?)
     }
 
-    /// Records that `streams`, which abort, belong to nobody.
+    /// Records that `streams`, which abort, belong to nobody. Their entries get the host's stage 2 again, so that a
+    /// block whose streams all belong to the host or to nobody can share a table.
     ///
     /// # Errors
-    /// [`AssignError::TooMany`], but not after [`ShadowTable::abort`].
-    pub(crate) fn take(&mut self, streams: StreamRange) -> Result<(), AssignError> {
+    /// [`AssignError::Failed`]; [`AssignError::TooMany`], but not after [`ShadowTable::abort`].
+    pub(crate) fn take(&mut self, device: &mut impl Hardware<B>, streams: StreamRange) -> Result<(), AssignError> {
+        // First the owner: if hardware fails in between, an entry of nobody may have the stage 2 of either.
         self.owners = self.with_owner(streams, StreamOwner::Blocked)?;
-        Ok(())
+        self.put_words(streams, self.words);
+        if self.quiesced {
+            // An abort entry uses dword 0 only, and nobody gets a stream of this SMMU any more.
+            return Ok(());
+        }
+        self.invalidate_streams(device, streams)?;
+        Ok(self.complete(device)?)
     }
 
     /// Gives `streams`, which nobody owns, to the host: they abort until its entries are shadowed.
@@ -231,7 +232,9 @@ impl<B: DmaBuffer> ShadowTable<B> {
         streams: StreamRange,
         words: Stage2Words,
     ) -> Result<(), SmmuError> {
-        self.put_words(device, streams, words)?;
+        self.put_words(streams, words);
+        self.invalidate_streams(device, streams)?;
+        self.complete(device)?;
         self.store_all(streams, Shared::Stage2);
         self.invalidate_streams(device, streams)?;
         self.complete(device)
@@ -330,19 +333,12 @@ impl<B: DmaBuffer> ShadowTable<B> {
         }
     }
 
-    /// Changes dwords 1 to 3 of abort entries; complete when it returns.
-    fn put_words(
-        &mut self,
-        device: &mut impl Hardware<B>,
-        streams: StreamRange,
-        words: Stage2Words,
-    ) -> Result<(), SmmuError> {
+    /// Changes dwords 1 to 3 of abort entries.
+    fn put_words(&mut self, streams: StreamRange, words: Stage2Words) {
         for sid in streams.first()..=streams.last() {
             self.store(sid, SteStore::Dw1(self.fixed.dw1));
             self.store_words(sid, words);
         }
-        self.invalidate_streams(device, streams)?;
-        self.complete(device)
     }
 
     /// Queues the invalidation of the entries of `streams`.
