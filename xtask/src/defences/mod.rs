@@ -4,6 +4,7 @@
 //! `xtask/defences/WORD.patch` removes it from a copy of the sources below `target/`, and that copy is built and
 //! attacked. The first lines of the patch name the tests that must fail.
 
+mod names;
 mod patch;
 mod tree;
 
@@ -42,7 +43,7 @@ fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Checks that every patch applies to the current sources.
+/// Checks that every patch applies to the current sources, and that the tests that it names exist.
 ///
 /// # Errors
 /// Names each patch that does not apply any more or has an invalid header.
@@ -52,7 +53,8 @@ pub(crate) fn check(checkout: &Checkout) -> Result<()> {
         let applies = Defence::read(&file).and_then(|defence| {
             let mut git = tree::git(checkout.root());
             git.args(["apply", "--check"]).arg(&defence.file);
-            exec::output(&mut git).map(|_| ())
+            exec::output(&mut git)?;
+            names::check(checkout.root(), &defence)
         });
         if let Err(error) = applies {
             stale.push(format!("{}: {error:#}", file.display()));
@@ -60,7 +62,8 @@ pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     }
     ensure!(
         stale.is_empty(),
-        "{} of the patches in {FOLDER} do not apply; regenerate each so that it removes its defence again:\n{}",
+        "{} of the patches in {FOLDER} do not apply, or name a test that does not exist; regenerate each so that it \
+         removes its defence again:\n{}",
         stale.len(),
         stale.join("\n")
     );
