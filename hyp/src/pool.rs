@@ -128,7 +128,7 @@ pub unsafe fn free(block: Pa, size: usize) {
     }
 }
 
-/// Adds `count` donated pages from page number `first` on.
+/// Adds `count` donated pages from page number `first`.
 ///
 /// # Safety
 /// The pages are mapped for EL2, and no CPU or device of the host reaches them, and no cache line of the host is left.
@@ -139,8 +139,7 @@ pub unsafe fn donate(first: u64, count: u64) {
     }
 }
 
-/// Removes `count` donated pages from page number `first` on from the pool: all, or none and `false` if one of them is
-/// in use.
+/// Removes `count` donated pages from page number `first` from the pool. If one of them is in use, removes none and returns `false`.
 pub fn remove_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))
 }

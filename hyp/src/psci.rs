@@ -155,7 +155,8 @@ pub fn cpu_suspend(
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
-    // An SMMU or the GIC may lose its state in a standby state of a cluster or system too. A CPU that resumes at the entry point checks it there.
+    // An SMMU or the GIC may also lose its state in a standby state of a cluster or system. A CPU that resumes from a power-down state does this
+    // check at its entry point.
     iommu::check_alive();
     gic::guard::check_alive(CPUS.get(index).map_or(u64::MAX, |cpu| cpu.mpidr.load(Ordering::Relaxed)));
     smccc::status(status)

@@ -73,9 +73,8 @@ impl StateFormat {
         if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
     }
 
-    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at
-    /// `entry`: `is_hosts` says
-    /// whether that is memory of the host.
+    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at `entry`: `is_hosts` returns whether
+    /// that is memory of the host.
     pub fn refusal(self, power_state: u32, entry: u64, is_hosts: impl FnOnce(u64) -> bool) -> Option<i64> {
         match self.kind(power_state) {
             SuspendKind::PowerDown if entry & 3 != 0 || !is_hosts(entry) => Some(INVALID_ADDRESS),

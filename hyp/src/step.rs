@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn an_it_block_advances_by_one_instruction() {
         let next = |it| over_aarch32(DABT, State { pc: 0, pstate: with_it(it) }).pstate;
-        // ITE EQ: the second instruction has NE and is the last.
+        // ITE EQ: the second instruction has NE and is the last one.
         assert_eq!(next(0b0000_1100), with_it(0b0001_1000));
         assert_eq!(next(0b0001_1000), with_it(0));
         // ITETE GE: GE, LT, GE, LT.

@@ -10,12 +10,12 @@ use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.
 const TX_POLLS: u32 = 100_000;
-/// UARTCLK where firmware set no divisor, as under an emulator, which ignores it.
+/// UARTCLK if firmware set no divisor, as under an emulator, which ignores the value.
 const UARTCLK: u32 = 24_000_000;
 /// Bits per second.
 const BAUD: u32 = 115_200;
 
-/// The smallest divisor of a PL011 that is one, in 1/64 (DDI 0183, 3.3.6).
+/// The smallest valid divisor of a PL011, in units of 1/64 (DDI 0183, 3.3.6).
 const DIVISOR_MIN: u32 = 64;
 /// Offsets of the two registers with a PL011's divisor: whole, and 1/64 (DDI 0183, 3.3.5 and 3.3.6).
 pub const DIVISOR: [u64; 2] = [0x24, 0x28];
@@ -44,7 +44,7 @@ pub enum Driver<'a> {
         /// Firmware's divisor, in 1/64; 0 if firmware set none.
         divisor: u32,
     },
-    /// The data and flag registers of a PL011 (SBSA generic UART, DEN0029 appendix): nothing in it is set up.
+    /// The data and flag registers of a PL011 (SBSA generic UART, DEN0029 appendix): EL2 configures nothing in it.
     Sbsa(Uart<'a>),
     /// A 16550.
     Ns16550(Ns16550<'a>),
@@ -134,7 +134,7 @@ impl<'a> Port<'a> {
         }
     }
 
-    /// Sends `byte` if the transmitter has room at once; whether it had. Without a UART there is always room.
+    /// Sends `byte` if the transmitter has room; returns whether it had. Without a UART there is always room.
     pub fn try_put(&mut self, byte: u8) -> bool {
         let Some(driver) = &mut self.driver else { return true };
         if driver.is_full() {
@@ -225,7 +225,7 @@ mod tests {
             let mut modes = modes(0, 0);
             let mut port = port_with(&mut registers, &mut modes);
             if let Some(Driver::Pl011 { divisor, .. }) = &mut port.driver {
-                // What was there before the host.
+                // Firmware's settings.
                 *divisor = 13 << 6 | 1;
             }
             port.restart();
@@ -260,6 +260,6 @@ mod tests {
         assert_eq!(registers[0], u32::from(b'x'));
         assert_eq!(write!(port(&mut registers), "a\n"), Ok(()));
         assert_eq!(registers[0], u32::from(b'\n'));
-        assert!(Port::new(None).try_put(b'x'), "nothing waits for a UART that is not there");
+        assert!(Port::new(None).try_put(b'x'), "without a UART there is no wait");
     }
 }

@@ -1,4 +1,4 @@
-//! BARs: how large they are, which is asked once at boot, and where they are.
+//! BARs: their sizes, measured once at boot, and their addresses.
 
 use super::config::{ConfigSpace, header_type, read16};
 use super::rid::Rid;
@@ -21,19 +21,19 @@ pub struct BusRange {
 }
 
 impl BusRange {
-    /// Whether an address lies in both. One that would wrap overlaps everything behind its base.
+    /// Whether an address is in both ranges. A range that would wrap overlaps every address above its base.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.base < other.base.saturating_add(other.size) && other.base < self.base.saturating_add(self.size)
     }
 }
 
-/// The sizes of a function's memory BARs and ROM; 0 where there is none.
+/// The sizes of a function's memory BARs and ROM; 0 for an absent one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Of BAR n. The upper half of a 64-bit one has none.
+    /// Size of BAR n; 0 for the upper half of a 64-bit BAR.
     pub bars: [u64; BARS],
-    /// Of the expansion ROM.
+    /// Size of the expansion ROM.
     pub rom: u64,
 }
 
@@ -59,12 +59,12 @@ fn bars_of(header: u32) -> usize {
     }
 }
 
-/// Bytes of a BAR whose address bits read as `mask` when all are set; 0 if none is.
+/// Size in bytes of a BAR whose address bits read as `mask` after all ones were written; 0 if `mask` is 0.
 fn size_of_mask(mask: u64) -> u64 {
     mask & mask.wrapping_neg()
 }
 
-/// Asks a function for the sizes of its BARs, with decoding off. Everything is as before when this returns.
+/// Measures a function's BARs, with decoding off. All registers are restored when this returns.
 pub fn measure(config: &mut impl ConfigSpace, rid: Rid) -> Sizes {
     let header = header_type(config, rid);
     let was = read16(config, rid, spec::COMMAND);
@@ -103,7 +103,7 @@ struct Probed {
     ones: u32,
 }
 
-/// What a register holds, and what it holds when `ones` was written; restores it.
+/// The value of a register, and its value after `ones` was written. The register is restored.
 fn probe(config: &mut impl ConfigSpace, rid: Rid, register: u16, ones: u32) -> Probed {
     let was = config.read32(rid, register);
     config.write32(rid, register, ones);
@@ -122,12 +122,12 @@ pub fn base(config: &impl ConfigSpace, rid: Rid, index: usize) -> u64 {
     upper | u64::from(low & !bar::FLAGS)
 }
 
-/// Every range that a function responds to, or would if it were enabled. Registers that hold 0 are not set.
+/// Every range that a function responds to when it is enabled. A BAR that contains 0 is not set and has no range.
 pub fn ranges(config: &impl ConfigSpace, rid: Rid, sizes: &Sizes) -> ArrayVec<BusRange, RANGES> {
     let mut found = ArrayVec::new();
     let mut add = |base: u64, size: u64| {
         if size != 0 && base != 0 {
-            // There are as many places as registers.
+            // There is room: at most one entry for each register.
             let _ = found.try_push(BusRange { base, size });
         }
     };

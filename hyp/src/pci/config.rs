@@ -10,7 +10,7 @@ pub trait ConfigSpace {
     fn read32(&self, rid: Rid, offset: u16) -> u32;
     /// Stores the register at `offset`, a multiple of 4 below 4096.
     fn write32(&mut self, rid: Rid, offset: u16, value: u32);
-    /// Stores 16 bits at `offset`, a multiple of 2 below 4096, and nothing of the register's other half.
+    /// Stores 16 bits at `offset`, a multiple of 2 below 4096; the other half of the register is unchanged.
     fn write16(&mut self, rid: Rid, offset: u16, value: u16);
     /// Stores one byte at `offset`, below 4096.
     fn write8(&mut self, rid: Rid, offset: u16, value: u8);
@@ -22,7 +22,7 @@ pub fn read16(config: &impl ConfigSpace, rid: Rid, offset: u16) -> u16 {
     u16::from_le_bytes([a, b])
 }
 
-/// Whether there is a function.
+/// Whether function `rid` exists.
 pub fn exists(config: &impl ConfigSpace, rid: Rid) -> bool {
     config.read32(rid, spec::ID) != spec::ABSENT
 }
@@ -32,8 +32,7 @@ pub fn header_type(config: &impl ConfigSpace, rid: Rid) -> u32 {
     get32(spec::HEADER_TYPE, config.read32(rid, spec::HEADER))
 }
 
-/// Capabilities that fit between the header and the end of conventional configuration space: bounds the walk of a list that
-/// a device has made circular.
+/// Maximum number of capabilities in conventional configuration space. It bounds the walk of a circular list.
 const MOST: usize = 48;
 /// The first offset after the header.
 const AFTER_HEADER: u16 = 0x40;
@@ -55,10 +54,10 @@ pub fn capability(config: &impl ConfigSpace, rid: Rid, id: u32) -> Option<u16> {
     None
 }
 
-/// Capabilities that fit into extended configuration space.
+/// Maximum number of capabilities in extended configuration space.
 const MOST_EXTENDED: usize = 480;
 
-/// A list of extended capabilities that has no end, or leads out of extended configuration space.
+/// The list of extended capabilities is circular or leaves extended configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 

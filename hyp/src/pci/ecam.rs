@@ -1,35 +1,35 @@
-//! What the host may do in configuration space while a function of the segment is away.
+//! The host's accesses to configuration space while a function of the segment is away.
 //!
-//! Everything but this: a function that is away is absent, and no bus number of a bridge changes.
+//! All are allowed, with two exceptions: a function that is away reads as absent, and the bus numbers of bridges cannot be written.
 
 use super::config::{ConfigSpace, header_type};
 use super::rid::Rid;
 use super::spec;
 
-/// How an access is answered.
+/// The handling of an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// By the hardware.
+    /// Done by the hardware.
     Hardware,
-    /// As by a function that does not exist: loads read all ones, stores have no effect. Counted.
+    /// Handled as if the function did not exist: loads read all ones, stores have no effect. Counted.
     Denied,
 }
 
-/// Bytes of the bus numbers of a bridge, of either kind.
+/// Offsets of the bus numbers in the header of a bridge.
 const NUMBERS: core::ops::Range<u16> = spec::BUSES..spec::BUSES + 4;
 
-/// Whether an access of `bytes` bytes at `offset` can be one to configuration space.
+/// Whether an access of `bytes` bytes at `offset` is a valid access to configuration space.
 fn is_plain(offset: u16, bytes: u16) -> bool {
     bytes <= 4 && offset & bytes.saturating_sub(1) == 0
 }
 
-/// How a load is answered; `is_away` says whether the function is.
+/// The handling of a load; `is_away` returns whether the function is away.
 #[must_use]
 pub fn load(is_away: impl FnOnce() -> bool, offset: u16, bytes: u16) -> Answer {
     if is_plain(offset, bytes) && !is_away() { Answer::Hardware } else { Answer::Denied }
 }
 
-/// How a store is answered.
+/// The handling of a store.
 pub fn store(config: &impl ConfigSpace, is_away: impl FnOnce() -> bool, rid: Rid, offset: u16, bytes: u16) -> Answer {
     if load(is_away, offset, bytes) == Answer::Denied {
         return Answer::Denied;

@@ -1,8 +1,8 @@
 //! The steps of giving a function to a guest and of taking it back.
 //!
-//! A function is the host's, a guest's, or on its way. On its way nobody has it: its configuration space and its BARs are out of
-//! the host's reach, its stream aborts, bus mastering is off, and it is reset. A call does what can be done at once; where the
-//! function needs time the answer is [`Error::Busy`], and the same call is made again. No call waits.
+//! A function belongs to the host, belongs to a guest, or is moving between them. A moving function belongs to nobody: its configuration space and
+//! its BARs are unmapped from the host, its stream aborts, bus mastering is off, and it is reset. A call does the steps that are possible
+//! immediately. If the function needs time, the call returns [`Error::Busy`], and the caller repeats it. No call waits.
 //!
 //! ```text
 //! host ──assign──► draining ──► resetting ──► guest's stage 2, bus mastering on
@@ -10,7 +10,7 @@
 //!   └── BARs, configuration space ◄── resetting ◄── draining ◄──give back──┘
 //! ```
 //!
-//! A step that fails leaves the function on its way: giving back ends that, and tries what failed again.
+//! If a step fails, the function keeps moving. A call to give it back then repeats the failed step.
 
 use super::bars::{self, BARS};
 use super::config::{ConfigSpace, read16};
@@ -25,10 +25,10 @@ use crate::boot_info::cmdline::{NO_RESET_MAX, PciKind};
 use arrayvec::ArrayVec;
 use mem_protect::GuestId;
 
-/// Functions that can be away at once.
+/// Maximum number of functions that are away: moving, or with a guest.
 pub const MOST_AWAY: usize = 16;
 
-/// Whom a function is for at the end of its way.
+/// The next owner of a moving function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// The guest that it is counted for.
@@ -37,40 +37,40 @@ pub enum To {
     Host,
 }
 
-/// What is done with a function on its way.
+/// The current step of a moving function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Its stream may be its old owner's, or bus mastering on.
+    /// Its stream may still have its old owner, or bus mastering may be on.
     Stopping,
-    /// Transactions that it has begun end, until this time at most.
+    /// Its pending transactions complete, or this time passes.
     Draining(u64),
-    /// It is reset, until this time.
+    /// Its reset is complete at this time.
     Resetting(u64),
     /// It has been reset.
     Reset,
 }
 
-/// Where a function is.
+/// The state of a function that is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// With the guest that it is counted for.
+    /// It belongs to the guest that it is counted for.
     Guest,
-    /// On its way.
+    /// It is moving to its next owner.
     Moving(To, Phase),
 }
 
-/// Whose the stream of a function that is away has to be.
+/// The required owner of the stream of a function that is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamIs {
     /// The guest's.
     Guests(GuestId),
     /// Nobody's.
     Blocked,
-    /// A step failed: it may be anybody's who had it.
+    /// A step failed: the owner may be the old one, the next one, or nobody.
     Unknown,
 }
 
-/// A function that is away, and what is known of it.
+/// A function that is away, with its state.
 #[derive(Clone, Debug)]
 pub struct Away {
     id: DeviceId,
@@ -80,18 +80,18 @@ pub struct Away {
     place: Place,
 }
 
-/// Which registers of a function the host has, still or again.
+/// For each range of a function's registers, whether the host has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hosts([bool; BARS]);
 
 impl Away {
-    /// Which function it is.
+    /// The function's number.
     #[must_use]
     pub fn id(&self) -> DeviceId {
         self.id
     }
 
-    /// Its stream, and whose that has to be.
+    /// Its stream, and the required owner of the stream.
     #[must_use]
     pub fn stream(&self) -> (Stream, StreamIs) {
         let is = match self.place {
@@ -102,13 +102,13 @@ impl Away {
         (self.function.stream, is)
     }
 
-    /// Its registers that the host must not reach.
+    /// Those of its registers that the host must not reach.
     pub fn registers(&self) -> impl Iterator<Item = PhysRange> {
         self.function.registers.iter().zip(self.hosts.0).filter(|(_, hosts)| !hosts).map(|(range, _)| *range)
     }
 }
 
-/// Every function that is away; all others are the host's.
+/// Every function that is away; all others belong to the host.
 #[derive(Debug)]
 pub struct Devices {
     away: ArrayVec<Away, MOST_AWAY>,
@@ -122,7 +122,7 @@ impl Default for Devices {
 }
 
 impl Devices {
-    /// All are the host's.
+    /// No function is away.
     #[must_use]
     pub const fn new() -> Self {
         Self { away: ArrayVec::new_const(), no_reset: ArrayVec::new_const() }
@@ -155,7 +155,7 @@ impl Devices {
         self.away.iter().position(|away| away.id == id)
     }
 
-    /// Gives a function of `segment` to the guest `handle`, or continues to.
+    /// Gives a function of `segment` to the guest `handle`, or continues an earlier call.
     ///
     /// # Errors
     /// See [`Error`].
@@ -212,8 +212,8 @@ impl Devices {
         let _ = self.away.try_push(Away { id, guest, function, hosts, place });
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
         if let Err(error) = away.take_registers(machine) {
-            // Nothing else was done: it is the host's again if its registers are.
-            // Otherwise it can only come back: the host may still have some of them.
+            // Nothing else was done: if the host gets all registers back, the function is the host's again.
+            // Otherwise it can only be given back, since the host may still have some of its registers.
             away.place = Place::Moving(To::Host, Phase::Stopping);
             if away.give_registers(machine).is_ok() {
                 self.forget(machine, segment, at);
@@ -221,11 +221,11 @@ impl Devices {
             return Err(error);
         }
         away.advance(machine, segment, Phase::Stopping)?;
-        // A reset takes time, so that this is not reached; if it were, the function would be ready.
+        // Not reached, since a reset takes time. If it were reached, the function would be ready.
         away.enter(machine, segment)
     }
 
-    /// Takes a function back, or continues to.
+    /// Takes a function back, or continues an earlier call.
     ///
     /// # Errors
     /// [`Refusal::UnknownFunction`] if it is not away; see [`Error`].
@@ -243,7 +243,7 @@ impl Devices {
         Ok(())
     }
 
-    /// A function is the host's, with its registers: its configuration space too.
+    /// Forgets a function that the host has with all its registers, and maps configuration space if no other function of the segment is away.
     fn forget(&mut self, machine: &mut impl Machine, segment: &Segment, at: usize) {
         let Some(away) = self.away.swap_pop(at) else { return };
         machine.guest_loses_device(away.guest);
@@ -272,7 +272,7 @@ impl Away {
         Ok(())
     }
 
-    /// Goes on from `phase` as far as time allows: `Ok` when the function has been reset.
+    /// Does the steps from `phase` on that need no waiting: `Ok` when the function has been reset.
     fn advance(&mut self, machine: &mut impl Machine, segment: &Segment, mut phase: Phase) -> Result<(), Error> {
         let Place::Moving(to, _) = self.place else { return Err(Error::Io) };
         let mut config = machine.config(segment);
@@ -312,13 +312,13 @@ impl Away {
         if now & (command::MASTER | command::MEMORY | command::IO) == 0 { Ok(()) } else { Err(Error::Io) }
     }
 
-    /// Writes the BARs to where they were, in the header that a reset has cleared.
+    /// Restores the BARs, which the reset has cleared.
     fn restore_bars(&self, config: &mut impl ConfigSpace) -> Result<(), Error> {
         let (rid, saved) = (self.function.rid, &self.function.saved);
         if config.read32(rid, spec::ID) != self.function.id {
             return Err(Error::Io);
         }
-        // Nothing responds before all of them are written.
+        // Decoding stays off until all BARs are written.
         self.stop(config)?;
         config.write32(rid, spec::ROM, 0);
         for (index, &bar) in (0..BARS).zip(&saved.bars) {
@@ -328,7 +328,7 @@ impl Away {
         if agrees { Ok(()) } else { Err(Error::Io) }
     }
 
-    /// The guest gets it, after its reset.
+    /// Gives the function to the guest, after its reset.
     fn enter(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
         if self.function.registers.iter().zip(self.hosts.0).any(|(_, hosts)| hosts) {
             return Err(Error::Io);
@@ -338,7 +338,7 @@ impl Away {
         if !messages::switch_off(&mut config, self.function.rid) {
             return Err(Error::Io);
         }
-        // If an SMMU fails now, nobody knows whose the stream is.
+        // If an SMMU fails now, the stream's owner is unknown.
         self.place = Place::Moving(To::Guest, Phase::Stopping);
         machine.assign(self.function.stream, self.guest)?;
         self.place = Place::Guest;
@@ -346,11 +346,11 @@ impl Away {
         Ok(())
     }
 
-    /// The host gets it, after its reset: bus mastering stays off until its driver switches it on.
+    /// Gives the function to the host, after its reset. Bus mastering stays off until the host's driver enables it.
     fn leave(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
-        // Whatever fails from here on, a repetition begins with blocking the stream again.
+        // If a later step fails, a repeated call begins by blocking the stream again.
         self.place = Place::Moving(To::Host, Phase::Stopping);
         machine.release(self.function.stream)?;
         self.give_registers(machine)?;

@@ -1,4 +1,4 @@
-//! Whether a function can be given away, and what has to be kept of it. One reason for each refusal.
+//! Checks whether a function can be given to a guest, and saves the registers that a reset clears. Each refusal has its own reason.
 
 use super::bars::{self, BARS, BusRange};
 use super::config::{ConfigSpace, capability, extended, header_type, read16};
@@ -13,40 +13,39 @@ use crate::boot_info::range::PAGE_SIZE;
 use arrayvec::ArrayVec;
 use host_access::field::get32;
 
-/// Why a function cannot be given away. The numbers are in X1 beside `DENIED`.
+/// Why a function cannot be given to a guest. The numbers are in X1 beside `DENIED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Refusal {
-    /// No such function was there at boot, or it is gone, or another one is in its place.
+    /// The function did not exist at boot, is gone, or was replaced by another one.
     UnknownFunction = 1,
-    /// It is behind a bridge, whose bus number the host can change.
+    /// It is behind a bridge, and the host can change the bus number.
     NotOnRootBus = 2,
     /// It is a bridge.
     NotAnEndpoint = 3,
-    /// Its device has other functions, or can have virtual ones: nothing keeps them apart.
+    /// Its device has other functions, or can have virtual functions, which are not isolated from each other.
     SharedDevice = 4,
     /// It has no reset.
     NoReset = 5,
-    /// A BAR is not set, or outside the windows of its bridge, or its registers are not the host's, or it has addresses
-    /// without a BAR, or BARs that can be resized.
+    /// A BAR is not set, is outside the bridge's windows, or contains registers that the host does not have; or the function has addresses without a
+    /// BAR, or resizable BARs.
     BarOutside = 6,
-    /// A BAR does not begin and end with a page.
+    /// A BAR does not begin and end at page boundaries.
     BarNotPages = 7,
     /// A BAR overlaps another one, or a window of a bridge.
     BarOverlaps = 8,
     /// It can have a second RequesterID, or shares its StreamID.
     SharedStream = 9,
-    /// It is not the host's now: it is another guest's, or on its way.
+    /// It does not belong to the host now: another guest has it, or it is moving.
     NotTheHosts = 10,
-    /// A bridge has, or hides behind it, a bus with the number of the root bus, or more buses than are looked at; or a
-    /// function answers on a bus that no bridge leads to.
+    /// A bridge leads to a bus with the number of the root bus or to too many buses; or a function responds on a bus that no bridge leads to.
     BusNumbers = 11,
-    /// So many functions are away already that there is no room for another one.
+    /// The maximum number of functions is already away.
     TooMany = 12,
 }
 
 impl Refusal {
-    /// All of them.
+    /// Every reason.
     pub const ALL: [Self; 12] = [
         Self::UnknownFunction,
         Self::NotOnRootBus,
@@ -70,7 +69,7 @@ impl Refusal {
     }
 }
 
-/// What the host had in a function's header, and what a reset takes from it.
+/// The host's values in a function's header, which a reset clears.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     /// The command register.
@@ -85,7 +84,7 @@ pub struct Saved {
     pub interrupt: u32,
 }
 
-/// A function that can be given away.
+/// A function that can be given to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its RequesterID.
@@ -94,7 +93,7 @@ pub struct Function {
     pub id: u32,
     /// Its stream.
     pub stream: Stream,
-    /// How it is reset.
+    /// Its reset method.
     pub reset: Reset,
     /// The pages of its BARs, as the CPU sees them.
     pub registers: ArrayVec<PhysRange, BARS>,
@@ -102,7 +101,7 @@ pub struct Function {
     pub saved: Saved,
 }
 
-/// Whether `rid` of `segment` can be given away, while the host reaches no configuration space.
+/// Checks whether `rid` of `segment` can be given to a guest. The host must not reach configuration space during the call.
 ///
 /// # Errors
 /// See [`Refusal`]. Nothing was changed.
@@ -132,7 +131,7 @@ pub fn inspect(
     Ok(Function { rid, id: known.id, stream, reset, registers, saved: save(config, rid) })
 }
 
-/// Whether no other function of the device is there, now or at boot.
+/// Whether the device has no other function, now or at boot.
 fn is_alone(config: &impl ConfigSpace, rid: Rid) -> bool {
     let first = Rid::of(rid.bus(), rid.device(), 0);
     rid.function() == 0
@@ -140,7 +139,7 @@ fn is_alone(config: &impl ConfigSpace, rid: Rid) -> bool {
         && (1..FUNCTIONS).all(|other| !super::config::exists(config, Rid::of(rid.bus(), rid.device(), other)))
 }
 
-/// Its stream, which no other RequesterID has, and besides which it has none.
+/// Its stream: the only one of this function, and of no other RequesterID.
 fn own_stream(config: &impl ConfigSpace, segment: &Segment, rid: Rid) -> Result<Stream, Refusal> {
     let stream = segment.stream(rid).ok_or(Refusal::SharedStream)?;
     let has_phantoms = capability(config, rid, capability::EXPRESS).is_some_and(|at| {
@@ -149,7 +148,7 @@ fn own_stream(config: &impl ConfigSpace, segment: &Segment, rid: Rid) -> Result<
     if has_phantoms || segment.requesters_of(stream) != 1 { Err(Refusal::SharedStream) } else { Ok(stream) }
 }
 
-/// The pages of the BARs, which overlap nothing else on the bus.
+/// The pages of the BARs, which must not overlap other ranges on the bus.
 fn registers(
     config: &impl ConfigSpace,
     segment: &Segment,
@@ -173,7 +172,7 @@ fn registers(
         if own.iter().any(|other| other.overlaps(&range)) {
             return Err(Refusal::BarOverlaps);
         }
-        // There are as many places as BARs.
+        // There is room: at most one entry for each BAR.
         let _ = own.try_push(range);
         let _ = pages.try_push(cpu);
     }

@@ -1,4 +1,4 @@
-//! The machine, as the steps of a hand-over use it, and what a step answers.
+//! The interface to the machine for the steps of a hand-over, and their errors.
 
 use super::config::ConfigSpace;
 use super::inspect::Refusal;
@@ -6,24 +6,24 @@ use super::segment::{Segment, Stream};
 use crate::boot_info::PhysRange;
 use mem_protect::GuestId;
 
-/// Why a call has not done what it is for.
+/// Why a call is not complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The function cannot be given away. Nothing changed.
+    /// The function cannot be given to a guest. Nothing changed.
     Refused(Refusal),
     /// The function needs this much more time, in microseconds: make the same call again.
     Busy(u64),
     /// No guest has this handle. Nothing changed.
     NoSuchGuest,
-    /// The guest was destroyed: what is on its way to it can only be given back.
+    /// The guest was destroyed: a function that is moving to it can only be given back.
     GuestDying,
-    /// No memory for a table. The function is the host's, or on its way.
+    /// No memory for a table. The function belongs to the host, or is moving.
     NoMemory,
-    /// The function or an SMMU does not do what it is told. It is on its way.
+    /// The function or an SMMU did not complete a step. The function is moving.
     Io,
 }
 
-/// The machine, as the steps use it.
+/// The machine's operations for the steps.
 pub trait Machine {
     /// Configuration space of a segment.
     type Config: ConfigSpace;
@@ -37,14 +37,14 @@ pub trait Machine {
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Io`]; nothing changed.
     fn take_config(&mut self, segment: &Segment) -> Result<(), Error>;
-    /// Gives it back. If that fails, accesses go on to trap, which the host does not notice.
+    /// Maps configuration space for the host again. If that fails, its accesses still trap and are emulated.
     fn give_config(&mut self, segment: &Segment);
     /// Takes the registers at `range` from the host's CPUs. Its streams reach no registers.
     ///
     /// # Errors
     /// [`Error::NoMemory`], or [`Refusal::BarOutside`] if the host does not have them; nothing changed.
     fn take_registers(&mut self, range: PhysRange) -> Result<(), Error>;
-    /// Gives them back.
+    /// Maps the registers for the host's CPUs again.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; nothing changed.
@@ -64,13 +64,13 @@ pub trait Machine {
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Io`].
     fn release(&mut self, stream: Stream) -> Result<(), Error>;
-    /// A guest gets a device: its handle stays in use.
+    /// Counts a device for a guest: its handle stays in use.
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`].
     fn guest_gets_device(&mut self, handle: u64) -> Result<GuestId, Error>;
     /// Whether the guest is alive.
     fn is_alive(&self, guest: GuestId) -> bool;
-    /// A guest has a device less.
+    /// Ends the counting of a device for a guest.
     fn guest_loses_device(&mut self, guest: GuestId);
 }

@@ -1,24 +1,24 @@
-//! What a function sends of its own accord, and with which identity: interrupts, translation requests, PASIDs. The host may
-//! have set that up; a reset clears it, but some functions have none.
+//! Capabilities with which a function sends messages: MSIs, translation requests, PASIDs. The host may have enabled them. A reset disables them, but
+//! some functions have no reset.
 
 use super::config::{ConfigSpace, capability, extended};
 use super::rid::Rid;
 use super::spec::{capability, extended, power};
 
-/// Controls of capabilities: the offset in it, and the bits that have to be 0.
+/// Control registers of capabilities: the capability, the offset in it, and the bits that must be 0.
 const PLAIN: [(u32, u16, u16); 3] = [
     (capability::POWER, power::CONTROL, power::STATE),
     (capability::MSI, capability::MSI_CONTROL, capability::MSI_ENABLE),
     (capability::MSIX, capability::MSI_CONTROL, capability::MSIX_ENABLE),
 ];
-/// Those of extended capabilities.
+/// The same for extended capabilities.
 const EXTENDED: [(u32, u16, u16); 3] = [
     (extended::ATS, extended::ATS_CONTROL, extended::ATS_ENABLE),
     (extended::PRI, extended::PRI_CONTROL, extended::PRI_ENABLE),
     (extended::PASID, extended::PASID_CONTROL, extended::PASID_ENABLE),
 ];
 
-/// Switches MSI, MSI-X, ATS, PRI and PASID off and full power on; whether the function has done that.
+/// Disables MSI, MSI-X, ATS, PRI and PASID and sets full power; returns whether the registers show it.
 #[must_use]
 pub fn switch_off(config: &mut impl ConfigSpace, rid: Rid) -> bool {
     let mut all = true;
@@ -41,7 +41,7 @@ pub fn power_on(config: &mut impl ConfigSpace, rid: Rid) {
     }
 }
 
-/// Clears bits of the 16-bit register at `at`, if one of them is set; whether they are clear then.
+/// Clears bits of the 16-bit register at `at`, if one of them is set; returns whether they read as clear.
 fn clear(config: &mut impl ConfigSpace, rid: Rid, at: u16, bits: u16) -> bool {
     let was = half(config, rid, at);
     if was & bits == 0 {

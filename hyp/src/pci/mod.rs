@@ -1,19 +1,19 @@
 //! PCI functions that are given to guests and taken back, as pure logic.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
 //! | `spec` | registers of configuration space |
 //! | `config` | access to it, by a trait |
 //! | `segment` | what boot found: windows, StreamIDs, the functions of the root bus and the sizes of their BARs |
 //! | `inspect`, `numbering`, `bars`, `reset` | whether a function can be given away |
-//! | `messages` | what a function sends of its own accord, and is switched off |
+//! | `messages` | disabling of MSIs, ATS, PRI and PASIDs |
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
-//! | `ecam` | what the host may do in configuration space meanwhile |
+//! | `ecam` | the host's accesses to configuration space while a function is away |
 //!
-//! Only functions on the root bus are given: a function behind a bridge has the bus number that the host gives the bridge.
-//! While one is away, the whole configuration space traps, so that the host cannot give the number of the root bus to
-//! another bus, which would give its devices the RequesterIDs of the root bus.
+//! Only functions on the root bus can be given to guests: the host controls the bus number behind a bridge.
+//! While a function is away, all of configuration space traps. Otherwise the host could give another bus the number of the root bus, and the devices
+//! there would have RequesterIDs of the root bus.
 
 pub mod bars;
 pub mod config;

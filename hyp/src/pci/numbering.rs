@@ -1,10 +1,10 @@
-//! Bus numbers. No bus but the root bus may have its number: QEMU takes the number of a function's bus from the register of
-//! the bridge above it, and so may a bridge from PCI Express to PCI.
+//! Bus numbers. No other bus may have the number of the root bus: QEMU takes a function's bus number from the register of the bridge above it, and a
+//! bridge from PCI Express to PCI may do the same.
 //!
-//! The buses are walked from the root. Each bridge has to have numbers of its own, inside those of the bridge above and
-//! beside those of its neighbours: then no bus is hidden from the walk behind another one.
+//! The buses are walked from the root. The range of each bridge must be inside the range of the bridge above it, and must not overlap the ranges of
+//! other bridges on the same bus. Then the walk finds every bus.
 //!
-//! A function on a bus that the walk does not reach is behind another root bus, which the device tree does not name.
+//! A function on a bus that the walk does not reach is behind another root bus, which is not in the device tree.
 
 use super::config::{ConfigSpace, exists, header_type};
 use super::rid::{DEVICES, FUNCTIONS, Rid};
@@ -12,22 +12,22 @@ use super::spec::{self, buses};
 use arrayvec::ArrayVec;
 use host_access::field::get32;
 
-/// Buses that are walked at most: bounds the time. More are refused.
+/// Maximum number of buses that are walked, to bound the time. More are refused.
 pub const MOST_BUSES: usize = 32;
 
-/// The functions of a bus that exist, also beside no function 0. One load for each function that could.
+/// The existing functions of a bus, also of devices without function 0. One load for each possible function.
 pub fn functions(config: &impl ConfigSpace, bus: u8) -> impl Iterator<Item = Rid> {
     (0..DEVICES)
         .flat_map(move |device| (0..FUNCTIONS).map(move |function| Rid::of(bus, device, function)))
         .filter(move |rid| exists(config, *rid))
 }
 
-/// Numbers that are taken.
+/// The set of bus numbers that are in use.
 #[derive(Default)]
 struct Taken([u64; 4]);
 
 impl Taken {
-    /// Takes `number`; `false` if it is taken already.
+    /// Marks `number` as in use; `false` if it already is.
     fn take(&mut self, number: u8) -> bool {
         let Some(word) = self.0.get_mut(usize::from(number >> 6)) else { return false };
         let bit = 1_u64.wrapping_shl(u32::from(number));
@@ -42,18 +42,18 @@ impl Taken {
     }
 }
 
-/// Checks the numbers of all buses from `first`, the root, to `last`, and that no function answers on a bus up to
-/// `end` that the walk has not reached. At most 256 loads for each of [`MOST_BUSES`] buses, and 32 for every other one.
+/// Checks the numbers of all buses from `first`, the root, to `last`, and that no function responds on a bus up to `end` that the walk has not
+/// reached. At most 256 loads for each of [`MOST_BUSES`] buses, and 32 for every other one.
 ///
 /// # Errors
-/// A bridge whose numbers are not as they have to be, or behind which are too many buses, or a function elsewhere.
+/// A bridge whose numbers are wrong or that leads to too many buses, or a function on a bus that was not reached.
 pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Result<(), Rid> {
     let walk = Walk::from(config, first, last);
     walk.wrong.or_else(|| walk.elsewhere(config, first, end, 1)).map_or(Ok(()), Err)
 }
 
-/// A function on a bus from `first` to `end` that no bridge leads to: it is behind another root, of which nothing is known. At
-/// boot, when bridges may have no numbers yet: one load for each function that could be there.
+/// A function on a bus from `first` to `end` that no bridge leads to: it is behind another, unknown root bus. For boot, when bridges may have no
+/// numbers yet. One load for each possible function.
 pub fn elsewhere(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Option<Rid> {
     Walk::from(config, first, last).elsewhere(config, first, end, FUNCTIONS)
 }
@@ -61,7 +61,7 @@ pub fn elsewhere(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) ->
 /// The buses that were reached from the root.
 struct Walk {
     reached: Taken,
-    /// The first bridge that is not as it has to be. The walk does not go below it.
+    /// The first bridge with wrong numbers. The walk does not continue below it.
     wrong: Option<Rid>,
 }
 
@@ -70,7 +70,7 @@ impl Walk {
         let mut walk = Self { reached: Taken::default(), wrong: None };
         let mut rest = ArrayVec::<(u8, u8), MOST_BUSES>::new();
         let _ = rest.try_push((first, last));
-        // Each round takes a bus that no round took before.
+        // Each iteration walks a bus that was not walked before.
         for _ in 0..MOST_BUSES {
             let Some((bus, end)) = rest.pop() else { break };
             walk.reached.take(bus);
@@ -101,7 +101,7 @@ impl Walk {
     }
 }
 
-/// The buses behind a bridge, if they are in order.
+/// The buses behind a bridge, if its numbers are valid.
 fn behind(config: &impl ConfigSpace, rid: Rid, header: u32) -> Option<(u8, u8)> {
     let numbers = config.read32(rid, spec::BUSES);
     let number = |field| u8::try_from(get32(field, numbers)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! How a function is reset.
+//! Reset of a function.
 
 use super::config::{ConfigSpace, capability, read16};
 use super::messages;
@@ -9,23 +9,23 @@ use host_access::field::get32;
 
 /// Time in which a function completes a reset, and must not be accessed, in microseconds (PCI Express 5.0, 6.6.2).
 pub const RESET_US: u64 = 100_000;
-/// Time that a function without a reset has to end what it does with bus mastering off, in microseconds.
+/// Time for a function without a reset to become idle after bus mastering was disabled, in microseconds.
 pub const QUIET_US: u64 = 500_000;
-/// Time in which transactions that were begun end, in microseconds; after that the reset begins all the same.
+/// Maximum wait for pending transactions, in microseconds; then the reset begins anyway.
 pub const PENDING_US: u64 = 100_000;
 
-/// The way in which a function is reset.
+/// The reset method of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// By the PCI Express capability at this offset.
+    /// Function-level reset by the PCI Express capability at this offset.
     Express(u16),
-    /// By the Advanced Features capability at this offset.
+    /// Function-level reset by the Advanced Features capability at this offset.
     Af(u16),
-    /// Not at all: the machine's owner says that it ends what it does, and that what it holds is no secret.
+    /// None: according to `no-reset=` it becomes idle without bus mastering and contains no secrets.
     Quiet,
 }
 
-/// How `rid` is reset; `None` if it has no reset and is of no kind of `no_reset`.
+/// The reset method of `rid`; `None` if it has no reset and is not in `no_reset`.
 pub fn find(config: &impl ConfigSpace, rid: Rid, no_reset: &[PciKind]) -> Option<Reset> {
     let express = capability(config, rid, capability::EXPRESS).filter(|at| {
         let word = config.read32(rid, at.saturating_add(express::DEVICE_CAPABILITIES));
@@ -47,7 +47,7 @@ pub fn find(config: &impl ConfigSpace, rid: Rid, no_reset: &[PciKind]) -> Option
 }
 
 impl Reset {
-    /// Whether transactions that the function has begun are not complete.
+    /// Whether the function has pending transactions.
     pub fn is_pending(self, config: &impl ConfigSpace, rid: Rid) -> bool {
         match self {
             Self::Express(at) => {
@@ -68,12 +68,12 @@ impl Reset {
                 config.write16(rid, register, control | express::START_FLR);
             }
             Self::Af(at) => config.write8(rid, at.saturating_add(af::CONTROL), af::START_FLR),
-            // From there the time of this reset is more than enough (PCI Express 5.0, 5.9).
+            // The wait for this reset is longer than the change to full power needs (PCI Express 5.0, 5.9).
             Self::Quiet => messages::power_on(config, rid),
         }
     }
 
-    /// How long it takes, in microseconds.
+    /// The duration of the reset in microseconds.
     pub const fn time_us(self) -> u64 {
         match self {
             Self::Express(_) | Self::Af(_) => RESET_US,

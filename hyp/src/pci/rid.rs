@@ -14,13 +14,13 @@ pub const CONFIG_BYTES: u64 = 4096;
 pub struct Rid(u16);
 
 impl Rid {
-    /// From its 16 bits.
+    /// A RequesterID from its 16 bits.
     #[must_use]
     pub const fn new(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// From its parts; bits that do not fit are cut.
+    /// A RequesterID from its parts; excess bits are ignored.
     #[must_use]
     pub const fn of(bus: u8, device: u8, function: u8) -> Self {
         Self(u16::from_be_bytes([bus, (device & (DEVICES - 1)) << 3 | function & (FUNCTIONS - 1)]))

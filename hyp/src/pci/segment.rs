@@ -1,4 +1,4 @@
-//! PCI hosts as boot found them: what a host cannot change later.
+//! PCI hosts as boot found them. The host cannot change this state later.
 
 use super::bars::{self, BusRange, Sizes};
 use super::config::{ConfigSpace, header_type};
@@ -10,7 +10,7 @@ use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, WINDO
 use arrayvec::ArrayVec;
 use io_pgtable::{Ipa, Pa};
 
-/// Functions of a root bus that are remembered; of one with more none can be given away.
+/// Maximum number of stored functions of a root bus. If a bus has more, none of its functions can be given to guests.
 pub const MOST_FUNCTIONS: usize = 64;
 /// Configuration space of a bus, in bytes.
 const BUS_BYTES: u64 = CONFIG_BYTES * (DEVICES as u64) * (FUNCTIONS as u64);
@@ -25,7 +25,7 @@ pub struct DeviceId {
 }
 
 impl DeviceId {
-    /// From a caller's number; `None` if the segment has more than 32 bits.
+    /// Decodes a caller's number; `None` if the segment has more than 32 bits.
     #[must_use]
     pub fn of(number: u64) -> Option<Self> {
         let rid = Rid::new(u16::try_from(number & 0xffff).unwrap_or(0));
@@ -49,7 +49,7 @@ pub struct Known {
     pub rid: Rid,
     /// Vendor and device ID.
     pub id: u32,
-    /// Its sizes.
+    /// The sizes of its BARs.
     pub sizes: Sizes,
 }
 
@@ -60,7 +60,7 @@ pub struct Segment {
     pub number: u32,
     /// Its first and last bus; the first is the root.
     pub buses: (u8, u8),
-    /// Configuration space, also of buses behind the last one.
+    /// Configuration space, also of buses above the last one.
     pub area: Area,
     /// Windows of memory space.
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
@@ -68,11 +68,11 @@ pub struct Segment {
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
     /// Streams of masters outside this segment.
     pub others: ArrayVec<Others, MOST_OTHERS>,
-    /// The functions of the root bus; `None` if there are too many of them, or of streams outside, or another root bus.
+    /// The functions of the root bus; `None` if there are too many functions or outside streams, or another root bus.
     pub functions: Option<ArrayVec<Known, MOST_FUNCTIONS>>,
 }
 
-/// Streams outside a segment that are remembered, in ranges.
+/// Maximum number of stored stream ranges outside a segment.
 pub const MOST_OTHERS: usize = 128;
 
 /// Consecutive streams of one SMMU.
@@ -85,8 +85,7 @@ pub struct Others {
 }
 
 impl Segment {
-    /// Of a host in the device tree, whose functions are not known yet; `None` if its configuration space is cut, or goes
-    /// on behind the last number that a bus can have.
+    /// A PCI host of the device tree, without its functions; `None` if its configuration space ends inside a bus or is larger than 256 buses.
     #[must_use]
     pub fn new(host: &PciHost) -> Option<Self> {
         let (first, last) = host.buses;
@@ -103,7 +102,7 @@ impl Segment {
         })
     }
 
-    /// Finds the functions of the root bus and asks for the sizes of their BARs: at boot, before the host uses them. `others`
+    /// Finds the functions of the root bus and measures their BARs: at boot, before the host uses them. `others`
     /// are the streams of masters outside this segment, `None` if they are not known.
     pub fn enumerate(&mut self, config: &mut impl ConfigSpace, others: impl IntoIterator<Item = Option<Others>>) {
         for other in others {
@@ -146,7 +145,7 @@ impl Segment {
         })
     }
 
-    /// How many RequesterIDs, and ranges of other masters, have the stream `stream`.
+    /// Number of RequesterIDs, and of ranges of other masters, that have the stream `stream`.
     #[must_use]
     pub fn requesters_of(&self, stream: Stream) -> u8 {
         let own =
@@ -155,7 +154,7 @@ impl Segment {
         all.filter(|range| range.has(stream)).fold(0_u8, |sum, _| sum.saturating_add(1))
     }
 
-    /// Where the CPU sees `size` bytes at bus address `base`, if one window has all of them and no other one any.
+    /// CPU addresses of `size` bytes at bus address `base`, if one window contains all of them and no other window contains any.
     #[must_use]
     pub fn cpu_range(&self, base: u64, size: u64) -> Option<PhysRange> {
         let range = BusRange { base, size };
@@ -176,10 +175,10 @@ impl Others {
     }
 }
 
-/// Where configuration space is.
+/// The addresses of configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
-    /// All of it.
+    /// The whole range.
     pub range: PhysRange,
     /// Its first bus.
     pub first_bus: u8,

@@ -8,7 +8,7 @@ use host_access::field::{Field32, bits32};
 
 /// Vendor ID, and device ID above it.
 pub const ID: u16 = 0x00;
-/// A function that does not exist reads as this.
+/// The value that an absent function reads as.
 pub const ABSENT: u32 = u32::MAX;
 /// Command, and status above it.
 pub const COMMAND: u16 = 0x04;
@@ -51,7 +51,7 @@ pub const STATUS_CAPABILITIES: Field32 = bits32(20, 20);
 pub const HEADER_TYPE: Field32 = bits32(22, 16);
 /// The device has several functions, in the same register.
 pub const MULTI_FUNCTION: Field32 = bits32(23, 23);
-/// The header of a function that is no bridge.
+/// The header of a function that is not a bridge.
 pub const TYPE_ENDPOINT: u32 = 0;
 /// The header of a PCI-to-PCI bridge.
 pub const TYPE_BRIDGE: u32 = 1;
@@ -63,7 +63,7 @@ pub mod bar {
     pub const IO: Field32 = bits32(0, 0);
     /// Type of a memory BAR.
     pub const TYPE: Field32 = bits32(2, 1);
-    /// The type of one of 64 bits.
+    /// The type of a 64-bit BAR.
     pub const TYPE_64: u32 = 2;
     /// Bits of a memory BAR below the address.
     pub const FLAGS: u32 = 0xf;
@@ -76,9 +76,9 @@ pub mod bar {
 /// Fields of a bridge's bus numbers.
 pub mod buses {
     use super::{Field32, bits32};
-    /// The bus behind it.
+    /// The bus directly behind the bridge.
     pub const SECONDARY: Field32 = bits32(15, 8);
-    /// The last bus behind it.
+    /// The highest bus number behind the bridge.
     pub const SUBORDINATE: Field32 = bits32(23, 16);
 }
 
@@ -104,7 +104,7 @@ pub mod capability {
     pub const EXPRESS: u32 = 0x10;
     /// Advanced Features.
     pub const AF: u32 = 0x13;
-    /// Enhanced Allocation: addresses that no BAR has.
+    /// Enhanced Allocation: addresses outside the BARs.
     pub const EA: u32 = 0x14;
     /// Power management.
     pub const POWER: u32 = 0x01;
@@ -120,7 +120,7 @@ pub mod capability {
     pub const MSIX_ENABLE: u16 = 1 << 15;
 }
 
-/// Extended capabilities (7.6.3): their list begins behind conventional configuration space.
+/// Extended capabilities (7.6.3): their list begins after conventional configuration space.
 pub mod extended {
     use super::{Field32, bits32};
     /// The first one.

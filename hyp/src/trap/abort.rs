@@ -1,5 +1,5 @@
-//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, and those of configuration space while a
-//! function is a guest's; transient faults are retried, everything else gets an external abort.
+//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, and so is configuration space while a function is away;
+//! transient faults are retried, all other faults get an external abort.
 
 use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
@@ -73,7 +73,7 @@ fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
 fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     let Some(register) = devices::locate(ipa) else { return retry_or(Exception::DataAbort(abort.direction()), ipa) };
     let access = abort.access().filter(|_| abort.walk() == Walk::Access);
-    // Under one lock: the last function may come back meanwhile, and the host's mapping with it.
+    // Under one lock, since otherwise the last function could be given back and configuration space mapped in between.
     let answer = with_ownership(|_| {
         devices::traps(register).then(|| {
             access.map(|access| match abort.direction() {
@@ -100,7 +100,7 @@ fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     }
 }
 
-/// Interrupts are delivered without these: no access of a running host is frequent.
+/// Not on a fast path: interrupts are delivered without traps, and a running host rarely accesses these registers.
 fn emulate_gic(frame: &mut Frame, register: guard::Register, access: Access, direction: Direction) {
     match direction {
         Direction::Read => {

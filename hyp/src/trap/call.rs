@@ -44,7 +44,7 @@ pub fn hvc(frame: &mut Frame) {
     }
 }
 
-/// A PCI function changes hands.
+/// A hypercall about a PCI function.
 #[cold]
 #[inline(never)]
 fn device(call: DeviceCall) -> Answer {
@@ -64,7 +64,7 @@ fn poll() {
 #[inline(never)]
 pub fn smc(frame: &mut Frame) {
     let function = low32(frame.get(0));
-    // The 32-bit calling convention uses W registers, whatever their upper halves are.
+    // The 32-bit calling convention uses W registers; the upper halves are ignored.
     let wide = function & 1 << 30 != 0;
     let arg = |n| if wide { frame.get(n) } else { frame.get(n) & u64::from(u32::MAX) };
     let args = [arg(1), arg(2), arg(3)];

@@ -1,6 +1,5 @@
-//! The functions in which a trap takes the locks of shared state, in their order: ownership, then one SMMU or the
-//! guard of the interrupt controller. The leaf locks are
-//! in `pool.rs`, `console.rs`, `psci.rs` (CPU states), `iommu/mod.rs` (totals) and `ghost.rs`. See docs/locking.md.
+//! The functions in which a trap takes the locks of shared state, in their order: ownership, then one SMMU or the guard of the interrupt controller.
+//! The leaf locks are in `pool.rs`, `console.rs`, `psci.rs` (CPU states), `iommu/mod.rs` (totals) and `ghost.rs`. See docs/locking.md.
 //!
 //! Callees get `&mut`. Three other places lock every SMMU, one after the other: the invalidation of a transition, under
 //! ownership (`iommu::Smmus`); a CPU that resumes, with no other lock; and the end of a run.
@@ -57,7 +56,7 @@ pub fn with_gic_alone<R>(work: impl FnOnce(&mut HostGic) -> R) -> R {
     work(&mut guard::lock())
 }
 
-/// Out of line: of its callers only transitions are frequent, and those take long.
+/// Out of line: among its callers only transitions are frequent, and they take much longer.
 #[inline(never)]
 fn ownership() -> TicketMutexGuard<'static, HostOwnership> {
     let Some(ownership) = ownership::lock() else { before_init() };

@@ -62,7 +62,7 @@ extern "C" fn current_el_handler(kind: u64, stack: u64) -> ! {
     ))
 }
 
-/// An instruction that the host must not use. One of AArch32 whose condition fails has no effect, trapped or not.
+/// An instruction that the host must not use. An AArch32 instruction whose condition fails has no effect, even if it trapped.
 #[cold]
 fn other(esr: u64) {
     match step::condition(esr, SPSR_EL2.get()) {

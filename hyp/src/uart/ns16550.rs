@@ -1,4 +1,4 @@
-//! A 16550 or what behaves like one, as the DesignWare UART: transmission, with the speed that firmware set.
+//! A 16550 or a compatible UART, such as the DesignWare UART: transmission, with the speed that firmware set.
 
 use safe_mmio::UniqueMmioPointer;
 use safe_mmio::fields::ReadPureWrite;
@@ -10,7 +10,7 @@ const FCR: usize = 2;
 const LCR: usize = 3;
 const MCR: usize = 4;
 const LSR: usize = 5;
-/// How many are used.
+/// Number of registers in use.
 const COUNT: usize = 6;
 /// LCR: the first two registers are the divisor.
 const DLAB: u8 = 1 << 7;
@@ -20,11 +20,11 @@ const EIGHT_BITS: u8 = 3;
 const FIFOS: u8 = 1;
 /// MCR: ready to send and receive; no loopback.
 const READY: u8 = 3;
-/// LSR: the transmitter takes a byte, and it has sent everything.
+/// LSR: the transmitter has room for a byte; it has sent all bytes.
 const THRE: u8 = 1 << 5;
 const TEMT: u8 = 1 << 6;
 
-/// The registers, as wide as the bus wants them.
+/// The registers, with the access width of `reg-io-width`.
 pub enum Lanes<'a> {
     /// `reg-io-width` 1.
     Bytes(UniqueMmioPointer<'a, [ReadPureWrite<u8>]>),
@@ -48,13 +48,13 @@ impl<'a> Ns16550<'a> {
         stride.saturating_mul(COUNT)
     }
 
-    /// Uses the UART as it is. Its registers are `stride` elements apart; `divisor` is what firmware set, if that is known.
+    /// Uses the UART as it is. Its registers are `stride` elements apart; `divisor` is firmware's value, if it is known.
     #[must_use]
     pub const fn new(lanes: Lanes<'a>, stride: usize, divisor: Option<u16>) -> Self {
         Self { lanes, stride, divisor }
     }
 
-    /// The divisor that the UART has now. `None` if it does not show it, as while it is sending.
+    /// The current divisor. `None` if the UART does not show it, for example while it is sending.
     pub fn read_divisor(&mut self) -> Option<u16> {
         let line = self.read(LCR);
         self.write(LCR, line | DLAB);
@@ -82,12 +82,12 @@ impl<'a> Ns16550<'a> {
         self.read(LSR) & TEMT == 0
     }
 
-    /// Whether it takes no byte.
+    /// Whether the transmitter is full.
     pub fn is_full(&mut self) -> bool {
         self.read(LSR) & THRE == 0
     }
 
-    /// Sends a byte: call it when [`Ns16550::is_full`] was false.
+    /// Sends a byte. Call it only after [`Ns16550::is_full`] returned false.
     pub fn send(&mut self, byte: u8) {
         self.write(THR, byte);
     }

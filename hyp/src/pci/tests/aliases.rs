@@ -1,4 +1,4 @@
-//! Registers that the CPU sees at two addresses.
+//! Registers with two CPU addresses.
 
 use io_pgtable::Pa;
 

@@ -28,7 +28,7 @@ fn with_more_buses() -> PciHost {
 
 #[test]
 fn t68_a_function_on_a_bus_that_no_bridge_leads_to_is_found_at_boot() {
-    // A second root bus; one behind the last bus of the tree; and with function 7 alone.
+    // A function on a second root bus, on a bus above the last one of the tree, and a device with function 7 only.
     for rid in [Rid::of(2, 0, 0), Rid::of(3, 31, 0), Rid::of(4, 0, 0), Rid::of(9, 31, 0), Rid::of(9, 0, 7)] {
         let world = World::new();
         function(&world, rid, 0);

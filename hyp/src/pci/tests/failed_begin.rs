@@ -1,4 +1,4 @@
-//! A call that begins, and fails twice.
+//! A first call in which two steps fail.
 
 use std::vec::Vec;
 
@@ -15,7 +15,7 @@ fn t68_a_function_whose_registers_were_not_all_taken_only_comes_back() {
     let segment = world.segment();
     let id = DeviceId { segment: 7, rid: NVME };
     let mut devices = Devices::new();
-    // The second BAR is not taken, and the first does not come back.
+    // Taking the second BAR fails, and so does giving back the first.
     world.fail = Vec::from([2, 3]);
     assert_eq!(devices.assign(&mut world, &segment, id, 0), Err(Error::NoMemory));
     assert_eq!(world.steps, [TakeConfig, TakeRegisters, TakeRegisters, GiveRegisters]);

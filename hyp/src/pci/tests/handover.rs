@@ -1,4 +1,4 @@
-//! The steps, their order, and the state after each of them has failed.
+//! The steps, their order, and the state after a failure of each step.
 
 use std::vec::Vec;
 
@@ -9,13 +9,13 @@ use crate::pci::{DeviceId, Devices, Error, Refusal, Rid, Segment};
 
 const NVME_SID: u32 = 0x1008;
 
-struct Lab {
+struct Setup {
     world: World,
     segment: Segment,
     devices: Devices,
 }
 
-impl Lab {
+impl Setup {
     fn new() -> Self {
         let world = World::new();
         let segment = world.segment();
@@ -36,7 +36,7 @@ impl Lab {
         self.devices.give_back(&mut self.world, &self.segment, Self::id(rid))
     }
 
-    /// Calls until the function has had its time.
+    /// Repeats the call, and advances the clock, until it is not busy.
     fn done(&mut self, call: impl Fn(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
         for _ in 0..10 {
             match call(self) {
@@ -47,11 +47,11 @@ impl Lab {
                 other => return other,
             }
         }
-        panic!("it is never ready")
+        panic!("still busy after ten calls")
     }
 
-    /// Everything is the host's, as at the start; a master that it was not is one no more.
-    fn is_hosts(&self) {
+    /// Checks that the host has everything, as at the start.
+    fn check_is_hosts(&self) {
         assert!(self.world.config && self.world.taken.is_empty());
         assert_eq!(self.world.owner(NVME_SID), Owner::Host);
         assert_eq!(u64::from(self.world.bus.get(NVME, 0x10)), NVME_BAR | 4);
@@ -62,84 +62,84 @@ impl Lab {
 
 #[test]
 fn t68_a_function_is_given_and_taken_back_in_this_order() {
-    let mut lab = Lab::new();
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Busy(100_000)));
-    assert_eq!(lab.world.steps, [TakeConfig, TakeRegisters, Block]);
-    assert_eq!(lab.world.bus.get(NVME, 4) & 7, 0, "neither a master nor decoding");
-    assert_eq!(lab.devices.away()[0].stream().1, StreamIs::Blocked);
-    lab.world.bus.now.set(99_999);
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Busy(1)));
-    lab.world.bus.now.set(100_000);
-    assert_eq!(lab.assign(NVME, 0), Ok(()));
-    assert_eq!(lab.world.steps[3..], [Assign]);
-    assert_eq!(lab.world.owner(NVME_SID), Owner::Guest(0));
-    assert_eq!((lab.world.bus.get(NVME, 4) & 7, u64::from(lab.world.bus.get(NVME, 0x10))), (6, NVME_BAR | 4));
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Refused(Refusal::NotTheHosts)));
-    assert_eq!(lab.assign(NVME, 1), Err(Error::Refused(Refusal::NotTheHosts)));
-    lab.world.steps.clear();
-    assert_eq!(lab.give_back(NVME), Err(Error::Busy(100_000)));
-    assert_eq!(lab.world.steps, [Block]);
-    lab.world.bus.now.set(200_000);
-    assert_eq!(lab.give_back(NVME), Ok(()));
-    assert_eq!(lab.world.steps[1..], [Release, GiveRegisters, GiveConfig]);
-    assert_eq!(lab.world.bus.get(NVME, 4) & 7, 2, "the host's driver makes it a master");
-    lab.is_hosts();
-    assert_eq!(lab.give_back(NVME), Err(Error::Refused(Refusal::UnknownFunction)));
+    let mut setup = Setup::new();
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)));
+    assert_eq!(setup.world.steps, [TakeConfig, TakeRegisters, Block]);
+    assert_eq!(setup.world.bus.get(NVME, 4) & 7, 0, "neither a master nor decoding");
+    assert_eq!(setup.devices.away()[0].stream().1, StreamIs::Blocked);
+    setup.world.bus.now.set(99_999);
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(1)));
+    setup.world.bus.now.set(100_000);
+    assert_eq!(setup.assign(NVME, 0), Ok(()));
+    assert_eq!(setup.world.steps[3..], [Assign]);
+    assert_eq!(setup.world.owner(NVME_SID), Owner::Guest(0));
+    assert_eq!((setup.world.bus.get(NVME, 4) & 7, u64::from(setup.world.bus.get(NVME, 0x10))), (6, NVME_BAR | 4));
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Refused(Refusal::NotTheHosts)));
+    assert_eq!(setup.assign(NVME, 1), Err(Error::Refused(Refusal::NotTheHosts)));
+    setup.world.steps.clear();
+    assert_eq!(setup.give_back(NVME), Err(Error::Busy(100_000)));
+    assert_eq!(setup.world.steps, [Block]);
+    setup.world.bus.now.set(200_000);
+    assert_eq!(setup.give_back(NVME), Ok(()));
+    assert_eq!(setup.world.steps[1..], [Release, GiveRegisters, GiveConfig]);
+    assert_eq!(setup.world.bus.get(NVME, 4) & 7, 2, "the host's driver makes it a master");
+    setup.check_is_hosts();
+    assert_eq!(setup.give_back(NVME), Err(Error::Refused(Refusal::UnknownFunction)));
 }
 
 #[test]
 fn transactions_that_are_pending_delay_the_reset_but_not_for_ever() {
-    let mut lab = Lab::new();
-    lab.world.bus.change(NVME, |f| f.set(EXPRESS + 8, 1 << 21));
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Busy(100_000)));
-    assert_eq!(lab.world.bus.functions.borrow()[&NVME].resets, 0);
-    lab.world.bus.now.set(60_000);
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Busy(40_000)));
-    lab.world.bus.now.set(100_000);
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Busy(100_000)), "the reset begins");
-    assert_eq!(lab.done(|lab| lab.assign(NVME, 0)), Ok(()));
+    let mut setup = Setup::new();
+    setup.world.bus.change(NVME, |f| f.set(EXPRESS + 8, 1 << 21));
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)));
+    assert_eq!(setup.world.bus.functions.borrow()[&NVME].resets, 0);
+    setup.world.bus.now.set(60_000);
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(40_000)));
+    setup.world.bus.now.set(100_000);
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)), "the reset begins");
+    assert_eq!(setup.done(|setup| setup.assign(NVME, 0)), Ok(()));
 }
 
 #[test]
 fn t68_a_function_without_a_reset_gets_its_time_without_bus_mastering() {
-    let mut lab = Lab::new();
-    assert_eq!(lab.assign(EDU, 1), Err(Error::Busy(500_000)));
-    assert_eq!(lab.world.bus.get(EDU, 4) & 7, 0);
-    assert_eq!(lab.done(|lab| lab.assign(EDU, 1)), Ok(()));
-    assert_eq!(lab.give_back(EDU), Err(Error::Busy(500_000)));
-    assert_eq!(lab.done(|lab| lab.give_back(EDU)), Ok(()));
-    lab.is_hosts();
+    let mut setup = Setup::new();
+    assert_eq!(setup.assign(EDU, 1), Err(Error::Busy(500_000)));
+    assert_eq!(setup.world.bus.get(EDU, 4) & 7, 0);
+    assert_eq!(setup.done(|setup| setup.assign(EDU, 1)), Ok(()));
+    assert_eq!(setup.give_back(EDU), Err(Error::Busy(500_000)));
+    assert_eq!(setup.done(|setup| setup.give_back(EDU)), Ok(()));
+    setup.check_is_hosts();
 }
 
-/// Each step of both ways fails once, in each way: whatever was done, giving back ends with everything the host's.
+/// Each step in both directions fails once, with each error: after the function was given back, the host has everything.
 #[test]
 fn t68_whichever_step_fails_everything_comes_back() {
     for error in [Error::NoMemory, Error::Io] {
         for failing in 0..7 {
             for destroy in [None, Some(0), Some(1)] {
-                let mut lab = Lab::new();
-                (lab.world.fail, lab.world.error) = (Vec::from([failing]), error);
-                let assigned = lab.done(|lab| lab.assign(NVME, 0));
+                let mut setup = Setup::new();
+                (setup.world.fail, setup.world.error) = (Vec::from([failing]), error);
+                let assigned = setup.done(|setup| setup.assign(NVME, 0));
                 assert_eq!(assigned.is_err(), failing < 4, "step {failing}");
                 if destroy == Some(0) {
-                    lab.world.destroy(0);
+                    setup.world.destroy(0);
                 }
-                if !lab.devices.is_away(Lab::id(NVME)) {
+                if !setup.devices.is_away(Setup::id(NVME)) {
                     assert_eq!(assigned, Err(error));
-                    lab.is_hosts();
-                    assert_eq!(lab.world.bus.get(NVME, 4) & 7, 6, "nothing changed");
+                    setup.check_is_hosts();
+                    assert_eq!(setup.world.bus.get(NVME, 4) & 7, 6, "nothing changed");
                     continue;
                 }
-                assert!(!lab.world.config && !lab.world.taken.is_empty(), "step {failing}: the host reaches it");
-                let first = lab.done(|lab| lab.give_back(NVME));
-                if destroy == Some(1) && lab.world.alive.contains_key(&0) {
-                    lab.world.destroy(0);
+                assert!(!setup.world.config && !setup.world.taken.is_empty(), "step {failing}: the host reaches it");
+                let first = setup.done(|setup| setup.give_back(NVME));
+                if destroy == Some(1) && setup.world.alive.contains_key(&0) {
+                    setup.world.destroy(0);
                 }
                 if first.is_err() {
                     assert_eq!(first, Err(error));
-                    assert_eq!(lab.done(|lab| lab.give_back(NVME)), Ok(()), "step {failing}");
+                    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()), "step {failing}");
                 }
-                lab.is_hosts();
+                setup.check_is_hosts();
             }
         }
     }
@@ -148,97 +148,97 @@ fn t68_whichever_step_fails_everything_comes_back() {
 #[test]
 fn a_function_that_does_not_do_what_it_is_told_is_nobodys() {
     // The command register cannot be cleared.
-    let mut lab = Lab::new();
-    lab.world.bus.change(NVME, |f| f.masks.extend([(4, 0)]));
-    assert_eq!(lab.assign(NVME, 0), Err(Error::Io));
-    assert_eq!(lab.give_back(NVME), Err(Error::Io));
-    assert!(!lab.world.config && !lab.world.taken.is_empty());
-    lab.world.bus.change(NVME, |f| f.masks.extend([(4, 0xfff)]));
-    assert_eq!(lab.done(|lab| lab.give_back(NVME)), Ok(()));
-    lab.is_hosts();
-    // Gone after its reset, or with BARs that stay as they are.
+    let mut setup = Setup::new();
+    setup.world.bus.change(NVME, |f| f.masks.extend([(4, 0)]));
+    assert_eq!(setup.assign(NVME, 0), Err(Error::Io));
+    assert_eq!(setup.give_back(NVME), Err(Error::Io));
+    assert!(!setup.world.config && !setup.world.taken.is_empty());
+    setup.world.bus.change(NVME, |f| f.masks.extend([(4, 0xfff)]));
+    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+    setup.check_is_hosts();
+    // The function is absent after its reset, or its BARs cannot be written.
     for broken in [0, 0x10] {
-        let mut lab = Lab::new();
-        assert!(matches!(lab.assign(NVME, 0), Err(Error::Busy(_))));
-        let was = lab.world.bus.get(NVME, 0);
-        let mask = lab.world.bus.functions.borrow()[&NVME].masks[&broken];
-        lab.world.bus.change(NVME, |f| {
+        let mut setup = Setup::new();
+        assert!(matches!(setup.assign(NVME, 0), Err(Error::Busy(_))));
+        let was = setup.world.bus.get(NVME, 0);
+        let mask = setup.world.bus.functions.borrow()[&NVME].masks[&broken];
+        setup.world.bus.change(NVME, |f| {
             f.masks.insert(broken, 0);
             if broken == 0 {
                 f.set(0, u32::MAX);
             }
         });
-        assert_eq!(lab.done(|lab| lab.assign(NVME, 0)), Err(Error::Io));
-        assert_eq!(lab.done(|lab| lab.give_back(NVME)), Err(Error::Io));
-        assert_eq!(lab.world.owner(NVME_SID), Owner::Nobody);
-        lab.world.bus.change(NVME, |f| {
+        assert_eq!(setup.done(|setup| setup.assign(NVME, 0)), Err(Error::Io));
+        assert_eq!(setup.done(|setup| setup.give_back(NVME)), Err(Error::Io));
+        assert_eq!(setup.world.owner(NVME_SID), Owner::Nobody);
+        setup.world.bus.change(NVME, |f| {
             f.set(0, was);
             f.masks.insert(broken, mask);
         });
-        assert_eq!(lab.done(|lab| lab.give_back(NVME)), Ok(()));
-        lab.is_hosts();
+        assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+        setup.check_is_hosts();
     }
 }
 
 #[test]
 fn t69_a_guest_that_ends_gets_no_function_and_loses_it_whenever_it_ends() {
     for calls in 0..3 {
-        let mut lab = Lab::new();
+        let mut setup = Setup::new();
         for _ in 0..calls {
-            if let Err(Error::Busy(us)) = lab.assign(NVME, 0) {
-                lab.world.bus.now.set(lab.world.bus.now.get() + us);
+            if let Err(Error::Busy(us)) = setup.assign(NVME, 0) {
+                setup.world.bus.now.set(setup.world.bus.now.get() + us);
             }
         }
-        lab.world.destroy(0);
+        setup.world.destroy(0);
         let expected = if calls == 2 { Error::Refused(Refusal::NotTheHosts) } else { Error::GuestDying };
-        assert_eq!(lab.assign(NVME, 0), Err(expected));
+        assert_eq!(setup.assign(NVME, 0), Err(expected));
         if calls > 0 {
-            assert_eq!(lab.world.dying[&0], 1, "its handle stays in use");
-            assert_eq!(lab.done(|lab| lab.give_back(NVME)), Ok(()));
+            assert_eq!(setup.world.dying[&0], 1, "its handle stays in use");
+            assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
         }
-        lab.is_hosts();
+        setup.check_is_hosts();
     }
-    assert_eq!(Lab::new().assign(NVME, 9), Err(Error::NoSuchGuest));
-    assert_eq!(Lab::new().assign(NVME, u64::MAX), Err(Error::NoSuchGuest));
+    assert_eq!(Setup::new().assign(NVME, 9), Err(Error::NoSuchGuest));
+    assert_eq!(Setup::new().assign(NVME, u64::MAX), Err(Error::NoSuchGuest));
 }
 
 #[test]
 fn configuration_space_comes_back_with_the_last_function() {
-    let mut lab = Lab::new();
+    let mut setup = Setup::new();
     for rid in [NVME, EDU] {
-        assert_eq!(lab.done(|lab| lab.assign(rid, 0)), Ok(()));
+        assert_eq!(setup.done(|setup| setup.assign(rid, 0)), Ok(()));
     }
-    assert_eq!(lab.world.steps.iter().filter(|step| **step == TakeConfig).count(), 1);
-    // A refusal meanwhile gives nothing back.
-    assert_eq!(lab.assign(PORT, 0), Err(Error::Refused(Refusal::NotAnEndpoint)));
-    assert!(!lab.world.config);
-    assert_eq!(lab.done(|lab| lab.give_back(NVME)), Ok(()));
-    assert!(!lab.world.config && lab.devices.traps(7) && !lab.devices.traps(0));
-    assert_eq!(lab.done(|lab| lab.give_back(EDU)), Ok(()));
-    lab.is_hosts();
+    assert_eq!(setup.world.steps.iter().filter(|step| **step == TakeConfig).count(), 1);
+    // A refused call does not unmap configuration space that traps for another function.
+    assert_eq!(setup.assign(PORT, 0), Err(Error::Refused(Refusal::NotAnEndpoint)));
+    assert!(!setup.world.config);
+    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+    assert!(!setup.world.config && setup.devices.traps(7) && !setup.devices.traps(0));
+    assert_eq!(setup.done(|setup| setup.give_back(EDU)), Ok(()));
+    setup.check_is_hosts();
 }
 
 #[test]
 fn a_refused_function_stays_as_it_was() {
-    let mut lab = Lab::new();
+    let mut setup = Setup::new();
     for rid in [PORT, BEHIND, Rid::of(0, 9, 0)] {
-        assert!(matches!(lab.assign(rid, 0), Err(Error::Refused(_))));
-        lab.is_hosts();
+        assert!(matches!(setup.assign(rid, 0), Err(Error::Refused(_))));
+        setup.check_is_hosts();
     }
-    assert_eq!(lab.world.steps, [TakeConfig, GiveConfig].repeat(3));
+    assert_eq!(setup.world.steps, [TakeConfig, GiveConfig].repeat(3));
 }
 
-/// Ranges of registers are named until each of them is the host's.
+/// A range of registers is reported until the host has it.
 #[test]
 fn the_audit_is_told_what_the_host_must_not_reach() {
-    let mut lab = Lab::new();
-    assert!(lab.assign(NVME, 0).is_err());
-    let ranges: Vec<_> = lab.devices.away()[0].registers().collect();
-    assert!(ranges.iter().eq(lab.world.taken.iter()) && ranges.len() == 1);
-    assert_eq!(lab.done(|lab| lab.assign(NVME, 0)), Ok(()));
-    assert!(matches!(lab.devices.away()[0].stream().1, StreamIs::Guests(guest) if guest.handle() == 0));
-    // Block fails: whose the stream is nobody knows.
-    lab.world.fail = Vec::from([lab.world.steps.len()]);
-    assert_eq!(lab.give_back(NVME), Err(Error::NoMemory));
-    assert_eq!(lab.devices.away()[0].stream().1, StreamIs::Unknown);
+    let mut setup = Setup::new();
+    assert!(setup.assign(NVME, 0).is_err());
+    let ranges: Vec<_> = setup.devices.away()[0].registers().collect();
+    assert!(ranges.iter().eq(setup.world.taken.iter()) && ranges.len() == 1);
+    assert_eq!(setup.done(|setup| setup.assign(NVME, 0)), Ok(()));
+    assert!(matches!(setup.devices.away()[0].stream().1, StreamIs::Guests(guest) if guest.handle() == 0));
+    // Block fails: the owner of the stream is unknown.
+    setup.world.fail = Vec::from([setup.world.steps.len()]);
+    assert_eq!(setup.give_back(NVME), Err(Error::NoMemory));
+    assert_eq!(setup.devices.away()[0].stream().1, StreamIs::Unknown);
 }

@@ -1,4 +1,4 @@
-//! One test for each refusal, and for what boot finds.
+//! One test for each refusal, and for the functions that boot finds.
 
 use std::vec::Vec;
 
@@ -19,7 +19,7 @@ fn look(world: &World, segment: &Segment, rid: Rid) -> Result<Found, Refusal> {
     inspect(&world.bus, segment, rid, &[])
 }
 
-/// The answer for the NVMe after a change of the machine that boot has seen already.
+/// The result for the NVMe after the machine was changed after boot.
 fn after(change: impl FnOnce(&World)) -> Result<Found, Refusal> {
     let world = World::new();
     let segment = world.segment();
@@ -61,7 +61,7 @@ fn t68_what_is_not_alone_at_the_root_is_refused() {
     assert_eq!(look(&world, &segment, Rid::of(0, 9, 0)), Err(Refusal::UnknownFunction));
     assert_eq!(look(&world, &segment, EDU), Err(Refusal::NoReset));
     assert_eq!(inspect(&world.bus, &segment, EDU, &kinds).map(|found| found.reset), Ok(Reset::Quiet));
-    // Plugged in after boot, and another one in its place.
+    // A function that appears after boot, and a function that replaces another.
     let late = Rid::of(0, 5, 0);
     let copy = world.bus.functions.borrow()[&NVME].clone();
     world.bus.change(late, |function| *function = copy);
@@ -112,7 +112,7 @@ fn t68_a_stream_that_another_requester_has_is_refused() {
 #[test]
 fn a_reset_is_found_or_refused() {
     assert_eq!(after(|world| world.bus.change(NVME, |f| f.set(EXPRESS + 4, 0))), Err(Refusal::NoReset));
-    // Advanced Features, with both bits, behind another capability.
+    // Advanced Features, with both bits, after another capability.
     let af = |flags: u32| {
         after(|world| {
             world.bus.change(NVME, |f| {
@@ -124,7 +124,7 @@ fn a_reset_is_found_or_refused() {
     };
     assert_eq!(af(3).map(|found| found.reset), Ok(Reset::Af(0x44)));
     assert_eq!([af(0), af(1), af(2)], [(); 3].map(|()| Err(Refusal::NoReset)));
-    // A list that ends in itself, and none.
+    // A circular list, and an empty list.
     assert_eq!(after(|world| world.bus.change(NVME, |f| f.set(EXPRESS, 0x8005))), Err(Refusal::NoReset));
     assert_eq!(after(|world| world.bus.change(NVME, |f| f.set(4, 6))), Err(Refusal::NoReset));
 }
@@ -148,14 +148,14 @@ fn t68_bars_in_wrong_places_are_refused() {
     for over in [EDU_BAR, EDU_BAR + 0xf_c000, EDU_BAR - 0x2000, 0x1020_0000, 0x102f_c000] {
         assert_eq!(moved(over), Err(Refusal::BarOverlaps), "{over:#x}");
     }
-    assert_eq!(moved(0x1030_0000), Ok(CPU_WINDOW + 0x30_0000), "behind the window of the root port");
+    assert_eq!(moved(0x1030_0000), Ok(CPU_WINDOW + 0x30_0000), "above the window of the root port");
     let allocated = after(|world| {
         world.bus.change(NVME, |f| {
             f.set(EXPRESS, 0x4410);
             f.set(0x44, 0x14);
         });
     });
-    assert_eq!(allocated, Err(Refusal::BarOutside), "addresses that no BAR has");
+    assert_eq!(allocated, Err(Refusal::BarOutside), "addresses outside the BARs");
     let world = World::new();
     let mut segment = world.segment();
     for (size, answer) in [(0x800, Err(Refusal::BarNotPages)), (0x1000, Ok(())), (0x2000, Ok(()))] {
@@ -168,7 +168,7 @@ fn t68_bars_in_wrong_places_are_refused() {
 fn t68_a_bus_with_the_number_of_the_root_or_hidden_behind_another_is_refused() {
     let numbers = |numbers: u32| after(|world| world.bus.change(PORT, |f| f.set(0x18, numbers))).map(drop);
     assert_eq!(numbers(0x0003_0100), Ok(()));
-    // Not numbered, the root's own, in the wrong order, beyond the last bus.
+    // Without numbers, with the root's number, in the wrong order, above the last bus.
     for bad in [0, 0x0001_0000, 0x0003_0000, 0x0001_0200, 0x0004_0100, 0x0004_0400] {
         assert_eq!(numbers(bad), Err(Refusal::BusNumbers), "{bad:#x}");
     }

@@ -1,4 +1,4 @@
-//! The modelled machine: configuration space that behaves as the specification says, and a log of every other step.
+//! The modelled machine: configuration space that behaves as specified, and a log of every other step.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,9 +32,9 @@ const RESET_US: u64 = 100_000;
 #[derive(Clone, Default)]
 pub(super) struct Function {
     pub(super) bytes: BTreeMap<u16, u8>,
-    /// Bits that a store to a register changes, where not all.
+    /// The writable bits of registers that are not writable as a whole.
     pub(super) masks: BTreeMap<u16, u32>,
-    /// Until when it must not be accessed.
+    /// The time until which it must not be accessed.
     pub(super) resetting: u64,
     pub(super) resets: u32,
 }
@@ -118,7 +118,7 @@ impl ConfigSpace for Bus {
     }
 }
 
-/// What a step does besides accesses to configuration space.
+/// The steps other than accesses to configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     TakeConfig,
@@ -130,7 +130,7 @@ pub(super) enum Step {
     Release,
 }
 
-/// Whose a stream is.
+/// The owner of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     Host,
@@ -142,7 +142,7 @@ pub(super) enum Owner {
 pub(super) struct World {
     pub(super) bus: Bus,
     pub(super) steps: Vec<Step>,
-    /// Steps that fail, by their number.
+    /// Numbers of the steps that fail.
     pub(super) fail: Vec<usize>,
     pub(super) error: Error,
     /// Whether the host reaches configuration space.
@@ -153,7 +153,7 @@ pub(super) struct World {
     /// Functions of each guest that is alive.
     pub(super) alive: BTreeMap<u8, u32>,
     pub(super) dying: BTreeMap<u8, u32>,
-    /// Resets of each function when its stream last had an owner.
+    /// Number of resets of each function when its stream last got an owner.
     owned_at: BTreeMap<u32, u32>,
 }
 
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// The PCI host, as boot finds it.
+    /// The PCI host that boot finds.
     pub(super) fn segment(&self) -> Segment {
         let mut segment = Segment::new(&host()).unwrap();
         segment.enumerate(&mut self.bus.clone(), []);
@@ -230,16 +230,19 @@ impl World {
         if self.fail.contains(&number) { Err(self.error) } else { Ok(()) }
     }
 
-    /// The function of a stream, which has no new owner while it is a master or was not reset.
+    /// Checks that the function of a stream is not a master and was reset, before the stream gets a new owner.
     fn stopped(&self, sid: u32) {
         let rid = Rid::new(u16::try_from(sid - 0x1000).unwrap());
         let functions = self.bus.functions.borrow();
         let function = &functions[&rid];
-        assert_eq!(function.get(4) & 7, 0, "{rid} changes hands as a master, or with its registers on");
+        assert_eq!(function.get(4) & 7, 0, "{rid} changes its owner with bus mastering or decoding on");
         if function.masks.contains_key(&(EXPRESS + 4)) {
-            assert!(function.resets > *self.owned_at.get(&sid).unwrap_or(&0), "{rid} changes hands without a reset");
+            assert!(
+                function.resets > *self.owned_at.get(&sid).unwrap_or(&0),
+                "{rid} changes its owner without a reset"
+            );
         }
-        assert!(!self.config, "{rid} changes hands while the host reaches configuration space");
+        assert!(!self.config, "{rid} changes its owner while the host reaches configuration space");
     }
 
     fn resets(&self, sid: u32) -> u32 {

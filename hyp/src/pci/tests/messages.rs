@@ -1,10 +1,10 @@
-//! What the host has left in the capabilities of a function that a guest gets.
+//! Capabilities that the host enabled before a guest gets the function.
 
 use super::machine::*;
 use crate::boot_info::cmdline::PciKind;
 use crate::pci::{DeviceId, Devices, Error};
 
-/// Capabilities that send messages: where the word with the control is, what is set, and what has to be left.
+/// Capabilities that send messages: the offset of the control word, its value before, and the required value after.
 const CONTROLS: [(u16, u32, u32); 6] = [
     (0x44, 0x0000_0003, 0x0000_0000),  // Power management: D3hot.
     (0x50, 0x0081_6005, 0x0080_6005),  // MSI.
