@@ -53,7 +53,7 @@ mod tests {
 
     /// 128 GiB of memory: the pool is larger than a gigabyte, and does not fit next to the image.
     #[test]
-    fn the_pool_of_a_large_machine_is_normal_in_every_gigabyte_it_touches() {
+    fn a_large_pool_is_normal_in_every_gigabyte_it_overlaps() {
         let parts = of(0x4060_0000, 0xc280_0000);
         assert_eq!(parts, [(1, Part::Blocks(3, 512)), (2, Part::Whole), (3, Part::Blocks(0, 20))]);
     }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_table_there_is_nothing() {
+    fn ranges_beyond_the_table_are_refused() {
         assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT)).unwrap()).is_some());
         assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT + 1)).unwrap()).is_none());
     }

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_that_ends_the_run_is_not_another_one() {
+    fn the_cpu_that_ends_the_run_does_not_park() {
         let (ending, this, other) = (Ending::new(), 0x8000_0001, 0x8000_0000);
         assert!(!ending.has_begun_elsewhere(this));
         assert_eq!(ending.begin(this), Role::Ends);
@@ -120,7 +120,7 @@ mod tests {
 
     /// A descriptor that three CPUs write under the lock, continuously, and the CPU that ends the run clears.
     #[test]
-    fn t57_what_the_ending_cpu_clears_stays_cleared() {
+    fn t57_a_descriptor_cleared_by_the_ending_cpu_stays_cleared() {
         for _ in 0..20 {
             let (ending, lock, root) = (Ending::new(), TicketMutex::new(()), AtomicU64::new(0));
             thread::scope(|cpus| {

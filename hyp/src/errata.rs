@@ -265,7 +265,7 @@ mod tests {
     /// QEMU's `max`, Cortex-A53, A57, A72, A520, A64FX, Neoverse N3, and a part of another vendor with one of Arm's
     /// part numbers.
     #[test]
-    fn other_cores_have_none() {
+    fn other_cores_have_no_erratum() {
         for midr in
             [0x000f_0510, 0x410f_d034, 0x411f_d070, 0x410f_d083, 0x410f_d800, 0x461f_0010, 0x410f_d8e0, 0x480f_d0b0]
         {

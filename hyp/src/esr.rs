@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn loads_extend_as_the_instruction_says() {
+    fn loads_are_extended_as_the_syndrome_specifies() {
         let load = |size, extend, width| Access { size, register: 0, width, extend }.loaded(0x8899_aabb_ccdd_eeff);
         assert_eq!(load(Size::Byte, Extend::Zero, Width::X), 0xff);
         assert_eq!(load(Size::Byte, Extend::Sign, Width::X), u64::MAX);

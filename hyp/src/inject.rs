@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_data_abort_from_el1_lands_in_the_current_el_vector() {
+    fn a_data_abort_from_el1_uses_the_current_el_vector() {
         let entry = enter(READ, EL1H | 0xf << 28, NONE);
         assert_eq!(entry, Entry { vector: 0x200, pstate: 0x3c5 | 0xf << 28, esr: 0x25 << 26 | 1 << 25 | 0x10 });
         assert_eq!(enter(Exception::DataAbort(Direction::Write), EL1H, NONE).esr, 0x25 << 26 | 1 << 25 | 1 << 6 | 0x10);
@@ -198,7 +198,7 @@ mod tests {
 
     /// Each bit of the interrupted state alone: only NZCV, DIT and PAN are kept, as TakeException leaves them.
     #[test]
-    fn what_is_kept_of_the_interrupted_state() {
+    fn kept_bits_of_the_interrupted_pstate() {
         for bit in (5..64).filter(|bit| !(6..10).contains(bit)) {
             let kept = matches!(bit, 22 | 24 | 28..32);
             let expected = pstate_of(EL1H, NONE) | if kept { 1 << bit } else { 0 };
@@ -209,7 +209,7 @@ mod tests {
     /// AArch32 has IT in bits 26:25 and 15:10 (TCO, BTYPE and ALLINT in AArch64), and GE and Q in other bits: none of
     /// them is kept.
     #[test]
-    fn what_is_kept_of_aarch32() {
+    fn kept_bits_of_an_interrupted_aarch32_pstate() {
         for control in [NONE, ALL] {
             for bit in (5..32).filter(|bit| !(6..10).contains(bit)) {
                 let kept = matches!(bit, 22 | 24 | 28..32);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_on_entry() {
+    fn bits_that_are_set_on_entry() {
         let all = |sctlr| pstate_of(EL1H, HostControl { sctlr, ..ALL });
         let always = EL1H | 1 << 25 | 1 << 32;
         let (span, dssbs, spintmask) = (1 << 23, 1 << 44, 1 << 62);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guarded_control_stack_locks_exceptions_of_el1_only() {
+    fn exlock_is_set_for_exceptions_from_el1_only() {
         let gcs = HostControl { gcscr: 1 << 6, ..NONE };
         assert_eq!(pstate_of(EL1H, gcs), EL1H | 1 << 34);
         assert_eq!((pstate_of(0, gcs), pstate_of(0x10, gcs)), (EL1H, EL1H));

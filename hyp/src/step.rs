@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_syndrome_says_how_long_the_instruction_was() {
+    fn the_instruction_length_is_taken_from_the_syndrome() {
         let at = State { pc: 0x1_0002, pstate: USER_T32 };
         assert_eq!(over_aarch32(DABT, at), State { pc: 0x1_0004, ..at });
         assert_eq!(over_aarch32(DABT | WIDE, at), State { pc: 0x1_0006, ..at });
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn stepping_clears_the_step_state_and_nothing_else_of_aarch32() {
+    fn stepping_aarch32_clears_only_the_step_state() {
         // GE, Q, E, A, I, F, NZCV, PAN, SSBS, DIT.
         let other = 0xf << 16 | 1 << 27 | 0xf << 6 | 0xf << 28 | 1 << 22 | 1 << 23 | 1 << 24;
         let at = State { pc: 8, pstate: USER_T32 | other | 1 << 21 };
@@ -222,7 +222,7 @@ mod tests {
 
     /// Each condition compared with the table in C1.2.4, for all 16 flag values.
     #[test]
-    fn conditions_are_what_their_names_say() {
+    fn conditions_match_the_architectures_table() {
         for flags in 0..16_u64 {
             let (n, z, c, v) = (flags & 8 != 0, flags & 4 != 0, flags & 2 != 0, flags & 1 != 0);
             let expected =

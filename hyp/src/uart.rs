@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn t57_whatever_a_host_did_to_the_uart_it_is_set_up_again() {
+    fn t57_a_pl011_that_the_host_reconfigured_is_set_up_again() {
         let mut fresh = [0; 1024];
         port(&mut fresh).start();
         let set_up = |registers: &[u32; 1024]| [CR, LCR_H, IBRD, FBRD].map(|n| registers[n]);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn t57_a_full_transmitter_is_waited_for_once() {
+    fn t57_the_wait_for_a_full_transmitter_happens_once() {
         let mut registers = [0; 1024];
         registers[FR] = TXFF;
         let mut port = port(&mut registers);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_leave_with_a_carriage_return_before_each_line_feed() {
+    fn a_carriage_return_is_sent_before_each_line_feed() {
         let mut registers = [0; 1024];
         assert!(port(&mut registers).try_put(b'x'));
         assert_eq!(registers[0], u32::from(b'x'));

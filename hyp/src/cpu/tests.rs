@@ -126,7 +126,7 @@ fn t66_negative_values_of_signed_fields_are_unchanged() {
 const NUMBERS: &[&str] = &["BRPs", "WRPs", "CTX_CMPs", "CopSDbg", "OuterShr", "InnerShr", "HvdTLB", "Supersec"];
 
 #[test]
-fn t66_only_numbers_are_shown_whatever_they_say() {
+fn t66_only_numbers_are_shown_unchanged() {
     for field in registers().flat_map(|register| register.fields) {
         assert_eq!(field.order == Order::Number, NUMBERS.contains(&field.name), "{}", field.name);
     }
@@ -197,7 +197,7 @@ fn t66_hidden_features_read_as_absent_and_stay_trapped() {
 }
 
 #[test]
-fn a_cpu_without_anything_has_every_trap_set() {
+fn a_cpu_without_features_has_every_trap_set() {
     assert_eq!(Controls::of(&Fake::all(0)), Controls::denied());
     let hcr = Controls::denied().hcr;
     // VM, TSC, TIDCP, TACR, TID3, RW; no E2H, TGE, NV, or pointer authentication.
@@ -217,7 +217,7 @@ fn t53_a_buffer_that_firmware_owns_is_not_shown_and_stays_trapped() {
 }
 
 #[test]
-fn software_context_numbers_come_with_either_of_their_fields() {
+fn software_context_numbers_are_enabled_by_either_field() {
     let scxt = 1 << 53;
     for (id, name, value, expected) in [
         (ids::PFR0, "CSV2", 1, 0),

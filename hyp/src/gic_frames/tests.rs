@@ -23,7 +23,7 @@ fn list(set: &RangeSet<16>) -> std::vec::Vec<PhysRange> {
 }
 
 #[test]
-fn a_region_is_divided_as_its_registers_say() {
+fn a_region_is_divided_by_its_registers() {
     let qemu = region(QEMU, 0xf6_0000);
     let found = find([qemu].iter(), 0..2, typers(QEMU, 0x2_0000, 2, 1)).unwrap();
     assert_eq!(
@@ -66,7 +66,7 @@ fn t45_a_redistributor_longer_than_its_region_is_refused() {
 }
 
 #[test]
-fn t45_redistributors_and_cpus_have_to_match() {
+fn t45_redistributors_must_match_the_cpus() {
     let qemu = region(QEMU, 0x8_0000);
     let error = |cpus: core::ops::Range<u64>, count| {
         find([qemu].iter(), cpus, typers(QEMU, 0x2_0000, count, 1)).map(|_| ()).unwrap_err()
@@ -89,7 +89,7 @@ fn t45_redistributors_and_cpus_have_to_match() {
 }
 
 #[test]
-fn more_than_the_guard_has_room_for_are_refused() {
+fn too_many_redistributors_are_refused() {
     let base = 0x1000_0000;
     let find = |count| find([region(base, count * 0x2_0000)].iter(), 0..count, typers(base, 0x2_0000, count, 1));
     assert_eq!(find(64).unwrap().len(), 64);
@@ -97,7 +97,7 @@ fn more_than_the_guard_has_room_for_are_refused() {
 }
 
 #[test]
-fn t45_a_stride_is_refused_wherever_it_is() {
+fn t45_a_redistributor_stride_is_refused_in_every_node() {
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
     let gic = |name: &str| {
         let mut tree = DeviceTree::new();
@@ -114,7 +114,7 @@ fn t45_a_stride_is_refused_wherever_it_is() {
 }
 
 #[test]
-fn t44_a_gic_that_does_not_snoop_is_known_by_its_machine_or_its_node() {
+fn t44_a_gic_without_snooping_is_identified_by_machine_or_node() {
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
     let machine = |compatible: &str, node: &str, name: &str| {
         let mut tree = DeviceTree::new();
@@ -142,7 +142,7 @@ fn t44_a_gic_that_does_not_snoop_is_known_by_its_machine_or_its_node() {
 }
 
 #[test]
-fn lpis_are_as_many_as_the_distributor_says() {
+fn the_number_of_lpis_is_the_distributors() {
     // QEMU: 16 bits. With num_LPIs: 2^16, 2^14, 2^13 and, against the architecture, 2^2 LPIs.
     let typer = |bits: u32, number: u32| (bits - 1) << 19 | number << 11;
     assert_eq!(intid_bits(typer(16, 0)), 16);

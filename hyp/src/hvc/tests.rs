@@ -8,7 +8,7 @@ use mem_protect::{Error, GuestId, Transition, UncheckedRange};
 
 /// The numbers are ABI: an independent copy.
 #[test]
-fn the_numbers_never_change() {
+fn function_and_status_numbers_are_fixed() {
     let ids: Vec<u32> = Function::ALL.into_iter().map(Function::id).collect();
     let expected = [
         0xc600_0100,
@@ -173,7 +173,7 @@ fn each_call_reaches_the_transition_of_its_name_with_its_numbers() {
 }
 
 #[test]
-fn version_statistics_and_handles_come_back_in_registers() {
+fn version_statistics_and_handles_are_returned_in_registers() {
     let mut services = recorder(Ok(()));
     let features = (Features::HYP_PAGES | Features::DMA_ISOLATION).bits();
     assert_eq!(dispatch([0xc600_0100, 0, 0, 0], &mut services).registers(), [0, 1 << 16 | 1, 512, features]);
@@ -185,7 +185,7 @@ fn version_statistics_and_handles_come_back_in_registers() {
 }
 
 #[test]
-fn errors_come_back_as_codes_and_nothing_else() {
+fn errors_return_a_code_and_no_other_value() {
     let codes = [
         (Error::BadRange, -2),
         (Error::NotRam, -2),

@@ -30,7 +30,7 @@ fn features_never_reports_a_refused_call() {
 }
 
 #[test]
-fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
+fn the_sve_hint_is_ignored_and_reserved_bits_are_refused() {
     for function in
         [CPU_ON_64, PSCI_VERSION, SMCCC_VERSION, SMCCC_ARCH_WORKAROUND_1, TRNG_RND_64, SYSTEM_OFF, 0x8400_0060]
     {
@@ -51,7 +51,7 @@ fn the_sve_hint_changes_nothing_and_the_bits_above_it_make_a_call_unknown() {
 
 /// An independent copy of the numbers of DEN0028: each reported feature can be called.
 #[test]
-fn every_workaround_that_can_be_asked_about_can_be_called() {
+fn every_reported_workaround_can_be_called() {
     for workaround in [0x8000_8000, 0x8000_7fff, 0x8000_3fff, 0x8000_0004] {
         assert_eq!(decide(0x8000_0001, workaround), Decision::Relay, "{workaround:#x}");
         assert_eq!(decide(workaround, 0), Decision::Relay, "{workaround:#x}");
@@ -72,7 +72,7 @@ fn os_initiated_suspend_is_not_reported_without_set_suspend_mode() {
 }
 
 #[test]
-fn unknown_flags_are_not_passed_on() {
+fn unknown_flags_are_cleared() {
     for function in [0x8400_0002, 0xc400_0003, 0xc400_0004, 0x8400_0008, 0x8400_0009, 0x8400_000a, 0x8000_0000] {
         let Decision::RelayFiltered(filter) = decide(0x8400_000a, function) else { panic!("{function:#x}") };
         assert_eq!([0, 1, 6, -1].map(|word| filter.apply(word)), [0, 0, 0, -1], "{function:#x}");
@@ -81,7 +81,7 @@ fn unknown_flags_are_not_passed_on() {
 
 /// MIGRATE is refused, so no trusted OS can be migrated; for a uniprocessor trusted OS the host can query its CPU.
 #[test]
-fn a_trusted_os_is_described_by_what_can_be_called() {
+fn a_trusted_os_is_reported_according_to_the_allowed_calls() {
     let Decision::RelayFiltered(filter) = decide(0x8400_0006, 0) else { panic!("not a filter") };
     assert_eq!([0, 1, 2, -1].map(|word| filter.apply(word)), [1, 1, 2, -1]);
     assert_eq!(decide(0x8400_0005, 0), Decision::Answer(NOT_SUPPORTED));
@@ -110,7 +110,7 @@ fn a_power_down_state_is_decoded_by_its_format() {
 
 /// The result of PSCI_FEATURES determines which states need an entry point of the host.
 #[test]
-fn t39_a_power_down_state_of_firmwares_format_needs_an_entry_of_the_hosts() {
+fn t39_a_power_down_state_needs_an_entry_point_in_host_memory() {
     let refusal = |features, state, entry| {
         let mut asked = 0;
         let is_hosts = |at| {
@@ -133,13 +133,13 @@ fn t39_a_power_down_state_of_firmwares_format_needs_an_entry_of_the_hosts() {
 }
 
 #[test]
-fn a_status_is_the_signed_word_in_w0_whatever_the_upper_half_holds() {
+fn a_status_is_the_signed_word_in_w0() {
     assert_eq!([0, 1, 0xffff_ffff, 0xdead_0000_ffff_fffe, u64::MAX].map(status), [0, 1, -1, -2, -1]);
 }
 
 /// For any firmware response: a CPU that is on for AFFINITY_INFO is also on for CPU_ON.
 #[test]
-fn affinity_info_and_cpu_on_have_one_source() {
+fn affinity_info_and_cpu_on_agree() {
     assert_eq!([0, 1, 2].map(|word| Power::On.affinity_info(|| word)), [0, 0, 0]);
     assert_eq!([0, 1, 2].map(|word| Power::Pending.affinity_info(|| word)), [2, 2, 2]);
     assert_eq!([0, 1, 2, -2].map(|word| Power::Off.affinity_info(|| word)), [0, 1, 2, -2]);
@@ -147,7 +147,7 @@ fn affinity_info_and_cpu_on_have_one_source() {
 
 /// A refused CPU is not turned on again, and firmware is not called for it.
 #[test]
-fn a_cpu_that_el2_refused_is_off_and_stays_off() {
+fn a_refused_cpu_stays_off() {
     let answers = [Power::Off, Power::Pending, Power::On, Power::Refused].map(Power::cpu_on);
     assert_eq!(answers, [None, Some(-5), Some(-4), Some(-6)]);
     assert_eq!([0, 1, 2, -2].map(|word| Power::Refused.affinity_info(|| word)), [1, 1, 1, 1]);

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn t57_whatever_a_host_did_the_uart_is_set_up_again() {
+    fn t57_a_16550_that_the_host_reconfigured_is_set_up_again() {
         let mut registers = [const { ReadPureWrite(0xff) }; COUNT];
         set_up(&mut registers, None);
         // Interrupts, FIFOs, line, modem.

@@ -116,7 +116,7 @@ fn region(more: &[(&str, Vec<u8>)]) -> DeviceTreeNode {
 }
 
 #[test]
-fn no_driver_finds_memory_that_firmware_keeps() {
+fn memory_of_firmware_has_no_compatible_string() {
     let dtb = modified(reserved(region(&[("no-map", vec![])])));
     let tree = hosts(&dtb);
     let kept = tree.find_node("/reserved-memory/fw@60000000").unwrap();
@@ -126,7 +126,7 @@ fn no_driver_finds_memory_that_firmware_keeps() {
 }
 
 #[test]
-fn what_uses_memory_that_firmware_keeps_is_withheld() {
+fn nodes_that_use_memory_of_firmware_are_withheld() {
     let user = |tree: &mut DeviceTree| {
         let properties = [("reg", wide(&[0xf10_0000, 0x1000])), ("iommus", cells(&[SMMU, 5]))];
         let mut user = node("dsp@f100000", &properties);
@@ -164,7 +164,7 @@ fn what_uses_memory_that_firmware_keeps_is_withheld() {
 }
 
 #[test]
-fn an_option_that_does_nothing_or_harms_is_refused() {
+fn an_option_without_effect_or_with_a_forbidden_one_is_refused() {
     let with = |words: &str, new: Vec<DeviceTreeNode>| {
         modified(|tree| {
             options(words)(tree);
@@ -202,7 +202,7 @@ fn an_option_that_does_nothing_or_harms_is_refused() {
 }
 
 #[test]
-fn machines_of_today_meet_no_limit() {
+fn current_machines_are_below_every_limit() {
     assert_eq!(Platform::parse(&virt(256, 1024 * MIB).to_dtb()).map(|platform| platform.cpus.len()), Ok(256));
 }
 

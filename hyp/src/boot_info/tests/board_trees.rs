@@ -102,7 +102,7 @@ fn four_cells(tree: &mut DeviceTree, interrupts: &[u32]) {
 }
 
 #[test]
-fn interrupts_have_the_count_of_cells_that_their_parent_says() {
+fn interrupts_have_the_cell_count_of_their_parent() {
     let dtb = modified(|tree| four_cells(tree, &[0, 1, 1, 0, 0, 2, 1, 0, 0, 3, 4, 0, 0, 4, 1, 0]));
     let found = Platform::parse(&dtb).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
     let numbers = [found.eventq, found.priq, found.cmdq_sync, found.gerror].map(|spi| spi.unwrap().intid);
@@ -151,7 +151,7 @@ fn around(reg: [u64; 2]) -> Vec<u8> {
 }
 
 #[test]
-fn a_bus_is_no_device() {
+fn a_bus_is_not_judged_as_a_device() {
     for reg in [[0x905_0000, 0x8_0000], [0x905_0000, 0x1000]] {
         let dtb = around(reg);
         assert_eq!(verdict(&dtb, "/bus@9050000/dma@90a0000"), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
@@ -162,7 +162,7 @@ fn a_bus_is_no_device() {
 }
 
 #[test]
-fn t64_a_buss_own_registers_are_withheld() {
+fn t64_registers_of_a_bus_are_withheld() {
     let dtb = around([0x90e_0000, 0x1000]);
     let (platform, policy, _) = boot(&dtb).unwrap();
     assert!(policy.withheld().iter().any(|part| part.range == range(0x90e_0000, 0x1000)));

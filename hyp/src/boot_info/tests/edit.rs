@@ -33,7 +33,7 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[test]
-fn the_hosts_tree_differs_in_exactly_what_it_must() {
+fn the_hosts_tree_has_only_the_required_differences() {
     let mut expected = virt(4, 1024 * MIB);
     let dtb = expected.to_dtb();
     let (tree, _, layout) = host(&dtb);
@@ -192,7 +192,7 @@ fn slack_in_the_source_is_not_copied() {
 
 /// EL2 implements the property: the emulated SMMU has no override, and the host's driver would fail to probe.
 #[test]
-fn the_smmus_data_override_is_el2s_and_not_the_hosts() {
+fn the_hosts_tree_has_no_data_override() {
     let property = "arm,instdata-override";
     let dtb = modified(|tree| set(tree.find_node_mut("/smmuv3@9050000").unwrap(), &[(property, vec![])]));
     let (platform, ..) = boot(&dtb).unwrap();

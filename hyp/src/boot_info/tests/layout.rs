@@ -100,7 +100,7 @@ fn too_little_memory_is_named() {
 
 /// T58.
 #[test]
-fn t58_things_loaded_over_each_other_are_refused() {
+fn t58_overlapping_load_addresses_are_refused() {
     let dtb = modified(|_| {});
     let clash = |modify: fn(&mut Request<'_>)| plan(&dtb, modify).unwrap_err();
     assert!(clash(|r| r.image = range(0x4a00_0000, 0x10_0000)).contains("the kernel at"));
@@ -113,7 +113,7 @@ fn t58_things_loaded_over_each_other_are_refused() {
 
 /// T58.
 #[test]
-fn t58_the_kernel_needs_room_for_all_of_itself() {
+fn t58_the_kernel_needs_room_for_its_image_size() {
     let dtb = modified(|_| {});
     let over = plan_with_header(&dtb, kernel_header(RAMDISK - KERNEL + 1)).unwrap_err();
     assert!(

@@ -38,7 +38,7 @@ fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
 
 /// The streams of masters that are no PCI functions: what is not understood makes all of them unknown.
 #[test]
-fn t68_streams_of_other_masters_are_known_or_none_is() {
+fn t68_an_iommus_property_that_cannot_be_decoded_makes_all_streams_unknown() {
     let streams = |iommus: &[u32]| {
         let dtb = dma(&[("iommus", cells(iommus)), ("status", text(&["disabled"]))]);
         let platform = Platform::parse(&dtb).unwrap();
@@ -56,7 +56,7 @@ fn t68_streams_of_other_masters_are_known_or_none_is() {
 
 /// Streams of `iommu-map` properties count too, whatever the node is; those of a PCI host are its own segment's.
 #[test]
-fn t68_streams_of_every_iommu_map_are_known_or_none_is() {
+fn t68_an_iommu_map_that_cannot_be_decoded_makes_all_streams_unknown() {
     let streams = |map: &[u32]| {
         let dtb = dma(&[("iommu-map", cells(map)), ("status", text(&["disabled"]))]);
         let platform = Platform::parse(&dtb).unwrap();
@@ -83,7 +83,7 @@ fn t68_streams_of_every_iommu_map_are_known_or_none_is() {
 }
 
 #[test]
-fn t64_iommus_and_iommu_map_both_have_to_lead_to_the_smmu() {
+fn t64_iommus_and_iommu_map_must_both_refer_to_the_smmu() {
     let path = "/dma@f010000";
     let given = Verdict::Given(Given::BehindSmmu { smmu: 0 });
     let foreign = Verdict::Withheld(Withheld::ForeignIommu);
@@ -153,7 +153,7 @@ fn t64_an_smmu_with_another_count_of_iommu_cells_is_refused() {
 
 /// None of these affects isolation: stage 2 applies with any value.
 #[test]
-fn t64_what_changes_the_hosts_view_alone_changes_no_decision() {
+fn t64_properties_that_only_the_host_uses_change_no_decision() {
     let decisions = |dtb: &[u8]| {
         let platform = Platform::parse(dtb).unwrap();
         let policy = MmioPolicy::decide(&platform).unwrap();

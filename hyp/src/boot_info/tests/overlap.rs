@@ -106,7 +106,7 @@ fn t64_a_reservation_that_cannot_be_translated_is_refused() {
 }
 
 #[test]
-fn t64_a_reservation_without_a_place_is_refused_unless_the_host_chooses_it() {
+fn t64_a_reservation_without_an_address_is_refused_unless_the_host_places_it() {
     let refused = |properties: &[(&str, Vec<u8>)]| {
         refusal(&reserved_memory(&usual_cells(), vec![node("tee", properties)])).contains("/reserved-memory/tee")
     };
@@ -139,7 +139,7 @@ fn t64_the_status_of_a_reservation_is_its_own() {
 }
 
 #[test]
-fn t64_one_reservation_twice_is_one() {
+fn t64_a_reservation_listed_twice_counts_once() {
     let twice = |first: DeviceTreeNode, mut second: DeviceTreeNode| {
         set(&mut second, &[("reg", wide(&[0x6000_0800, 0x1000]))]);
         let mut renamed = node("again@60000800", &[]);
@@ -158,7 +158,7 @@ fn t64_one_reservation_twice_is_one() {
 }
 
 #[test]
-fn t64_memreserve_is_whole_or_refused() {
+fn t64_a_partial_memreserve_entry_is_refused() {
     let with = |address, size| modified(|tree| tree.memory_reservations.push(MemoryReservation::new(address, size)));
     for (address, size) in [(u64::MAX, 2), (1 << 52, 0x1000), (0x6000_0000, 0), (0, u64::MAX)] {
         refused_for(&with(address, size), &["/memreserve/"]);
@@ -181,7 +181,7 @@ fn t64_nothing_is_given_over_a_no_map_reservation() {
 
 /// After a crash kernel or UEFI, memory has owners that this tree does not describe.
 #[test]
-fn t64_a_machine_with_owners_that_the_tree_does_not_name_is_refused() {
+fn t64_memory_with_owners_outside_the_tree_is_refused() {
     for name in [
         "linux,usable-memory-range",
         "linux,elfcorehdr",
@@ -219,7 +219,7 @@ fn t64_memory_in_other_forms() {
 
 /// `/chosen` may have `ranges`: modules and a framebuffer below it are still memory.
 #[test]
-fn t64_what_chosen_describes_is_memory() {
+fn t64_modules_and_framebuffers_below_chosen_are_memory() {
     let dtb = modified(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         set(chosen, &usual_cells());

@@ -13,7 +13,7 @@ use smmu_drv::Coherency;
 use smmu_drv::errata::{Issue, Quirks};
 
 #[test]
-fn the_usual_machine_is_read_whole() {
+fn every_field_of_the_default_machine_is_parsed() {
     let dtb = modified(|_| {});
     let platform = Platform::parse(&dtb).unwrap();
     assert_eq!(platform.options.token, Some(TOKEN));
@@ -127,7 +127,7 @@ fn a_malformed_smmu_is_refused() {
 }
 
 #[test]
-fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
+fn t63_errata_properties_reach_the_driver() {
     let with = |properties: &[(&str, Vec<u8>)]| with_properties("/smmuv3@9050000", properties);
     let issue = |compatible: &[&str]| {
         let dtb = with(&[("compatible", text(compatible))]);
@@ -149,7 +149,7 @@ fn t63_what_the_nodes_names_say_of_errata_reaches_the_driver() {
 }
 
 #[test]
-fn t64_an_its_beside_its_pages_is_refused() {
+fn t64_an_its_that_is_not_aligned_to_its_pages_is_refused() {
     let at = |base| with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[base, 0x2_0000]))]);
     assert!(Platform::parse(&at(0x808_0000)).is_ok());
     for base in [0x808_0800, 0x808_1000, 0x808_8000] {
@@ -158,7 +158,7 @@ fn t64_an_its_beside_its_pages_is_refused() {
 }
 
 #[test]
-fn an_smmu_listed_twice_or_over_something_else_is_refused() {
+fn an_smmu_listed_twice_or_overlapping_a_node_is_refused() {
     let second = |base, phandle| {
         modified(|tree| {
             let mut copy = tree.find_node("/smmuv3@9050000").unwrap().clone();
@@ -181,7 +181,7 @@ fn an_smmu_listed_twice_or_over_something_else_is_refused() {
 }
 
 #[test]
-fn coherency_is_inherited_and_can_be_taken_back() {
+fn coherency_is_inherited_and_can_be_overridden() {
     let coherency = |dtb: Vec<u8>| Platform::parse(&dtb).unwrap().smmus[0].coherency;
     let inherited =
         modified(|tree| drop(tree.find_node_mut("/smmuv3@9050000").unwrap().remove_property("dma-coherent")));
@@ -220,7 +220,7 @@ fn t58_invalid_modules_are_refused() {
 }
 
 #[test]
-fn modules_may_have_cell_counts_of_their_own() {
+fn modules_may_have_their_own_cell_counts() {
     let dtb = modified(|tree| {
         let chosen = tree.find_node_mut("/chosen").unwrap();
         set(chosen, &[("#address-cells", cells(&[1])), ("#size-cells", cells(&[1]))]);
@@ -237,7 +237,7 @@ fn modules_may_have_cell_counts_of_their_own() {
 
 /// T58.
 #[test]
-fn t58_an_iommu_map_is_whole_or_the_boot_is_refused() {
+fn t58_a_malformed_iommu_map_is_refused() {
     let map = |value: &[u32]| with_properties("/pcie@10000000", &[("iommu-map", cells(value))]);
     for bad in [
         &[][..],
@@ -326,7 +326,7 @@ fn reserved_memory_is_known() {
 }
 
 #[test]
-fn the_page_at_address_zero_is_no_memory() {
+fn the_page_at_address_zero_is_not_memory() {
     let reg = wide(&[0, 0x1_0000, 0x4000_0000, 0x4000_0000]);
     let dtb = with_properties("/memory@40000000", &[("reg", reg)]);
     let memory = Platform::parse(&dtb).unwrap().memory;

@@ -69,7 +69,7 @@ fn t40_t55_the_usual_machine() {
 
 /// Frames of an ITS may lie in the rest of a larger entry, on boards whose tree does not name the ITS.
 #[test]
-fn t45_of_the_distributor_the_host_gets_its_64_kib_only() {
+fn t45_the_host_gets_only_64_kib_of_the_distributor() {
     let reg = wide(&[0x800_0000, 0x4_0000, 0x80a_0000, 0xf6_0000]);
     let (_, mmio) = decide(&with_properties("/intc@8000000", &[("reg", reg)]));
     assert!(mmio.starts_with("0x8000000..0x8010000, 0x8080000..0x9001000"), "{mmio}");
@@ -123,7 +123,7 @@ fn a_platform_device_is_given_only_behind_a_known_smmu() {
 
 /// T55.
 #[test]
-fn t55_a_page_is_given_only_if_nothing_withheld_is_in_it() {
+fn t55_a_page_with_withheld_registers_is_not_given() {
     let neighbour = modified(|tree| {
         let properties = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &properties));
@@ -185,7 +185,7 @@ fn t06_devices_reach_the_translater_of_a_given_its_only() {
 }
 
 #[test]
-fn disabled_nodes_and_what_is_below_withheld_ones_stay_out() {
+fn disabled_nodes_and_nodes_below_withheld_ones_are_not_given() {
     let disabled = with_properties("/pl031@9010000", &[("status", text(&["disabled"]))]);
     assert_eq!(decided(&disabled, "/pl031@9010000"), Verdict::Withheld(Withheld::Disabled));
     let dtb = modified(|tree| {
@@ -261,7 +261,7 @@ fn el2s_command_line_can_withhold_an_its() {
 }
 
 #[test]
-fn a_pci_host_that_is_withheld_takes_its_windows_with_it() {
+fn the_windows_of_a_withheld_pci_host_are_not_given() {
     let (_, mmio) = decide(&modified(options("withhold", &["/pcie@10000000", "/pl031@9010000"])));
     assert!(!mmio.contains("0x4010000000") && !mmio.contains("0x9010000..0x9011000"), "{mmio}");
 }

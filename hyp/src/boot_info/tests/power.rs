@@ -45,7 +45,7 @@ const PATH: &str = "/controller@b000000";
 const DEPENDS: Verdict = Verdict::Withheld(Withheld::SmmuDepends);
 
 #[test]
-fn t09_what_an_smmu_depends_on_is_withheld_even_behind_an_smmu() {
+fn t09_providers_of_an_smmu_are_withheld_even_behind_an_smmu() {
     assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "nobody depends on it");
     for (name, value) in [
         ("power-domains", cells(&[CONTROLLER, 3])),
@@ -93,7 +93,7 @@ fn t09_indirect_dependencies_and_parent_devices_are_withheld() {
 }
 
 #[test]
-fn t09_it_cannot_be_allowed_and_a_bad_reference_is_refused() {
+fn t09_a_provider_cannot_be_allowed_and_a_bad_reference_is_refused() {
     let dtb = modified(|tree| {
         tree.root.add_child(controller());
         set(smmu(tree), &[("power-domains", cells(&[CONTROLLER, 3]))]);
@@ -109,7 +109,7 @@ fn t09_it_cannot_be_allowed_and_a_bad_reference_is_refused() {
 }
 
 #[test]
-fn t63_queues_beside_an_smmus_own_are_withheld() {
+fn t63_additional_command_queues_of_an_smmu_are_withheld() {
     let mut queues = controller();
     set(&mut queues, &[("compatible", text(&["nvidia,tegra264-cmdqv"]))]);
     assert_eq!(verdict(&with_node(queues), PATH), Verdict::Withheld(Withheld::Cmdqv));

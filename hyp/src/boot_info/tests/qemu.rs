@@ -64,7 +64,7 @@ fn qemus_own_trees_are_accepted() {
 
 #[test]
 #[ignore = "needs qemu-system-aarch64"]
-fn qemus_lesser_machines_are_refused() {
+fn qemu_machines_without_required_hardware_are_refused() {
     let usual = ["-m", "1G", "-smp", "1"];
     for (tag, machine, reason) in [
         ("nosmmu", "virt,gic-version=3,virtualization=on", "iommu=smmuv3"),

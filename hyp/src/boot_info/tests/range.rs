@@ -23,7 +23,7 @@ fn page_rounding_goes_outwards_for_registers_and_inwards_for_memory() {
 }
 
 #[test]
-fn a_full_set_refuses_a_hole_and_stays_as_it_is() {
+fn removing_from_a_full_set_can_fail_and_changes_nothing() {
     let mut set = RangeSet::<1>::new();
     set.insert(range(0, 0x3000)).unwrap();
     assert!(set.remove(&range(0x1000, 0x1000)).is_err());

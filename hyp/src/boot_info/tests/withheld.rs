@@ -118,7 +118,7 @@ fn t64_nodes_below_a_node_withheld_later_are_withheld() {
 
 /// Ranges of a given node that the host does not get are also withheld if another node has them.
 #[test]
-fn t64_registers_left_out_of_a_given_node_are_withheld() {
+fn t64_registers_of_a_given_node_that_are_not_given_are_withheld() {
     // The legacy frames of the CPU interface: GICC, GICH, GICV.
     let mut reg = wide(&[0x800_0000, 0x1_0000, 0x80a_0000, 0xf6_0000]);
     reg.extend(wide(&[0x2000_0000, 0x1_0000]));
@@ -167,7 +167,7 @@ fn t64_a_bus_without_cell_counts_is_refused() {
 
 /// A bus that maps only the start of a register block: Linux would map the whole block.
 #[test]
-fn t64_registers_that_a_bus_shows_in_part_are_refused() {
+fn t64_registers_that_a_bus_maps_in_part_are_refused() {
     let reset =
         |at: u32, size: u32| node("reset@1", &[("reg", cells(&[at, size])), ("compatible", text(&["vendor,reset"]))]);
     let dtb = |at, size| {

@@ -60,7 +60,7 @@ const ENTRIES: &[(Id, &str, u64, Answer)] = &[
 ];
 
 #[test]
-fn t66_every_requirement_of_linux_is_met_or_its_feature_hidden() {
+fn t66_every_requirement_of_linux_is_met_or_its_feature_is_hidden() {
     for (id, name, value, answer) in ENTRIES {
         let cpu = Fake::all(0).with(*id, name, *value);
         let controls = Controls::of(&cpu);

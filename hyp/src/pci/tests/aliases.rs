@@ -8,7 +8,7 @@ use crate::boot_info::pci::MemoryWindow;
 use crate::pci::inspect::{Refusal, inspect};
 
 #[test]
-fn t68_registers_that_two_windows_show_are_refused() {
+fn t68_registers_in_two_windows_are_refused() {
     let world = World::new();
     let look = |bus: u64, size: u64| {
         let mut segment = world.segment();

@@ -47,7 +47,7 @@ fn t68_a_function_on_a_bus_that_no_bridge_leads_to_is_found_at_boot() {
 }
 
 #[test]
-fn t68_a_function_on_a_bus_that_no_bridge_leads_to_refuses_the_call() {
+fn t68_a_call_is_refused_if_a_function_is_on_an_unreachable_bus() {
     for rid in [Rid::of(2, 0, 0), Rid::of(4, 0, 0), Rid::of(9, 31, 0)] {
         let world = World::new();
         let mut segment = Segment::new(&with_more_buses()).unwrap();
@@ -59,7 +59,7 @@ fn t68_a_function_on_a_bus_that_no_bridge_leads_to_refuses_the_call() {
 }
 
 #[test]
-fn t68_a_bridge_at_a_function_beside_no_function_0_is_walked() {
+fn t68_a_bridge_in_a_device_without_function_0_is_walked() {
     let world = World::new();
     let segment = world.segment();
     function(&world, Rid::of(0, 8, 5), BRIDGE);
@@ -67,7 +67,7 @@ fn t68_a_bridge_at_a_function_beside_no_function_0_is_walked() {
 }
 
 #[test]
-fn t68_more_buses_than_are_walked_are_refused() {
+fn t68_too_many_buses_are_refused() {
     for (count, answer) in [(numbering::MOST_BUSES, true), (numbering::MOST_BUSES + 1, false)] {
         let world = World::new();
         world.bus.functions.borrow_mut().clear();
@@ -80,7 +80,7 @@ fn t68_more_buses_than_are_walked_are_refused() {
 }
 
 #[test]
-fn t68_the_host_loses_configuration_space_of_all_buses_that_the_machine_has() {
+fn t68_configuration_space_of_all_buses_is_unmapped() {
     let segment = Segment::new(&with_more_buses()).unwrap();
     assert_eq!(segment.area.range, with_more_buses().ecam);
     // More than there are bus numbers.

@@ -28,7 +28,7 @@ fn t68_a_function_with_virtual_functions_is_refused() {
 }
 
 #[test]
-fn t68_a_list_of_extended_capabilities_that_does_not_end_is_refused() {
+fn t68_a_circular_list_of_extended_capabilities_is_refused() {
     assert_eq!(with(&[(0x100, 0x1001_0001)]), Err(Refusal::SharedDevice), "a circle");
     assert_eq!(with(&[(0x100, 0x0401_0001)]), Err(Refusal::SharedDevice), "into the header");
 }

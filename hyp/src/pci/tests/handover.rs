@@ -61,7 +61,7 @@ impl Setup {
 }
 
 #[test]
-fn t68_a_function_is_given_and_taken_back_in_this_order() {
+fn t68_assigning_and_returning_do_their_steps_in_order() {
     let mut setup = Setup::new();
     assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)));
     assert_eq!(setup.world.steps, [TakeConfig, TakeRegisters, Block]);
@@ -88,7 +88,7 @@ fn t68_a_function_is_given_and_taken_back_in_this_order() {
 }
 
 #[test]
-fn transactions_that_are_pending_delay_the_reset_but_not_for_ever() {
+fn pending_transactions_delay_the_reset_for_a_bounded_time() {
     let mut setup = Setup::new();
     setup.world.bus.change(NVME, |f| f.set(EXPRESS + 8, 1 << 21));
     assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)));
@@ -101,7 +101,7 @@ fn transactions_that_are_pending_delay_the_reset_but_not_for_ever() {
 }
 
 #[test]
-fn t68_a_function_without_a_reset_gets_its_time_without_bus_mastering() {
+fn t68_a_function_without_a_reset_waits_without_bus_mastering() {
     let mut setup = Setup::new();
     assert_eq!(setup.assign(EDU, 1), Err(Error::Busy(500_000)));
     assert_eq!(setup.world.bus.get(EDU, 4) & 7, 0);
@@ -113,7 +113,7 @@ fn t68_a_function_without_a_reset_gets_its_time_without_bus_mastering() {
 
 /// Each step in both directions fails once, with each error: after the function was given back, the host has everything.
 #[test]
-fn t68_whichever_step_fails_everything_comes_back() {
+fn t68_the_host_gets_everything_back_after_any_failed_step() {
     for error in [Error::NoMemory, Error::Io] {
         for failing in 0..7 {
             for destroy in [None, Some(0), Some(1)] {
@@ -146,7 +146,7 @@ fn t68_whichever_step_fails_everything_comes_back() {
 }
 
 #[test]
-fn a_function_that_does_not_do_what_it_is_told_is_nobodys() {
+fn a_function_that_ignores_its_registers_stays_blocked() {
     // The command register cannot be cleared.
     let mut setup = Setup::new();
     setup.world.bus.change(NVME, |f| f.masks.extend([(4, 0)]));
@@ -181,7 +181,7 @@ fn a_function_that_does_not_do_what_it_is_told_is_nobodys() {
 }
 
 #[test]
-fn t69_a_guest_that_ends_gets_no_function_and_loses_it_whenever_it_ends() {
+fn t69_a_destroyed_guest_gets_no_function_and_loses_its_function() {
     for calls in 0..3 {
         let mut setup = Setup::new();
         for _ in 0..calls {
@@ -203,7 +203,7 @@ fn t69_a_guest_that_ends_gets_no_function_and_loses_it_whenever_it_ends() {
 }
 
 #[test]
-fn configuration_space_comes_back_with_the_last_function() {
+fn configuration_space_is_mapped_after_the_last_function_is_returned() {
     let mut setup = Setup::new();
     for rid in [NVME, EDU] {
         assert_eq!(setup.done(|setup| setup.assign(rid, 0)), Ok(()));
@@ -219,7 +219,7 @@ fn configuration_space_comes_back_with_the_last_function() {
 }
 
 #[test]
-fn a_refused_function_stays_as_it_was() {
+fn a_refused_function_is_unchanged() {
     let mut setup = Setup::new();
     for rid in [PORT, BEHIND, Rid::of(0, 9, 0)] {
         assert!(matches!(setup.assign(rid, 0), Err(Error::Refused(_))));
@@ -230,7 +230,7 @@ fn a_refused_function_stays_as_it_was() {
 
 /// A range of registers is reported until the host has it.
 #[test]
-fn the_audit_is_told_what_the_host_must_not_reach() {
+fn the_audit_gets_the_registers_that_the_host_must_not_reach() {
     let mut setup = Setup::new();
     assert!(setup.assign(NVME, 0).is_err());
     let ranges: Vec<_> = setup.devices.away()[0].registers().collect();

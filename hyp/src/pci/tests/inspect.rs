@@ -38,7 +38,7 @@ fn a_function_with_a_reset_and_pages_can_be_given() {
 }
 
 #[test]
-fn sizes_are_asked_for_with_decoding_off_and_everything_is_as_before() {
+fn bars_are_measured_with_decoding_off_and_restored() {
     let world = World::new();
     let before: Vec<u32> = (0..0x40).step_by(4).map(|at| world.bus.get(NVME, at)).collect();
     let segment = world.segment();
@@ -52,7 +52,7 @@ fn sizes_are_asked_for_with_decoding_off_and_everything_is_as_before() {
 }
 
 #[test]
-fn t68_what_is_not_alone_at_the_root_is_refused() {
+fn t68_only_single_functions_on_the_root_bus_are_accepted() {
     let world = World::new();
     let mut segment = world.segment();
     let kinds = [EDU_KIND];
@@ -81,7 +81,7 @@ fn t68_a_device_with_another_function_is_refused() {
 }
 
 #[test]
-fn t68_a_stream_that_another_requester_has_is_refused() {
+fn t68_a_stream_shared_with_another_requester_is_refused() {
     let world = World::new();
     let mut segment = world.segment();
     segment.ids[0].count = 0x100;
@@ -165,7 +165,7 @@ fn t68_bars_in_wrong_places_are_refused() {
 }
 
 #[test]
-fn t68_a_bus_with_the_number_of_the_root_or_hidden_behind_another_is_refused() {
+fn t68_bridges_with_conflicting_bus_numbers_are_refused() {
     let numbers = |numbers: u32| after(|world| world.bus.change(PORT, |f| f.set(0x18, numbers))).map(drop);
     assert_eq!(numbers(0x0003_0100), Ok(()));
     // Without numbers, with the root's number, in the wrong order, above the last bus.
@@ -195,7 +195,7 @@ fn t68_a_bus_with_the_number_of_the_root_or_hidden_behind_another_is_refused() {
 }
 
 #[test]
-fn numbers_and_addresses_name_what_they_say() {
+fn device_numbers_and_ecam_addresses_decode() {
     assert_eq!(DeviceId::of(0x7_0108), Some(DeviceId { segment: 7, rid: Rid::of(1, 1, 0) }));
     assert_eq!((DeviceId::of(1 << 48), DeviceId::of(u64::MAX)), (None, None));
     let area = World::new().segment().area;

@@ -15,7 +15,7 @@ const CONTROLS: [(u16, u32, u32); 6] = [
 ];
 
 #[test]
-fn t68_a_function_sends_no_messages_that_the_host_has_set_up() {
+fn t68_message_capabilities_that_the_host_enabled_are_disabled() {
     let mut world = World::new();
     world.bus.change(EDU, |function| {
         function.set(4, 0x0010_0006);
@@ -40,7 +40,7 @@ fn t68_a_function_sends_no_messages_that_the_host_has_set_up() {
 }
 
 #[test]
-fn t68_a_function_that_keeps_its_messages_is_not_given() {
+fn t68_a_function_whose_messages_cannot_be_disabled_is_not_given() {
     let mut world = World::new();
     world.bus.change(EDU, |function| {
         function.set(4, 0x0010_0006);
