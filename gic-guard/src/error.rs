@@ -4,8 +4,9 @@ use core::fmt;
 
 use crate::platform::Frame;
 
-/// Why an ITS cannot be relied on any more. It is failed: disabled if it responds, and never written again; its memory
-/// is never freed; the host sees that CREADR does not advance.
+/// Why an ITS has failed. A failed ITS is disabled if it responds, and never written again; its memory is never freed;
+/// the host sees that CREADR does
+/// not advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItsError {
     /// The queue did not consume its commands within the bound.
@@ -24,15 +25,17 @@ impl fmt::Display for ItsError {
             Self::Timeout => "commands were not consumed in time",
             Self::Stalls => "the command queue keeps stalling",
             Self::NoAck => "GITS_CTLR was not acknowledged",
-            Self::Lost => "its registers were lost, with its power or by a reset, and what it had not written",
+            Self::Lost => {
+                "its registers were lost, by power-off or a reset, together with data that it had not written"
+            }
         })
     }
 }
 
 impl core::error::Error for ItsError {}
 
-/// Why a take-over failed. ITSs that were written are disabled, and may name memory that is free again: the host must
-/// not get access to any frame.
+/// Why a take-over failed. ITSs that were written are disabled, and their registers may refer to memory that was freed: the host must not get access
+/// to any frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// More ITSs or redistributors than [`crate::limits`] has room for.
@@ -43,7 +46,7 @@ pub enum TakeOverError {
     LpisOn(usize),
     /// GICR_CTLR.RWP of this redistributor stays 1: it may still write memory.
     RdBusy(usize),
-    /// GICR_VPENDBASER of this redistributor stays valid, or dirty: a vPE of someone else is resident.
+    /// GICR_VPENDBASER of this redistributor stays valid, or dirty: a vPE of earlier software is resident.
     RdResident(usize),
     /// This redistributor does not keep the addresses, or the INTID bits, of tables that EL2 can give it.
     RdUnusable(usize),

@@ -21,7 +21,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// A register of the code as a row of the page.
+/// A register of the code, formatted as a row of the page.
 fn row(name: String, offset: u32, width: Width, read: &str, write: &str) -> Vec<String> {
     let bits = if width == Width::Bits32 { "32" } else { "64" };
     vec![name.to_uppercase(), format!("{offset:#07x}"), bits.into(), read.into(), write.into()]

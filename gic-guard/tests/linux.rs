@@ -1,4 +1,4 @@
-//! The accesses of Linux work as on hardware.
+//! Accesses of the Linux driver have the same results as on hardware.
 #![allow(clippy::unwrap_used)]
 
 use gic_tests::*;
@@ -127,7 +127,7 @@ fn a_kernel_that_follows_another_starts_with_nothing() {
         rig.configure(8192, ON);
         rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), sync(0)]);
         let live = rig.live();
-        // It disables the ITS, gives it other tables, then disables and enables LPIs.
+        // The new kernel disables the ITS, sets other tables, then disables and enables LPIs.
         rig.linux_its(0);
         assert!(rig.live() < live, "the devices of the old kernel are gone");
         for cpu in 0..2 {
@@ -147,7 +147,7 @@ fn tables_that_are_written_again_as_they_were_keep_their_mappings() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), sync(0)]);
-    // As Linux does around suspend.
+    // Linux does this at suspend and resume.
     let baser = [rig.its64(0, r::BASER0), rig.its64(0, r::BASER1)];
     let cbaser = rig.its64(0, r::CBASER);
     rig.set_its32(0, r::CTLR, 0);

@@ -1,4 +1,4 @@
-//! Take-over, and redistributors that lose their state: hardware only has addresses from EL2.
+//! Take-over, and loss of state: hardware has only addresses from EL2.
 #![allow(clippy::unwrap_used)]
 
 use gic_guard::TakeOverError;
@@ -29,7 +29,7 @@ fn t45p_nothing_is_allocated_before_everything_is_quiet() {
         assert_eq!(rig.board.0.was_quiet.get(), Some(true), "{config:?}");
         rig.check();
     }
-    // Hardware that does not become quiescent got no memory.
+    // If hardware does not become quiescent, nothing is allocated.
     for config in [Config { never_quiescent: true, ..left }, Config { clearable: false, ..left }] {
         let (board, mut guard, _) = bare(config);
         let rds = rds(config);
@@ -74,12 +74,12 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
     let mut rig = Rig::linux(Config::qemu());
     rig.model().lose_power(1, |config| config.rd_address_bits = 32);
     rig.set_rd32(1, r::CTLR, 1 << 24 | 1);
-    assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0, "it would use the address cut off");
+    assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0, "its GICR_PENDBASER lacks upper address bits");
     rig.check();
     // The firmware enabled LPIs.
     let mut rig = Rig::linux(Config::qemu());
     rig.model().lose_power(1, |_| {});
-    // Its tables, as `lose_power` leaves their addresses, are its own affair.
+    // The tables of firmware, at the addresses that `lose_power` leaves in the registers, are not checked here.
     let tables = [0xdead_0000, 0xbeef_0000];
     for table in tables {
         rig.board.memory().give(table, 0x1_0000);
@@ -91,7 +91,7 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
     rig.set_rd32(1, r::CTLR, 1);
     assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0);
     rig.check();
-    assert_eq!(rig.read(Frame::Rd(0), r::CTLR, gic_guard::AccessSize::Word) & 1, 1, "the other one goes on");
+    assert_eq!(rig.read(Frame::Rd(0), r::CTLR, gic_guard::AccessSize::Word) & 1, 1, "the other one continues");
 }
 
 #[test]
@@ -116,11 +116,11 @@ fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
         rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 1), sync(1)]);
         rig
     };
-    // Nothing was lost: nothing changes.
+    // Without a loss nothing changes.
     let mut rig = prepare();
     rig.guard.check_alive(Some(1));
     assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
-    // Lost while Linux had it disabled, as when it suspends; the redistributor too.
+    // State lost while Linux had disabled the ITS, as at suspend, and also the state of the redistributor.
     rig.set_its32(0, r::CTLR, 0);
     rig.model().lose_its(0);
     rig.model().lose_power(1, |_| {});
@@ -130,7 +130,7 @@ fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
     rig.set_its32(0, r::CTLR, 1);
     assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
     rig.post(0, &[mapd(9, 4), sync(0)]);
-    // Firmware left it on.
+    // Firmware enabled it.
     rig.set_its32(0, r::CTLR, 0);
     rig.model().lose_its(0);
     rig.model().write32(Place::Its(0), 0, 1);
@@ -138,7 +138,7 @@ fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
     assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0);
     assert_eq!(rig.guard.failed(0), None);
     rig.check();
-    // Lost while it was enabled: what it had not written is gone. The other one goes on.
+    // State lost while it was enabled: data that it had not written to memory is lost. The other ITS continues.
     let mut rig = prepare();
     rig.model().lose_its(0);
     rig.guard.check_alive(None);
@@ -148,7 +148,7 @@ fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
     rig.set_its64(0, r::CWRITER, tail);
     assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0, "it stays off");
     rig.post(1, &[mapd(8, 4), mapti(8, 0, 8193, 0), sync(0)]);
-    // Collections that only hardware had.
+    // Collections that are stored only in hardware.
     let mut rig = Rig::linux(Config { collection_table: false, ..Config::qemu() });
     rig.set_its32(0, r::CTLR, 0);
     rig.model().lose_its(0);

@@ -43,7 +43,7 @@ fn t45l_a_trap_moves_few_pending_tables() {
         }
     }
     assert!(most <= 16, "{most} MOVALL in one trap");
-    // There is nothing to move.
+    // With the same source and target there is nothing to move.
     let before = rig.guard.stats().commands;
     rig.post(0, &[movall(1, 1); 20]);
     assert_eq!(rig.guard.stats().commands, before);

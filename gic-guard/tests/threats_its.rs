@@ -193,13 +193,13 @@ fn t45e_no_number_out_of_range_gets_into_a_table() {
     rig.post(0, &wrong);
     assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64);
     assert_eq!(rig.guard.stats().commands, commands, "nothing was given to hardware");
-    // One LPI is for one event of one device.
+    // An LPI can be mapped to one event only.
     rig.configure(8192, ON);
     rig.post(0, &[mapti(8, 0, 8192, 0), mapti(9, 0, 8192, 1), mapti(8, 1, 8192, 1), mapti(8, 0, 8193, 1), sync(0)]);
     assert_eq!(rig.guard.stats().ignored_commands - ignored, wrong.len() as u64 + 3);
     assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
     assert_eq!(rig.raise(0, 9, 0), []);
-    // A collection that is not mapped yet: the interrupt waits.
+    // The collection is not mapped yet: the interrupt is not mapped in hardware.
     rig.configure(8200, ON);
     rig.post(0, &[mapti(8, 2, 8200, 7), sync(0)]);
     assert_eq!(rig.raise(0, 8, 2), []);
@@ -222,7 +222,7 @@ fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
     assert_eq!(rig.guard.stats().commands, 1);
     rig.configure(8192, ON);
     rig.linux_cpu(0);
-    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)], "it was waiting for the CPU");
+    assert_eq!(rig.raise(0, 8, 0), [(0, 8192)], "it was pending until the CPU enabled LPIs");
     // The target CPU is off: only the host is affected.
     rig.post(0, &[movi(8, 0, 1), sync(0)]);
     assert_eq!(rig.raise(0, 8, 0), []);
@@ -246,7 +246,7 @@ fn t45d_memory_is_freed_after_hardware_was_quiet_where_no_cpu_has_lpis() {
             rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), unmapd(8), mapd(9, 5), mapd(9, 4), unmapd(9)]);
         }
         assert!(rig.live() <= before + 0x1_0000, "all but a level-2 table is free");
-        // The ITS is on, for the host too.
+        // The ITS is enabled, in hardware and in the host's view.
         assert_eq!(rig.model().read32(gic_model::Place::Its(0), r::CTLR) & 1, 1);
         rig.set_its32(0, r::CTLR, 0);
         assert_eq!(rig.its32(0, r::CTLR), 1 << 31);

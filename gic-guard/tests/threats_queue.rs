@@ -81,7 +81,7 @@ fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
     assert_eq!(rig.its64(0, r::CREADR), before, "INVALL is not done");
     // Another CPU starts other work, which waits for INVALL.
     rig.set_rd32(1, r::CTLR, 0);
-    assert_eq!(rig.its64(0, r::CREADR), before + 32, "it is now");
+    assert_eq!(rig.its64(0, r::CREADR), before + 32, "it is done now");
     rig.set_its64(0, r::CWRITER, tail);
     assert_eq!(rig.its64(0, r::CREADR), tail);
     for event in [0, 1000, 2046] {

@@ -71,7 +71,7 @@ fn t45h_lpis_are_enabled_and_disabled_in_any_order() {
             assert_eq!(rig.rd32(2, r::CTLR) & 0b1011, 0b10, "CES; RWP is 0 when the store is done");
             assert_eq!(rig.raise(0, 8, 0), [], "no LPI reaches the CPU");
             assert_eq!(rig.raise(0, 8, 0), []);
-            // The ITS is off meanwhile, and on again.
+            // The ITS is disabled and enabled again.
             rig.set_its32(0, r::CTLR, 0);
             rig.set_rd32(2, r::CTLR, 1);
             assert_eq!(rig.raise(0, 8, 0), []);
@@ -125,7 +125,7 @@ fn t45i_the_copy_of_a_configuration_byte_counts() {
     rig.host.donated.insert(PROP);
     rig.board.memory().write64(PROP, !0);
     rig.post(0, &[inv(8, 0), sync(0)]);
-    assert_eq!(rig.raise(0, 8, 0), [], "what cannot be read is disabled");
+    assert_eq!(rig.raise(0, 8, 0), [], "an LPI whose byte cannot be read is disabled");
     rig.post(0, &[invall(0), sync(0), discard(8, 0)]);
     rig.post(0, &[mapti(8, 0, 8192, 0), sync(0)]);
     assert_eq!(rig.raise(0, 8, 0), []);
@@ -199,7 +199,7 @@ fn t45j_halves_of_a_register_are_written_one_by_one() {
     rig.set_its64(0, r::BASER0, 0);
     rig.set_its32(0, r::BASER0 + 4, 0x8765_4321);
     rig.set_its32(0, r::BASER0, 0x1234_5201);
-    // Type and Entry_Size stay.
+    // Type and Entry_Size do not change.
     assert_eq!(rig.its64(0, r::BASER0), 0x8167_4321_1234_5201);
     assert_eq!(rig.its32(0, r::BASER0 + 4), 0x8167_4321);
     rig.set_rd32(0, r::CTLR, 0);
@@ -218,7 +218,7 @@ fn t45j_commands_of_gicv4_and_reserved_ones_do_nothing() {
         for fill in [0, POOL, r::VALID | POOL, !0 << 8] {
             let tail = rig.queue(0, &[[opcode | fill & !0xff, fill, fill, fill]]);
             rig.set_its64(0, r::CWRITER, tail);
-            assert_eq!(rig.its64(0, r::CREADR), tail, "the queue goes on");
+            assert_eq!(rig.its64(0, r::CREADR), tail, "the queue continues");
         }
     }
     assert_eq!(rig.guard.stats().commands, commands);
@@ -253,7 +253,7 @@ fn t45p_an_its_that_stops_is_closed_and_the_rest_goes_on() {
             slow += u32::from(took > 900_000);
             if rig.guard.failed(0).is_some() {
                 let lost = rig.its64(0, r::CREADR);
-                assert_ne!(lost, tail, "round {round}: the host sees that it does not go on");
+                assert_ne!(lost, tail, "round {round}: the host sees that CREADR does not advance");
             }
         }
         assert!(slow <= 1, "only the first access waits");
@@ -290,7 +290,7 @@ fn t45p_a_command_that_stalls_is_replaced() {
                 assert!(rig.board.now() - start < 1_100_000);
                 let closed = rig.guard.failed(0);
                 assert!(closed.is_none() || times > 3, "opcode {opcode:#x}, {times} times");
-                // SYNC in place of SYNC stalls again.
+                // A SYNC that replaces a SYNC stalls again.
                 assert!(closed == Some(ItsError::Stalls) || times <= 4 || opcode != 0x05);
                 if closed.is_none() {
                     assert_eq!(rig.its64(0, r::CREADR), tail);

@@ -14,7 +14,7 @@ use crate::spec::gits as gits_reg;
 use crate::spec::{get32, low32, put32, union32};
 use crate::stats::bump;
 
-/// How an emulated store ended.
+/// The result of an emulated store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum WriteOutcome {

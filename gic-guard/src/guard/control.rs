@@ -25,7 +25,7 @@ impl<P: Platform> Guard<P> {
             if quiesced || !its.regs.is_complete() || its.hardware.failed().is_some() {
                 return Ok(());
             }
-            // The host has set another table: remove the mappings of the old one.
+            // The host has set another table: the mappings of the old one are removed.
             if collection.is_some_and(|collection| its.regs.take_moved(collection)) {
                 its.clear_collections();
                 self.job = Some(Job::Follow { its: Some(n), slot: 0, event: 0, sync: None });

@@ -63,7 +63,7 @@ impl<P: Platform> Guard<P> {
             match result {
                 Ok(next) => self.job = next,
                 Err(Stop::Budget) => return Err(Stop::Budget),
-                // Its devices stay as they are, with their memory. A walk over all ITSs continues with the next
+                // Its devices and their memory are not changed. A walk over all ITSs continues with the next
                 // device.
                 Err(Stop::Failed) => {
                     self.job = match job {
@@ -162,7 +162,7 @@ impl<P: Platform> Guard<P> {
         if synced.is_none() {
             self.pause(its)?;
         }
-        // Hardware that ever refused a command may have what EL2 thinks is gone.
+        // If hardware ever refused a command, it may still have mappings that EL2 has removed.
         let sure = completion == Completion::All && self.its(its)?.hardware.ring.stalls == 0;
         if sure {
             if let Some(device) = self.devices.take(slot) {
@@ -175,7 +175,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// Makes hardware quiescent for a moment.
+    /// Disables the ITS until it is quiescent, then enables it again.
     #[cold]
     fn pause(&mut self, its: usize) -> Result<(), Stop> {
         let its = self.its.get_mut(its).ok_or(Stop::Failed)?;

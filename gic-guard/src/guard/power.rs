@@ -1,4 +1,4 @@
-//! Before power-off or reset the GIC writes no memory any more; after a CPU was off it may have lost its state.
+//! Stops the GIC's writes to memory before power-off or reset, and checks its state after a CPU was off.
 
 use super::Guard;
 use crate::error::ItsError;
@@ -6,11 +6,11 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// Finds ITSs that lost their registers, and redistributor `rd`, that of the CPU that wakes: they get their tables
-    /// again, or are closed. Called before the host runs on a CPU that was off or suspended.
+    /// Finds ITSs that lost their registers, and redistributor `rd`, that of the CPU that wakes: they get their tables again, or are failed. Called
+    /// before the host runs on a CPU that was off or suspended.
     pub fn check_alive(&mut self, rd: Option<usize>) {
         for its in &mut self.its {
-            // One that is closed stays so, and says why.
+            // A failed ITS stays failed, with its first error.
             let _ = its.hardware.check_alive(&self.platform);
         }
         if let Some(rd) = rd.and_then(|rd| self.rds.get_mut(rd)) {

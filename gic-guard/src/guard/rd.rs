@@ -332,8 +332,8 @@ pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), Not
     wait::until(platform, || reads(ctlr::RWP) == 0).map_err(|_| NotSilent::Busy)
 }
 
-/// Ends the use of tables for virtual LPIs that an earlier hypervisor left: hardware reads and writes them while
-/// GICR_VPENDBASER.Valid is 1, and until Dirty is 0 [G 12.11]. Nobody sets it any more: the frame is EL2's.
+/// Ends the use of an earlier hypervisor's tables for virtual LPIs: hardware reads and writes them while
+/// GICR_VPENDBASER.Valid is 1, and until Dirty is 0 [G 12.11]. It stays 0: only EL2 can access the frame.
 fn leave_vpe<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotSilent> {
     let reads = |offset, field| get64(field, platform.read64(frame, offset));
     if reads(reg::VPENDBASER, vpendbaser::VALID) == 1 {

@@ -149,15 +149,15 @@ impl<B: DmaBuffer> Hardware<B> {
         Ok(())
     }
 
-    /// Looks whether the ITS still has what EL2 programmed, as it may not after a CPU was off. If it was off itself, all
-    /// of its tables are in memory, and it gets its registers again; else it may have lost what it had not written yet.
+    /// Checks whether the registers still have the values that EL2 programmed; they may be lost after a CPU was off. If EL2 had disabled the ITS,
+    /// all its tables are in memory, and the registers are written again. Otherwise it may have lost data that it had not written to memory.
     ///
     /// # Errors
-    /// The ITS is closed, now or before.
+    /// The ITS failed, now or before.
     pub(crate) fn check_alive<P: Platform<Buffer = B>>(&mut self, platform: &P) -> Result<(), ItsError> {
         let enabled = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR)) == 1;
         if let Some(error) = self.failed {
-            // Firmware may have switched on what is closed. No wait: it may not answer.
+            // Firmware may have enabled a failed ITS. There is no wait, since it may not respond.
             if enabled {
                 platform.write32(self.frame, reg::CTLR, 0);
             }
@@ -172,14 +172,14 @@ impl<B: DmaBuffer> Hardware<B> {
 
     #[cold]
     fn restore<P: Platform<Buffer = B>>(&mut self, platform: &P) -> Result<(), ItsError> {
-        // Firmware may have left it on, with tables of its own.
+        // Firmware may have enabled it with its own tables.
         disable(platform, self.frame)?;
         let in_memory = !self.on && self.tables.collection_register.is_some();
         if !in_memory || !self.tables.rewrite(platform, self.frame) {
             return Err(ItsError::Lost);
         }
         platform.write64(self.frame, reg::CBASER, self.cbaser);
-        // Orders earlier stores to tables and the queue before the register write that makes them hardware's again.
+        // Orders earlier stores to tables and the queue before the register write after which hardware uses them.
         platform.dsb();
         platform.write64(self.frame, reg::CWRITER, 0);
         self.ring.restart();
@@ -215,7 +215,7 @@ impl<B: DmaBuffer> Hardware<B> {
         owned: &impl Fn(Pa, usize) -> bool,
     ) -> Result<(), GicFinding> {
         if platform.read64(self.frame, reg::CBASER) != self.cbaser {
-            // One that is closed may have lost its registers, if it is off.
+            // A failed ITS that is disabled may have lost its registers.
             let off = get32(ctlr::ENABLED, platform.read32(self.frame, reg::CTLR)) == 0;
             return match self.failed {
                 Some(_) if off => Ok(()),

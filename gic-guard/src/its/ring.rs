@@ -25,7 +25,7 @@ const TIMEOUT_US: u64 = 1_000_000;
 /// Stalls in one wait that EL2 recovers from; after more, the ITS is failed.
 const MAX_STALLS: u32 = 4;
 
-/// How a batch ended.
+/// The result of a batch of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Completion {
     /// Every command was executed.
@@ -63,14 +63,14 @@ impl<B: DmaBuffer> Ring<B> {
         Self { buffer, write: 0, submitted: 0, read: 0, lost: false, commands: 0, stalls: 0 }
     }
 
-    /// Hardware begins at the first slot again. Everything queued was consumed.
+    /// Starts again at the first slot. All queued commands were consumed.
     pub(super) fn restart(&mut self) {
         self.write = 0;
         self.submitted = 0;
         self.read = 0;
     }
 
-    /// Where it is.
+    /// The address of the queue.
     pub(crate) fn pa(&self) -> Pa {
         self.buffer.pa()
     }

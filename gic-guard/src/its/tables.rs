@@ -142,7 +142,7 @@ impl<B: DmaBuffer> Tables<B> {
         (usize::try_from(bytes).unwrap_or(usize::MAX), false)
     }
 
-    /// Gives the registers of a disabled ITS their values again; whether they read back.
+    /// Writes the registers of a disabled ITS again; returns whether they read back.
     pub(super) fn rewrite<P: Platform<Buffer = B>>(&self, platform: &P, frame: Frame) -> bool {
         BASERS.into_iter().zip(&self.registers).all(|(offset, slot)| {
             let Some((_, value)) = slot else { return true };
@@ -244,12 +244,12 @@ fn level1_entry(table: Pa) -> u64 {
     union64([table.0 & mask64(l1::ADDRESS), put64(l1::VALID, 1)])
 }
 
-/// The cacheability that is tried first: with it come shareable accesses.
+/// The cacheability that is tried first; write-back is combined with shareable accesses.
 pub(super) fn first_choice<P: Platform>(platform: &P) -> u64 {
     if platform.snoops() { memory::WRITE_BACK } else { memory::NON_CACHEABLE }
 }
 
-/// What GITS_BASER at `offset` accepts, largest pages first.
+/// The page size and attributes that GITS_BASER at `offset` accepts, trying the largest pages first.
 fn probe<P: Platform>(platform: &P, frame: Frame, offset: u32, kind: u64) -> Option<Accepts> {
     for page in [baser::PAGE_64K, baser::PAGE_16K, baser::PAGE_4K] {
         platform.write64(frame, offset, put64(baser::PAGE_SIZE, page));

@@ -63,7 +63,7 @@ pub mod typer {
 /// Fields of GICR_WAKER.
 pub mod waker {
     use crate::spec::{Field32, bits32};
-    /// The CPU is or will be asleep.
+    /// Software has requested sleep of the CPU interface.
     pub const PROCESSOR_SLEEP: Field32 = bits32(1, 1);
     /// The interface to the CPU is quiescent.
     pub const CHILDREN_ASLEEP: Field32 = bits32(2, 2);
