@@ -28,7 +28,7 @@ fn row(name: String, offset: u32, width: Width, read: &str, write: &str) -> Vec<
 }
 
 #[test]
-fn the_register_tables_are_the_codes() {
+fn the_register_tables_agree_with_the_code() {
     let code: Vec<_> = gits::Register::ROWS.iter().map(|(n, o, w, r, s)| row(format!("{n:?}"), *o, *w, r, s)).collect();
     assert_eq!(table("\n## ITS registers\n"), code);
     let code: Vec<_> = gicr::Register::ROWS.iter().map(|(n, o, w, r, s)| row(format!("{n:?}"), *o, *w, r, s)).collect();
@@ -36,7 +36,7 @@ fn the_register_tables_are_the_codes() {
 }
 
 #[test]
-fn the_command_table_is_the_codes() {
+fn the_command_table_agrees_with_the_code() {
     let view = CommandView { devices: 16, event_bits: 8, collections: 16, intids: 0x1_0000 };
     let rows = table("\n## Commands\n");
     for opcode in 0..=255_u64 {
@@ -55,7 +55,7 @@ fn the_command_table_is_the_codes() {
 }
 
 #[test]
-fn the_limits_are_the_codes() {
+fn the_limits_agree_with_the_code() {
     let code = [
         ("MAX_ITS", limits::MAX_ITS as u64),
         ("MAX_RDS", limits::MAX_RDS as u64),
@@ -74,7 +74,7 @@ fn the_limits_are_the_codes() {
 }
 
 #[test]
-fn the_work_of_one_trap_is_the_codes() {
+fn the_trap_budget_agrees_with_the_code() {
     assert!(DOC.contains(&format!("A trap has a budget of {TRAP} units.")));
     let rows = table("\n## Per-trap budget\n");
     assert_eq!(rows.len(), CHARGES.len());

@@ -53,7 +53,7 @@ fn an_interrupt_reaches_the_cpu_that_linux_chose() {
 }
 
 #[test]
-fn memory_comes_back_when_a_device_goes() {
+fn memory_is_freed_when_a_device_is_unmapped() {
     let mut rig = Rig::linux(Config::qemu());
     rig.post(0, &[mapd(8, 5)]);
     let live = rig.live();
@@ -67,7 +67,7 @@ fn memory_comes_back_when_a_device_goes() {
 }
 
 #[test]
-fn a_cpu_that_comes_back_maps_its_collection_again() {
+fn a_resumed_cpu_can_map_its_collection_again() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 1), sync(1)]);
@@ -78,7 +78,7 @@ fn a_cpu_that_comes_back_maps_its_collection_again() {
 }
 
 #[test]
-fn a_collection_that_moves_takes_its_interrupts_along() {
+fn interrupts_follow_a_collection_that_is_mapped_to_another_cpu() {
     let mut rig = Rig::linux(Config::qemu());
     for lpi in 0..8 {
         rig.configure(8192 + lpi, ON);
@@ -121,7 +121,7 @@ fn invall_reads_every_configuration_byte() {
 }
 
 #[test]
-fn a_kernel_that_follows_another_starts_with_nothing() {
+fn a_second_kernel_starts_without_mappings() {
     for clearable in [true, false] {
         let mut rig = Rig::linux(Config { clearable, ..Config::qemu() });
         rig.configure(8192, ON);
@@ -143,7 +143,7 @@ fn a_kernel_that_follows_another_starts_with_nothing() {
 }
 
 #[test]
-fn tables_that_are_written_again_as_they_were_keep_their_mappings() {
+fn rewriting_tables_with_the_same_values_keeps_their_mappings() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 5), mapti(8, 0, 8192, 0), sync(0)]);

@@ -22,7 +22,7 @@ fn t45p_the_command_queue_is_aligned_to_64_kib() {
 }
 
 #[test]
-fn t45p_nothing_is_allocated_before_everything_is_quiet() {
+fn t45p_nothing_is_allocated_before_the_gic_is_quiescent() {
     let left = Config { its: 3, cpus: 4, left_on: Some(RAM), ..Config::qemu() };
     for config in [left, Config { left_on: None, flushing: true, ..left }, Config { flushing: true, ..left }] {
         let mut rig = take_over(config).unwrap();
@@ -39,7 +39,7 @@ fn t45p_nothing_is_allocated_before_everything_is_quiet() {
 }
 
 #[test]
-fn t45p_a_redistributor_that_keeps_less_of_an_address_is_refused() {
+fn t45p_a_redistributor_with_too_few_address_bits_is_refused() {
     let qemu = Config::qemu();
     // The pool lies above 4 GiB.
     for config in [Config { rd_address_bits: 32, ..qemu }, Config { rd_id_bits: 15, ..qemu }] {
@@ -56,7 +56,7 @@ fn t45p_an_its_with_fewer_collections_than_redistributors_is_refused() {
 }
 
 #[test]
-fn t45g_a_redistributor_that_lost_its_state_gets_its_tables_before_lpis() {
+fn t45g_tables_are_restored_before_lpis_after_a_redistributor_lost_state() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 1), sync(1)]);
@@ -70,7 +70,7 @@ fn t45g_a_redistributor_that_lost_its_state_gets_its_tables_before_lpis() {
 }
 
 #[test]
-fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
+fn t45g_a_redistributor_with_tables_of_others_has_no_lpis() {
     let mut rig = Rig::linux(Config::qemu());
     rig.model().lose_power(1, |config| config.rd_address_bits = 32);
     rig.set_rd32(1, r::CTLR, 1 << 24 | 1);
@@ -95,7 +95,7 @@ fn t45g_a_redistributor_that_came_back_with_other_tables_has_no_lpis() {
 }
 
 #[test]
-fn t45p_a_vpe_that_is_resident_leaves_before_anything_is_allocated() {
+fn t45p_a_resident_vpe_is_removed_before_allocation() {
     let left = Config { virtual_lpis: true, resident: Some(RAM), cpus: 3, ..Config::qemu() };
     let mut rig = take_over(left).unwrap();
     assert_eq!(rig.board.0.was_quiet.get(), Some(true));
@@ -109,7 +109,7 @@ fn t45p_a_vpe_that_is_resident_leaves_before_anything_is_allocated() {
 }
 
 #[test]
-fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
+fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
     let prepare = || {
         let mut rig = Rig::linux(Config { its: 2, ..Config::qemu() });
         rig.configure(8192, ON);
@@ -157,7 +157,7 @@ fn t45p_an_its_that_lost_its_registers_gets_its_tables_again_or_is_closed() {
 }
 
 #[test]
-fn t44_a_gic_that_does_not_snoop_though_it_says_so_gets_no_shareable_table() {
+fn t44_a_gic_that_wrongly_reports_snooping_gets_no_shareable_table() {
     let shareability = |snoops| {
         let (board, mut guard, _) = bare(Config::qemu());
         board.0.says_snoops.set(snoops);

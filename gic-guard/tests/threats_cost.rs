@@ -7,7 +7,7 @@ use gic_tests::*;
 const ON: u8 = 0xa1;
 
 #[test]
-fn t45d_memory_is_freed_after_a_sync_also_when_no_redistributor_is_on() {
+fn t45d_memory_is_freed_after_a_sync_without_enabled_redistributors() {
     let mut rig = Rig::linux(Config { cpus: 1, ..Config::qemu() });
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
@@ -19,7 +19,7 @@ fn t45d_memory_is_freed_after_a_sync_also_when_no_redistributor_is_on() {
 }
 
 #[test]
-fn t45d_an_entry_of_a_translation_table_has_room_for_16_bytes() {
+fn t45d_itt_entries_have_16_bytes() {
     for (itt_entry, itt_hidden) in [(8, 8), (8, 0), (12, 4), (1, 15)] {
         let mut rig = Rig::linux(Config { itt_entry, itt_hidden, ..Config::qemu() });
         rig.configure(8192, ON);
@@ -30,7 +30,7 @@ fn t45d_an_entry_of_a_translation_table_has_room_for_16_bytes() {
 }
 
 #[test]
-fn t45l_a_trap_moves_few_pending_tables() {
+fn t45l_a_trap_has_a_bounded_number_of_movall() {
     let mut rig = Rig::linux(Config::qemu());
     let tail = rig.queue(0, &[movall(0, 1); 200]);
     let mut most = 0;
@@ -50,7 +50,7 @@ fn t45l_a_trap_moves_few_pending_tables() {
 }
 
 #[test]
-fn t45l_a_small_pool_lowers_the_limit_of_memory() {
+fn t45l_the_memory_limit_can_be_lowered_for_a_small_pool() {
     let mut rig = Rig::new(Config::qemu());
     let before = rig.live();
     rig.guard.limit_memory(0x8_0000);

@@ -10,7 +10,7 @@ const ON: u8 = 0xa1;
 const TARGETS: [u64; 6] = [POOL, POOL + 0x12_0000, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];
 
 #[test]
-fn t45a_table_bases_are_kept_and_reach_no_hardware() {
+fn t45a_table_bases_are_stored_and_never_reach_hardware() {
     for config in [Config::qemu(), Config { virtual_lpis: true, ..Config::qemu() }] {
         let mut rig = Rig::linux(config);
         let hardware: Vec<u64> = (0..8).map(|n| rig.model().read64(gic_model::Place::Its(0), 0x100 + n * 8)).collect();
@@ -41,7 +41,7 @@ fn t45a_table_bases_are_kept_and_reach_no_hardware() {
 }
 
 #[test]
-fn t45b_level_1_entries_of_the_host_are_not_hardwares() {
+fn t45b_level_1_entries_of_the_host_never_reach_hardware() {
     let mut rig = Rig::linux(Config::qemu());
     for (n, target) in TARGETS.into_iter().cycle().take(8192).enumerate() {
         rig.board.memory().write64(DEVICES + n as u64 * 8, r::VALID | target);
@@ -61,7 +61,7 @@ fn t45b_level_1_entries_of_the_host_are_not_hardwares() {
 }
 
 #[test]
-fn t45c_a_queue_that_is_not_the_hosts_is_not_read() {
+fn t45c_a_queue_outside_host_memory_is_not_read() {
     for target in TARGETS {
         let mut rig = Rig::linux(Config::qemu());
         rig.set_its32(0, r::CTLR, 0);
@@ -106,7 +106,7 @@ fn t45c_each_word_of_a_command_is_read_once() {
 }
 
 #[test]
-fn t45d_a_translation_table_is_el2s_whatever_its_address_and_size() {
+fn t45d_itts_are_in_el2s_memory_for_any_address_and_size() {
     let mut rig = Rig::linux(Config::qemu());
     for target in TARGETS {
         for bits in 1..=32 {
@@ -129,7 +129,7 @@ fn t45d_a_translation_table_is_el2s_whatever_its_address_and_size() {
 }
 
 #[test]
-fn t45d_memory_is_freed_when_hardware_has_left_it() {
+fn t45d_memory_is_freed_after_hardware_stopped_using_it() {
     // Late writes of the model reach memory until the next SYNC, at every speed.
     for seed in 1..40 {
         let mut rig = Rig::linux(Config { seed, ..Config::qemu() });
@@ -144,7 +144,7 @@ fn t45d_memory_is_freed_when_hardware_has_left_it() {
 }
 
 #[test]
-fn t45d_a_device_that_hardware_does_not_forget_keeps_its_memory() {
+fn t45d_memory_of_a_device_that_hardware_refuses_to_unmap_is_kept() {
     // The second MAPD is the one with V = 0.
     let mut rig = Rig::linux(Config { stalls: Some((8, 1)), stalls_after: 1, ..Config::qemu() });
     rig.post(0, &[mapd(8, 4)]);
@@ -163,7 +163,7 @@ fn t45d_a_device_that_hardware_does_not_forget_keeps_its_memory() {
 }
 
 #[test]
-fn t45e_no_number_out_of_range_gets_into_a_table() {
+fn t45e_numbers_out_of_range_are_refused() {
     let mut rig = Rig::linux(Config::qemu());
     rig.post(0, &[mapd(8, 4), mapd(9, 4)]);
     let ignored = rig.guard.stats().ignored_commands;
@@ -209,7 +209,7 @@ fn t45e_no_number_out_of_range_gets_into_a_table() {
 }
 
 #[test]
-fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
+fn t45f_collections_are_mapped_to_existing_enabled_cpus_only() {
     let mut rig = Rig::new(Config { cpus: 4, ..Config::qemu() });
     rig.linux_its(0);
     // No CPU is on: only the mappings of devices reach hardware.
@@ -233,7 +233,7 @@ fn t45f_collections_go_to_cpus_that_exist_and_are_on() {
 }
 
 #[test]
-fn t45d_memory_is_freed_after_hardware_was_quiet_where_no_cpu_has_lpis() {
+fn t45d_memory_is_freed_after_quiescence_if_no_cpu_has_lpis() {
     // No redistributor can be named in a SYNC: EnableLPIs is 0 in all of them, or cannot be set.
     for stays_off in [false, true] {
         let mut rig = Rig::new(Config { stays_off, ..Config::qemu() });

@@ -9,7 +9,7 @@ use gic_tests::*;
 const ON: u8 = 0xa1;
 
 #[test]
-fn t45k_indices_that_make_no_sense_do_nothing() {
+fn t45k_invalid_queue_indices_are_ignored() {
     let mut rig = Rig::linux(Config::qemu());
     let tail = rig.tail[0];
     for wrong in [0x1_0000, 0x1_0020, 0xf_ffe0, !0x1e, !0] {
@@ -47,7 +47,7 @@ fn t45k_indices_that_make_no_sense_do_nothing() {
 }
 
 #[test]
-fn t45k_an_its_without_tables_or_queue_stays_off() {
+fn t45k_an_its_without_tables_or_queue_stays_disabled() {
     for missing in [r::BASER0, r::BASER1, r::CBASER] {
         let mut rig = Rig::linux(Config::qemu());
         rig.set_its32(0, r::CTLR, 0);
@@ -62,7 +62,7 @@ fn t45k_an_its_without_tables_or_queue_stays_off() {
 }
 
 #[test]
-fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
+fn t45k_a_store_of_another_cpu_does_not_affect_a_continued_store() {
     let mut rig = Rig::linux(Config::qemu());
     let lpi = |event: u64| 8192 + event * 28;
     rig.post(0, &[mapd(8, 11)]);
@@ -97,7 +97,7 @@ fn t45k_a_store_of_another_cpu_does_not_disturb_one_that_goes_on() {
 }
 
 #[test]
-fn t45l_a_flood_ends_at_the_limits() {
+fn t45l_mapped_devices_and_memory_stay_below_the_limits() {
     let mut rig = Rig::linux(Config::qemu());
     let live = rig.live();
     for device in 0..0x1_0000 {
@@ -150,7 +150,7 @@ fn t45l_without_memory_a_device_stays_unmapped() {
 }
 
 #[test]
-fn t45m_an_interrupt_is_the_writers_own() {
+fn t45m_an_interrupt_has_the_device_id_of_the_writer() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.configure(8193, ON);
@@ -166,7 +166,7 @@ fn t45m_an_interrupt_is_the_writers_own() {
 }
 
 #[test]
-fn t45n_itss_are_kept_apart() {
+fn t45n_several_itss_are_independent() {
     let mut rig = Rig::linux(Config { its: 3, cpus: 3, ..Config::qemu() });
     for lpi in 0..3 {
         rig.configure(8192 + lpi, ON);
@@ -191,7 +191,7 @@ fn t45n_itss_are_kept_apart() {
 }
 
 #[test]
-fn t45o_the_gic_is_quiet_before_power_off_and_nothing_is_given_back_before() {
+fn t45o_the_gic_is_quiescent_before_power_off() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, 0xa0);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), int(8, 0), sync(0)]);

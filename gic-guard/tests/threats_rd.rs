@@ -10,7 +10,7 @@ const ON: u8 = 0xa1;
 const TARGETS: [u64; 5] = [POOL, GUEST, RAM + RAM_SIZE - 0x1000, RAM - 0x1000, 0xf_ffff_ffff_0000];
 
 #[test]
-fn t45g_lpi_tables_are_kept_and_reach_no_hardware() {
+fn t45g_lpi_table_bases_are_stored_and_never_reach_hardware() {
     for target in TARGETS {
         let mut rig = Rig::new(Config::qemu());
         rig.linux_its(0);
@@ -38,7 +38,7 @@ fn t45g_lpi_tables_are_kept_and_reach_no_hardware() {
 }
 
 #[test]
-fn t45g_fewer_intid_bits_than_hardwares_disable_the_rest() {
+fn t45g_lpis_above_the_hosts_intid_bits_are_disabled() {
     for (bits, there) in [(12, [false, false]), (13, [true, false]), (14, [true, true]), (31, [true, true])] {
         let mut rig = Rig::new(Config::qemu());
         rig.linux_its(0);
@@ -84,7 +84,7 @@ fn t45h_lpis_are_enabled_and_disabled_in_any_order() {
 }
 
 #[test]
-fn t45h_a_pending_interrupt_is_gone_when_lpis_are_disabled() {
+fn t45h_a_pending_interrupt_is_dropped_when_lpis_are_disabled() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, 0xa0);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 1), int(8, 0), sync(1)]);
@@ -97,7 +97,7 @@ fn t45h_a_pending_interrupt_is_gone_when_lpis_are_disabled() {
 }
 
 #[test]
-fn t45h_registers_beside_lpis_are_built_from_fields() {
+fn t45h_registers_unrelated_to_lpis_are_built_from_fields() {
     let mut rig = Rig::linux(Config { virtual_lpis: true, ..Config::qemu() });
     rig.set_rd32(0, r::CTLR, u64::from(u32::MAX));
     assert_eq!(rig.rd32(0, r::CTLR), 7 << 24 | 3);
@@ -114,7 +114,7 @@ fn t45h_registers_beside_lpis_are_built_from_fields() {
 }
 
 #[test]
-fn t45i_the_copy_of_a_configuration_byte_counts() {
+fn t45i_hardware_uses_a_copy_of_the_configuration_byte() {
     let mut rig = Rig::linux(Config::qemu());
     rig.configure(8192, ON);
     rig.post(0, &[mapd(8, 4), mapti(8, 0, 8192, 0), sync(0)]);
@@ -137,7 +137,7 @@ fn t45i_the_copy_of_a_configuration_byte_counts() {
 }
 
 #[test]
-fn t45i_a_table_is_read_as_the_host_maps_it() {
+fn t45i_a_table_is_read_with_the_hosts_cacheability() {
     for (attributes, sharing) in [
         (r::RD_WB, gic_guard::Sharing::Cacheable),
         (1 << 7, gic_guard::Sharing::Memory),
@@ -158,7 +158,7 @@ fn t45i_a_table_is_read_as_the_host_maps_it() {
 const SIZES: [AccessSize; 4] = [AccessSize::Byte, AccessSize::Half, AccessSize::Word, AccessSize::Double];
 
 #[test]
-fn t45j_what_is_no_row_reads_as_zero_and_ignores_writes() {
+fn t45j_registers_without_a_row_read_as_zero_and_ignore_writes() {
     let mut rig = Rig::linux(Config { virtual_lpis: true, ..Config::qemu() });
     let offsets = (0..0x200).chain(0xff00..0x1_0200).chain(0x1_ff00..0x2_0200).chain((0..0x4_0000).step_by(252));
     for offset in offsets {
@@ -232,7 +232,7 @@ fn t45j_commands_of_gicv4_and_reserved_ones_do_nothing() {
 }
 
 #[test]
-fn t45p_an_its_that_stops_is_closed_and_the_rest_goes_on() {
+fn t45p_an_its_that_stops_is_failed_and_the_others_continue() {
     for after in 0..40 {
         let mut rig = Rig::new(Config { its: 2, dies_after: Some((0, after)), ..Config::qemu() });
         rig.linux_its(0);
@@ -309,7 +309,7 @@ fn t45p_a_command_that_stalls_is_replaced() {
 }
 
 #[test]
-fn t45p_hardware_that_cannot_be_taken_over_is_refused_by_name() {
+fn t45p_hardware_that_cannot_be_taken_over_is_refused_with_its_error() {
     let qemu = Config::qemu();
     let error = |config| take_over(config).err();
     assert_eq!(error(Config { never_quiescent: true, ..qemu }), Some(TakeOverError::Busy(0)));
@@ -335,7 +335,7 @@ fn t45p_hardware_that_cannot_be_taken_over_is_refused_by_name() {
 }
 
 #[test]
-fn a_guard_that_has_taken_nothing_over_answers_nothing() {
+fn a_guard_before_take_over_is_raz_wi() {
     let (_, mut guard, mut host) = bare(Config::qemu());
     assert_eq!(guard.mmio_read(Frame::Its(0), r::TYPER, AccessSize::Double), 0);
     let _ = guard.mmio_write(&mut host, Frame::Rd(0), r::CTLR, AccessSize::Word, 1);

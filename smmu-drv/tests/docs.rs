@@ -37,7 +37,7 @@ fn the_register_table_is_the_codes() {
 }
 
 #[test]
-fn the_work_of_one_trap_is_the_codes() {
+fn the_trap_budget_agrees_with_the_code() {
     use smmu_drv::budget::{CHARGES, TRAP};
     assert!(DOC.contains(&format!("A trap has a budget of {TRAP} units.")));
     let rows = table("\n## Per-trap budget\n");
@@ -48,7 +48,7 @@ fn the_work_of_one_trap_is_the_codes() {
 }
 
 #[test]
-fn the_command_table_is_the_codes() {
+fn the_command_table_agrees_with_the_code() {
     let view = CommandView {
         sid_bits: 16,
         ssid_bits: 8,

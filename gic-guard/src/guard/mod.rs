@@ -7,9 +7,9 @@
 
 mod access;
 mod audit;
-mod carry;
 mod control;
 mod devices;
+mod execute;
 mod job;
 mod lpis;
 mod power;

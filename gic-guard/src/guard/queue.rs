@@ -71,7 +71,7 @@ impl<P: Platform> Guard<P> {
                     // Before the command counts as read: if the budget is too small, the next trap reads it again.
                     self.charge_request(its, &request)?;
                     self.advance(its)?;
-                    self.carry(host, its, request)?;
+                    self.execute(host, its, request)?;
                 }
                 Err(_) => {
                     self.advance(its)?;

@@ -190,7 +190,7 @@ impl<B: DmaBuffer> Rd<B> {
         let Some(pending) = &self.pending else { return };
         if !self.on || !Bases::new(self.config, pending.pa()).are_in(platform, self.frame) {
             self.failed = true;
-            let _ = silence(platform, self.frame);
+            let _ = make_quiescent(platform, self.frame);
         }
     }
 
@@ -302,7 +302,7 @@ fn write_base<P: Platform>(platform: &P, frame: Frame, offset: u32, fixed: u64, 
 
 /// A redistributor that is not quiescent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotSilent {
+pub(crate) enum NotQuiescent {
     /// EnableLPIs stays 1.
     Enabled,
     /// RWP stays 1.
@@ -316,7 +316,7 @@ pub(crate) enum NotSilent {
 ///
 /// # Errors
 /// The redistributor may still use its tables.
-pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), NotSilent> {
+pub(crate) fn make_quiescent<P: Platform>(platform: &P, frame: Frame) -> Result<(), NotQuiescent> {
     let reads = |field| get32(field, platform.read32(frame, reg::CTLR));
     let found = platform.read64(frame, reg::TYPER);
     if get64(typer::VLPIS, found) == 1 {
@@ -327,23 +327,23 @@ pub(crate) fn silence<P: Platform>(platform: &P, frame: Frame) -> Result<(), Not
     }
     if reads(ctlr::ENABLE_LPIS) == 1 {
         platform.write32(frame, reg::CTLR, 0);
-        wait::until(platform, || reads(ctlr::ENABLE_LPIS) == 0).map_err(|_| NotSilent::Enabled)?;
+        wait::until(platform, || reads(ctlr::ENABLE_LPIS) == 0).map_err(|_| NotQuiescent::Enabled)?;
     }
-    wait::until(platform, || reads(ctlr::RWP) == 0).map_err(|_| NotSilent::Busy)
+    wait::until(platform, || reads(ctlr::RWP) == 0).map_err(|_| NotQuiescent::Busy)
 }
 
 /// Ends the use of an earlier hypervisor's tables for virtual LPIs: hardware reads and writes them while
 /// GICR_VPENDBASER.Valid is 1, and until Dirty is 0 [G 12.11]. It stays 0: only EL2 can access the frame.
-fn leave_vpe<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotSilent> {
+fn leave_vpe<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotQuiescent> {
     let reads = |offset, field| get64(field, platform.read64(frame, offset));
     if reads(reg::VPENDBASER, vpendbaser::VALID) == 1 {
         platform.write64(frame, reg::VPENDBASER, 0);
     }
     let left = || reads(reg::VPENDBASER, vpendbaser::VALID) == 0 && reads(reg::VPENDBASER, vpendbaser::DIRTY) == 0;
-    wait::until(platform, left).map_err(|_| NotSilent::Resident)?;
+    wait::until(platform, left).map_err(|_| NotQuiescent::Resident)?;
     if get64(typer::RVPEID, found) == 1 && reads(reg::VPROPBASER, vpendbaser::VALID) == 1 {
         platform.write64(frame, reg::VPROPBASER, 0);
-        wait::until(platform, || reads(reg::VPROPBASER, vpendbaser::VALID) == 0).map_err(|_| NotSilent::Resident)?;
+        wait::until(platform, || reads(reg::VPROPBASER, vpendbaser::VALID) == 0).map_err(|_| NotQuiescent::Resident)?;
     }
     Ok(())
 }

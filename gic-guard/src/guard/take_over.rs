@@ -2,7 +2,7 @@
 
 use io_pgtable::Pa;
 
-use super::rd::{ConfigTable, NotSilent, silence};
+use super::rd::{ConfigTable, NotQuiescent, make_quiescent};
 use super::{Guard, Lpis, Rd};
 use crate::error::TakeOverError;
 use crate::its::{Hardware, HostRegs, Its, disable};
@@ -36,7 +36,7 @@ impl<P: Platform> Guard<P> {
     ///
     /// # Errors
     /// See [`TakeOverError`]; the ITSs and redistributors before the one in the error are quiescent.
-    pub fn silence(&self, config: &Config<'_>) -> Result<(), TakeOverError> {
+    pub fn make_quiescent(&self, config: &Config<'_>) -> Result<(), TakeOverError> {
         if config.its > MAX_ITS || config.rds.len() > MAX_RDS {
             return Err(TakeOverError::TooMany);
         }
@@ -45,10 +45,10 @@ impl<P: Platform> Guard<P> {
             disable(&self.platform, Frame::Its(n)).map_err(|_| TakeOverError::Busy(n))?;
         }
         for n in 0..config.rds.len() {
-            silence(&self.platform, Frame::Rd(n)).map_err(|reason| match reason {
-                NotSilent::Enabled => TakeOverError::LpisOn(n),
-                NotSilent::Busy => TakeOverError::RdBusy(n),
-                NotSilent::Resident => TakeOverError::RdResident(n),
+            make_quiescent(&self.platform, Frame::Rd(n)).map_err(|reason| match reason {
+                NotQuiescent::Enabled => TakeOverError::LpisOn(n),
+                NotQuiescent::Busy => TakeOverError::RdBusy(n),
+                NotQuiescent::Resident => TakeOverError::RdResident(n),
             })?;
         }
         Ok(())
@@ -59,7 +59,7 @@ impl<P: Platform> Guard<P> {
     /// # Errors
     /// See [`TakeOverError`].
     pub fn take_over(&mut self, config: &Config<'_>) -> Result<(), TakeOverError> {
-        self.silence(config)?;
+        self.make_quiescent(config)?;
         let collections = u64::try_from(config.rds.len()).unwrap_or(u64::MAX);
         self.its.clear();
         self.rds.clear();

@@ -58,7 +58,7 @@ impl Division {
         normal("EL2's pool", &layout.pool);
         normal("the host's device tree", &layout.host_dtb);
         // Tables of an earlier kernel, which the interrupt controller writes, may be in the pool.
-        gic_frames::silence(platform, policy, blob);
+        gic_frames::make_quiescent(platform, policy, blob);
         let map = Self::ownership_map(platform, &layout, pages_of_ram, rounded(map_bytes));
         Self { layout, map, distributor: platform.gic.distributor.base().0 }
     }

@@ -45,13 +45,13 @@ pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MA
 }
 
 /// Has every ITS and redistributor access no memory any more, whatever firmware left there. `dtb` is the device tree.
-pub fn silence(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
+pub fn make_quiescent(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
     if let Err(error) = gic_frames::check_stride(dtb) {
         refuse(format_args!("{error}"), Conduit::Smc);
     }
     let Some(mut frames) = find(platform, policy) else { return };
     frames.snooping = gic_frames::snooping(dtb).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    if let Err(error) = guard::silence(&frames) {
+    if let Err(error) = guard::make_quiescent(&frames) {
         refuse(format_args!("interrupt controller: {error}"), Conduit::Smc);
     }
 }

@@ -79,12 +79,12 @@ fn with_config<T>(frames: &Frames, intid_bits: u32, act: impl FnOnce(&Config<'_>
 ///
 /// # Errors
 /// See [`TakeOverError`].
-pub fn silence(frames: &Frames) -> Result<(), TakeOverError> {
+pub fn make_quiescent(frames: &Frames) -> Result<(), TakeOverError> {
     FRAMES.call_once(|| frames.clone());
-    with_config(frames, 0, |config| GUARD.lock().silence(config))
+    with_config(frames, 0, |config| GUARD.lock().make_quiescent(config))
 }
 
-/// Takes the GIC over; called once, after [`silence`] and before the host runs. Devices of the host cost `memory` bytes
+/// Takes the GIC over; called once, after [`make_quiescent`] and before the host runs. Devices of the host cost `memory` bytes
 /// at most.
 ///
 /// # Errors

@@ -51,7 +51,7 @@ impl<P: Platform> Guard<P> {
     ///
     /// # Errors
     /// The ITS is failed.
-    pub(super) fn carry<H: HostMemory>(&mut self, host: &mut H, its: usize, request: Request) -> Result<(), Stop> {
+    pub(super) fn execute<H: HostMemory>(&mut self, host: &mut H, its: usize, request: Request) -> Result<(), Stop> {
         match request {
             Request::Mapd { device, bits } => match self.devices.find(its, device) {
                 // All events of the device are unmapped first [G 5.3].
