@@ -100,10 +100,10 @@ impl Edu {
         self.finish()
     }
 
-    /// Has the device send messages with `data` to `address`.
+    /// Programs and enables the device's MSI: it writes `data` to `address`.
     ///
     /// # Errors
-    /// It has no MSI.
+    /// The device has no MSI capability.
     pub fn set_message(&self, address: u64, data: u16) -> Result<(), &'static str> {
         let capability = self.function.capability(pci::MSI).ok_or("edu has no MSI capability")?;
         let [a, b, c, d, e, f, g, h] = address.to_le_bytes();
@@ -115,17 +115,17 @@ impl Edu {
         Ok(())
     }
 
-    /// Has the device use its wire again.
+    /// Disables MSI: the device uses its wired interrupt again.
     ///
     /// # Errors
-    /// It has no MSI.
+    /// The device has no MSI capability.
     pub fn disable_messages(&self) -> Result<(), &'static str> {
         let capability = self.function.capability(pci::MSI).ok_or("edu has no MSI capability")?;
         mmio::write16(capability + 2, mmio::read16(capability + 2) & !1);
         Ok(())
     }
 
-    /// The device sends its message.
+    /// Makes the device send its MSI.
     pub fn send_message(&self) {
         self.raise();
         self.lower();
@@ -137,7 +137,7 @@ impl Edu {
         mmio::write32(self.bar + IRQ_RAISE, 1);
     }
 
-    /// Ends it.
+    /// Lowers the device's interrupt.
     pub fn lower(&self) {
         mmio::write32(self.bar + IRQ_ACKNOWLEDGE, 1);
         sysreg::dsb();

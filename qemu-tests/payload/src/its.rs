@@ -13,15 +13,15 @@ pub mod gits {
     pub const CTLR: u64 = 0x00;
     /// The command queue.
     pub const CBASER: u64 = 0x80;
-    /// Where software goes on.
+    /// Offset of the next command that software writes.
     pub const CWRITER: u64 = 0x88;
-    /// Where hardware goes on.
+    /// Offset of the next command that hardware reads.
     pub const CREADR: u64 = 0x90;
-    /// The first of eight tables.
+    /// The first of eight GITS_BASER registers.
     pub const BASER: u64 = 0x100;
     /// GITS_TRANSLATER.
     pub const TRANSLATER: u64 = 0x1_0040;
-    /// `GITS_CTLR`.Quiescent.
+    /// `GITS_CTLR.Quiescent`.
     pub const QUIESCENT: u32 = 1 << 31;
 }
 
@@ -29,7 +29,7 @@ pub mod gits {
 pub mod gicr {
     /// Control.
     pub const CTLR: u64 = 0x00;
-    /// What it has.
+    /// Type: the features of the redistributor.
     pub const TYPER: u64 = 0x08;
     /// The configuration table.
     pub const PROPBASER: u64 = 0x70;
@@ -47,14 +47,14 @@ pub const PAGES_64K: u64 = 2 << 8;
 pub const LPI: u64 = 8192;
 /// Bytes of a queue or table of this driver.
 pub const TABLE: u64 = 0x1_0000;
-/// A configuration byte: enabled, of some priority.
+/// A configuration byte: enabled, priority 0xa0.
 pub const ENABLED: u8 = 0xa1;
 /// `GITS_BASER<n>`.Type.
 const DEVICES: u64 = 1;
 const COLLECTIONS: u64 = 4;
 const TIMEOUT_US: u64 = 1_000_000;
 
-/// Four words of a command.
+/// The four words of a command.
 pub type Command = [u64; 4];
 
 /// MAPD with 2^`bits` events.
@@ -114,8 +114,9 @@ pub struct Its {
 }
 
 impl Its {
-    /// Enables the ITS with its command queue and collection table in our memory, and its device table as `devices`
-    /// says: an address with attributes.
+    /// Enables the ITS with its command queue and collection table in memory of the payload, and a device table at
+    /// `devices`: an
+    /// address with attributes.
     pub fn start(base: u64, devices: u64) -> Self {
         Self::start_with(base, devices, alloc(TABLE, TABLE))
     }
@@ -146,14 +147,14 @@ impl Its {
         self.writer = (self.writer + 32) % TABLE;
     }
 
-    /// Submits what is in the queue; whether the ITS consumed it.
+    /// Submits the commands in the queue; returns whether the ITS consumed them.
     pub fn submit(&self) -> bool {
         sysreg::dsb();
         mmio::write64(self.base + gits::CWRITER, self.writer);
         sysreg::poll_us(TIMEOUT_US, || mmio::read64(self.base + gits::CREADR) & !0x1f == self.writer)
     }
 
-    /// Runs one command; whether the ITS consumed it.
+    /// Runs one command; returns whether the ITS consumed it.
     pub fn command(&mut self, words: Command) -> bool {
         self.put(words);
         self.submit()
@@ -162,10 +163,10 @@ impl Its {
     /// Runs commands.
     ///
     /// # Errors
-    /// The ITS does not consume one.
+    /// The ITS does not consume one of the commands.
     pub fn commands(&mut self, commands: impl IntoIterator<Item = Command>) -> TestResult {
         for words in commands {
-            ensure!(self.command(words), "the ITS stopped at {words:x?}");
+            ensure!(self.command(words), "the ITS does not consume {words:x?}");
         }
         Ok(())
     }
@@ -192,7 +193,7 @@ impl Its {
 
 /// The RD frame of the redistributor of CPU `index`.
 pub fn redistributor(machine: &Machine, index: usize) -> u64 {
-    // With VLPIS there are two frames more.
+    // With GICR_TYPER.VLPIS there are two more frames.
     let stride = if mmio::read64(machine.gicr + gicr::TYPER) & 2 == 0 { 0x2_0000 } else { 0x4_0000 };
     machine.gicr + u64_of(index) * stride
 }
@@ -206,7 +207,7 @@ pub fn enable_lpis(gicr: u64, properties: u64, pending: u64) -> TestResult {
     mmio::write64(gicr + gicr::PENDBASER, pending);
     ensure!(mmio::read64(gicr + gicr::PROPBASER) == properties | 15, "GICR_PROPBASER does not read back");
     mmio::write32(gicr + gicr::CTLR, 1);
-    ensure!(mmio::read32(gicr + gicr::CTLR) & 1 == 1, "GICR_CTLR.EnableLPIs does not stay");
+    ensure!(mmio::read32(gicr + gicr::CTLR) & 1 == 1, "GICR_CTLR.EnableLPIs does not stay set");
     Ok(())
 }
 

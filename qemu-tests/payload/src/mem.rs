@@ -53,7 +53,7 @@ pub fn alloc_dirty(bytes: u64, align: u64) -> u64 {
         result = base;
         base.checked_add(align_up(bytes, PAGE)).filter(|end| *end <= END.load(Ordering::SeqCst))
     });
-    assert!(taken.is_ok(), "payload is out of memory: {bytes:#x} bytes wanted");
+    assert!(taken.is_ok(), "payload is out of memory: {bytes:#x} bytes requested");
     result
 }
 

@@ -12,7 +12,7 @@ pub const COMMAND: u64 = 0x04;
 pub const BAR0: u64 = 0x10;
 /// Offset of the first capability's offset.
 const CAPABILITIES: u64 = 0x34;
-/// The capability of messages.
+/// Identifier of the MSI capability.
 pub const MSI: u8 = 0x05;
 /// Command register: respond to memory accesses.
 pub const COMMAND_MEMORY: u16 = 1 << 1;

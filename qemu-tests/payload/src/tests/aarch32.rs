@@ -53,7 +53,7 @@ fn mmio_from_aarch32(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(mmio_big_endian, Runs::ALL);
-/// `SETEND BE`, then a load and a store: bytes are reversed, as on the bare machine.
+/// `SETEND BE`, then a load and a store: bytes are reversed, as without EL2.
 fn mmio_big_endian(ctx: &Ctx) -> TestResult {
     if !aarch32::is_supported() {
         skip!("no AArch32 at EL0");

@@ -38,6 +38,6 @@ fn smp_start(ctx: &Ctx) -> TestResult {
 }
 
 fn level_and_affinity(_argument: u64) -> u64 {
-    // Aff2..Aff0 are enough: the machines have no Aff3.
+    // Only Aff2 to Aff0: the machines have no Aff3.
     sysreg::current_el() >> 2 | (sysreg::mpidr_el1() & 0xff_ffff) << 8
 }

@@ -1,4 +1,4 @@
-//! Queues of the most expensive commands: the work of a trap is bounded, and interrupts are taken between traps.
+//! Queues with the most expensive commands: the work of a trap is bounded, and interrupts are taken between traps.
 
 use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;

@@ -1,4 +1,5 @@
-//! The attacks of the demo by a device; the one by the interrupt controller is in `its`. Each lands without isolation, and must not land with it.
+//! The demo's attacks by a device; the attack by the interrupt controller is in `its`. Each attack lands without
+//! isolation, and must not land with isolation.
 
 use crate::firmware::{Answer, Hypercall};
 use crate::lab::{Attack, Ctx, Expect, Lab, Mode, Seen, Victim};

@@ -1,4 +1,4 @@
-//! PCI functions that are given to guests and taken back: what the host reaches meanwhile, and what DMA of before does.
+//! PCI functions that are given to guests and taken back: the host's access to them, and DMA that started before.
 
 pub mod attacks;
 pub mod refused;
@@ -16,18 +16,18 @@ use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
 use crate::{ensure, payload_test, println, time};
 
-/// Calls of one hand-over at most.
+/// Maximum number of calls for one hand-over.
 const MOST_CALLS: u64 = 100;
-/// Hand-overs of the loop, unless the command line says otherwise (`transitions=N`).
+/// Default number of hand-overs of the loop (`transitions=N` on the command line).
 const HAND_OVERS: u64 = 200;
 
-/// What a refused call has in X1.
+/// Makes a call that is refused; returns X0 and X1.
 pub fn reason(call: Hypercall, function: u32, guest: u64) -> (Answer, u64) {
     let result = call.raw(u64::from(function), guest);
     (Answer::of(result[0]), result[1])
 }
 
-/// Makes `call` until the function has had the time that it needs; the last answer.
+/// Repeats `call` while it returns BUSY; returns the last answer.
 pub fn until_done(call: Hypercall, function: u32, guest: u64) -> Answer {
     for _ in 0..MOST_CALLS {
         let (answer, us) = reason(call, function, guest);
@@ -62,7 +62,7 @@ pub fn create() -> Result<u64, Fail> {
     }
 }
 
-/// Makes a call that has to succeed.
+/// Checks that a call succeeded.
 pub fn succeed(call: Hypercall, answer: Answer) -> TestResult {
     ensure!(answer == Answer::Success, "{call:?}: {answer:?}");
     Ok(())
@@ -73,7 +73,7 @@ pub fn donate(page: u64, guest: u64) -> TestResult {
     succeed(Hypercall::HostDonateGuest, Hypercall::HostDonateGuest.call_for(page, 1, guest))
 }
 
-/// Destroys a guest and takes its page back, which has to be zero.
+/// Destroys a guest and reclaims its page, which must be zero.
 pub fn end(guest: u64, page: u64) -> TestResult {
     succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]))?;
     succeed(Hypercall::HostReclaimPage, Hypercall::HostReclaimPage.call(page, 1))?;
@@ -82,8 +82,8 @@ pub fn end(guest: u64, page: u64) -> TestResult {
     Ok(())
 }
 
-/// Checks that the host reaches neither configuration space nor BARs of a function that is away; the number of accesses that
-/// landed.
+/// Checks that the host reaches neither configuration space nor BARs of a function that is away; returns the number of
+/// accesses that landed.
 pub fn host_reaches(function: Function, bar: u64) -> u64 {
     let mut landed = 0;
     for offset in [0, COMMAND, BAR0, 0x34, 0x80, 0xffc] {
@@ -101,7 +101,7 @@ pub fn host_reaches(function: Function, bar: u64) -> u64 {
     landed
 }
 
-/// The NVMe behind stage 1, working.
+/// An NVMe with stage 1 that works.
 pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Lab), Fail> {
     let mut nvme = find_nvme(ctx)?;
     let lab = Lab::new(ctx, Mode::Stage1)?;
@@ -111,8 +111,8 @@ pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Lab), Fail> {
 }
 
 payload_test!(t68_nvme_given_and_taken_back, Runs::HYP);
-/// A guest gets the NVMe: the host reaches nothing of it, and its neighbours go on. Taken back it was reset, its BAR is where
-/// it was, and it works.
+/// A guest gets the NVMe: the host reaches none of its registers, and other functions still work. After it is taken
+/// back, it was reset, its BAR is restored, and it works.
 fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
     let (mut nvme, lab) = working_nvme(ctx)?;
     let guest = create()?;
@@ -120,15 +120,15 @@ fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
     mmio::fill(secret, PAGE, 0x5ec2_e700_0000_0001);
     donate(secret, guest)?;
     let first = reason(Hypercall::DeviceAssign, nvme.function.rid, guest);
-    ensure!(first.0 == Answer::Busy && (1..=100_000).contains(&first.1), "it was given at once: {first:?}");
-    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it on its way");
+    ensure!(first.0 == Answer::Busy && (1..=100_000).contains(&first.1), "it was given without a reset: {first:?}");
+    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it while it is moving");
     assign(nvme.function, guest)?;
     ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it");
     lab.control(ctx)?;
-    ensure!(mmio::read32(lab.edu.function.config(0)) != u32::MAX, "its neighbour is gone");
+    ensure!(mmio::read32(lab.edu.function.config(0)) != u32::MAX, "another function is absent");
     give_back(nvme.function)?;
     let (command, bar) = (mmio::read16(nvme.function.config(COMMAND)), mmio::read32(nvme.function.config(BAR0)));
-    ensure!(command & COMMAND_MASTER == 0, "it comes back as a bus master: {command:#x}");
+    ensure!(command & COMMAND_MASTER == 0, "it is returned as a bus master: {command:#x}");
     ensure!(u64::from(bar & !0xf) == nvme.bar(), "BAR0 is {bar:#x}, and was {:#x}", nvme.bar());
     ensure!(mmio::read32(nvme.bar() + 0x14) & 1 == 0, "it was not reset: CC.EN is set");
     nvme.function.enable();
@@ -139,7 +139,7 @@ fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t68_hand_overs, Runs::HYP, el2 = "no-reset=1234:11e8");
-/// NVMe and `edu` change hands again and again, with pages, in every order of ending.
+/// NVMe and `edu` change owners repeatedly, together with pages, and are returned in every order.
 fn t68_hand_overs(ctx: &Ctx) -> TestResult {
     let (mut nvme, lab) = working_nvme(ctx)?;
     let count = ctx.machine.argument("transitions").and_then(|text| text.parse().ok()).unwrap_or(HAND_OVERS);
@@ -157,7 +157,7 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
         if round % 3 != 0 {
             donate(secret, guest)?;
         }
-        // Pages before devices, between them, and after them.
+        // The page is donated before, between or after the devices.
         if round % 4 == 0 {
             end(guest, secret)?;
         }
@@ -184,7 +184,7 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11e8");
-/// The same while other CPUs change the owners of pages, destroy guests and look at the functions.
+/// The same while other CPUs change owners of pages, destroy guests and read the functions' registers.
 fn t68_given_under_load(ctx: &Ctx) -> TestResult {
     attacks::under_load(ctx)
 }

@@ -65,7 +65,7 @@ fn open_vectors() {
     }
 }
 
-/// Maximum values of fields: CRm, op2, lowest bit, greatest value.
+/// Maximum values of fields: CRm, op2, lowest bit, maximum.
 const LIMITS: &[(u32, u32, u32, u64)] = &[
     (4, 0, 4, 1),  // EL1: AArch64
     (4, 0, 8, 0),  // EL2
@@ -275,8 +275,7 @@ pub(super) fn mismatches(_: u64) -> u64 {
 }
 
 payload_test!(t66_registers_hold_anything_at_cpu_on, Runs::ON_REQUEST, cpus = 2);
-/// For a machine with the payload's own firmware, which leaves all ones in the registers of a CPU that it turns on:
-/// the same, on that CPU.
+/// The same on a CPU that the payload's own firmware turned on with all ones in its registers.
 fn t66_registers_hold_anything_at_cpu_on(ctx: &Ctx) -> TestResult {
     cpu::start(ctx.machine, 1)?;
     cpu::send(1, mismatches, 0);

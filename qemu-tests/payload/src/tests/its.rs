@@ -159,7 +159,7 @@ fn touch(addr: u64, size: u64, value: u64) {
     }
 }
 
-/// Prints the attack's line and compares it with what is expected.
+/// Prints the attack's line and compares the result with the expected one.
 pub(super) fn verdict(ctx: &Ctx, landed: Landed) -> TestResult {
     println!("ATTACK {}: {}", ctx.name, if landed == Landed::Yes { "landed" } else { "blocked" });
     match (ctx.expect, landed) {

@@ -1,4 +1,4 @@
-//! Commands of an ITS with numbers that it should not have, too many of them, and a queue that is used in odd ways.
+//! ITS commands with numbers out of range, too many commands, and misuse of the queue's registers.
 
 use super::its::verdict;
 use super::ownership::{donate, take_back};
@@ -14,7 +14,7 @@ use crate::outcome::{Fail, TestResult};
 use crate::registry::{Clock, Runs};
 use crate::{cpu, ensure, mmio, payload_test, println, skip, sysreg};
 
-/// LPIs are on at the boot CPU, the first 64 enabled, and collection 0 is its.
+/// Starts the ITS, enables LPIs at the boot CPU, configures the first 64 as enabled, and maps collection 0 to this CPU.
 fn start(ctx: &Ctx) -> Result<Its, Fail> {
     enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
     let mut its = Its::start(ctx.machine.its, alloc(TABLE, TABLE));
@@ -22,7 +22,7 @@ fn start(ctx: &Ctx) -> Result<Its, Fail> {
     Ok(its)
 }
 
-/// What arrives at this CPU when `event` of `device` is raised.
+/// The INTID that becomes pending at this CPU when `event` of `device` is raised.
 fn raised(its: &mut Its, device: u64, event: u64) -> Result<u64, Fail> {
     its.commands([int(device, event), sync(0)])?;
     Ok(take_pending())
@@ -71,7 +71,7 @@ fn t45e_its_events(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45f_its_collections, Runs::HYP);
-/// Collections of CPUs that do not exist or have no LPIs, and beyond the table. Hardware of QEMU ignores these too.
+/// Collections of CPUs that do not exist or have no LPIs, and beyond the table. QEMU's ITS ignores these commands too.
 fn t45f_its_collections(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -88,13 +88,13 @@ fn t45f_its_collections(ctx: &Ctx) -> TestResult {
             its.commands([invall(collection), movall(0, processor), movall(processor, 0), sync(0)])?;
             let found = raised(&mut its, 3, 0)?;
             ensure!(found == NONE || found == LPI, "collection {collection} of CPU {processor}: {found} is pending");
-            // V = 0, with an event in it.
+            // MAPC with V = 0 for a collection that has an event.
             its.commands([[0x09, 0, collection, 0], movi(3, 0, 0)])?;
         }
         let found = raised(&mut its, 3, 0)?;
         ensure!(found == LPI, "after CPU {processor}: {found} is pending");
     }
-    // A mapping over another, and away with the one that is used.
+    // The collection is mapped twice, then the used mapping is removed.
     its.commands([mapc(0, 0), mapc(0, 0), [0x09, 0, 0, 0]])?;
     let found = raised(&mut its, 3, 0)?;
     ensure!(found == NONE, "without a collection {found} is pending");
@@ -105,7 +105,7 @@ fn t45f_its_collections(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45k_its_queue_indices, Runs::ALL);
-/// `GITS_CREADR` is written, which QEMU's ITS takes; `GITS_CWRITER` beyond the queue, odd, with Retry; the ITS is
+/// `GITS_CREADR` is written, which QEMU's ITS accepts; `GITS_CWRITER` beyond the queue, odd, with Retry; the ITS is
 /// disabled in the middle.
 fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
@@ -133,7 +133,7 @@ fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
         let (writer, reader) = (mmio::read64(base + gits::CWRITER), mmio::read64(base + gits::CREADR));
         ensure!(writer == its.writer && reader == its.writer, "with {bits:#x}: {writer:#x}, {reader:#x}");
     }
-    // Disabled while there is much to do: commands go on when it is enabled again.
+    // The ITS is disabled with many commands in its queue: they are executed when it is enabled again.
     for round in 0..8 {
         (0..2000).for_each(|n| its.put(mapd(8 + n % 64, 5, VALID)));
         sysreg::dsb();
@@ -148,7 +148,7 @@ fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45l_its_flood, Runs::HYP);
-/// Every DeviceID in turn with the most events: EL2 keeps memory for what else it has to do.
+/// Maps every DeviceID with the maximum of events: EL2 still has memory for its other work.
 fn t45l_its_flood(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -156,7 +156,7 @@ fn t45l_its_flood(ctx: &Ctx) -> TestResult {
     let mut its = start(ctx)?;
     let blocks = alloc(16 * BLOCK, BLOCK);
     for device in (0..0x1_0000).step_by(61).chain(0..1024) {
-        // 13 bits, and more than the host was shown.
+        // 13 bits, and more than GITS_TYPER reports.
         its.put(mapd(device, 13 + device % 3 / 2, VALID));
         if its.writer == 0 {
             ensure!(its.submit(), "the ITS stopped before device {device}");
@@ -168,7 +168,7 @@ fn t45l_its_flood(ctx: &Ctx) -> TestResult {
         donate(blocks + block * BLOCK, 1)?;
         take_back(blocks + block * BLOCK, 1)?;
     }
-    // What was mapped goes; then devices can be mapped again.
+    // All devices are unmapped; then devices can be mapped again.
     for device in (0..0x1_0000).step_by(61).chain(0..1024) {
         its.put([0x08 | device << 32, 0, 0, 0]);
         if its.writer == 0 {
@@ -182,7 +182,7 @@ fn t45l_its_flood(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45l_its_invall_from_every_cpu, Runs::HYP, cpus = 4, clock = Clock::Real);
-/// All LPIs are read again and again, and every CPU submits that.
+/// Every CPU repeatedly submits INVALL for all LPIs.
 fn t45l_its_invall_from_every_cpu(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -219,8 +219,9 @@ fn submit_often(target: u64) -> u64 {
 }
 
 payload_test!(t45o_power_with_pending_lpis, Runs::HYP, cpus = 4);
-/// CPUs stop and start while LPIs are pending there; the machine goes off with some pending. EL2 compares its tables at
-/// the end. Hardware has no table of the host that could be written afterwards.
+/// CPUs stop and start while LPIs are pending at them; the machine is powered off with pending LPIs. EL2 compares its
+/// tables at
+/// the end. Hardware has no address of a host table to which it could write later.
 fn t45o_power_with_pending_lpis(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -245,6 +246,6 @@ fn t45o_power_with_pending_lpis(ctx: &Ctx) -> TestResult {
             ensure!(mmio::find_other(pending, TABLE, 0).is_none(), "CPU {index}: the host's pending table was written");
         }
     }
-    // Back at the boot CPU, and pending when the machine goes off.
+    // The LPIs move back to the boot CPU and are pending when the machine is powered off.
     its.commands([movi(3, 1, 0), mapti(3, 0, LPI, 0), inv(3, 0), int(3, 0), int(3, 1), int(3, 2), sync(0)])
 }

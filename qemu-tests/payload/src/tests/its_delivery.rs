@@ -1,5 +1,4 @@
-//! Whose interrupts arrive: messages of a CPU and of devices, and configuration in memory that is not the host's any
-//! more.
+//! Delivery of interrupts: messages of a CPU and of devices, and LPI configuration in memory that the host has donated.
 
 use super::its::verdict;
 use super::ownership::donate;
@@ -14,7 +13,7 @@ use crate::registry::Runs;
 use crate::{ensure, mmio, payload_test, println, skip, vectors};
 
 payload_test!(t45i_lpi_configuration, Runs::EITHER);
-/// The page with an LPI's configuration byte is donated: that is not refused, and the byte counts no more.
+/// The page with an LPI's configuration byte is donated: the donation succeeds, and the byte is not used any more.
 fn t45i_lpi_configuration(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -31,10 +30,10 @@ fn t45i_lpi_configuration(ctx: &Ctx) -> TestResult {
     ensure!(found == LPI, "control: {found} is pending");
     println!("CONTROL {}: ok", ctx.name);
     if ctx.expect == Expect::Blocked {
-        // The copy counts until the byte is read again.
+        // EL2's copy is used until a command reads the byte again.
         mmio::write8(table, 0);
         let found = raised(&mut its)?;
-        ensure!(found == LPI, "a byte counts before INV: {found} is pending");
+        ensure!(found == LPI, "a byte takes effect before INV: {found} is pending");
         mmio::write8(table, crate::its::ENABLED);
     }
     donate(table, 1)?;
@@ -44,8 +43,7 @@ fn t45i_lpi_configuration(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45m_messages, Runs::ALL);
-/// A CPU writes to the translation register, which is device 0's interrupt then; a device sends an event that only
-/// another device has.
+/// A CPU writes to GITS_TRANSLATER, as device 0; a device sends an EventID that only another device has mapped.
 fn t45m_messages(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
@@ -77,10 +75,10 @@ fn t45m_messages(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45_without_an_its, Runs::HYP, el2 = "withhold=/intc@8000000/its@8080000");
-/// The ITS is withheld from the host: it is not in the device tree, neither CPUs nor devices reach it, LPIs stay off,
-/// and a wired interrupt arrives.
+/// The ITS is withheld from the host: it is not in the device tree, neither CPUs nor devices reach it, LPIs stay
+/// disabled, and a wired interrupt is delivered.
 fn t45_without_an_its(ctx: &Ctx) -> TestResult {
-    /// Where QEMU has its ITS, and the INTID of a first PCI slot's INTA; each next slot is one further.
+    /// The address of QEMU's ITS, and the INTID of the first PCI slot's INTA; the INTID increases by one for each slot.
     const ITS: u64 = 0x808_0000;
     const INTX: u32 = 35;
     ensure!(ctx.machine.its == 0, "an ITS is in the device tree at {:#x}", ctx.machine.its);

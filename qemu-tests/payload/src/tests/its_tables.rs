@@ -1,4 +1,4 @@
-//! Tables that change after the GIC was given them, and queues that are not the host's.
+//! Tables that change after their address was written to the GIC, and queues outside the host's memory.
 
 use super::its::verdict;
 use crate::its::{INDIRECT, Its, PAGES_64K, TABLE, VALID, enable_lpis, gicr, gits, mapc, redistributor, sync};
@@ -9,7 +9,8 @@ use crate::registry::Runs;
 use crate::{ensure, mmio, payload_test, println, skip, sysreg};
 
 payload_test!(t45b_its_level_2_tables, Runs::ALL);
-/// The first level of the device table names another page after the ITS was given the table: MAPD writes to it.
+/// An entry of the level-1 device table changes after the table's address was written to the ITS: MAPD writes to the
+/// new page.
 fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -39,7 +40,7 @@ fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45c_its_command_queue, Runs::ALL);
-/// A command queue in EL2's memory: where the ITS is the host's, it reads commands there.
+/// A command queue in EL2's memory: without isolation the ITS reads commands there.
 fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -63,13 +64,13 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
         for queue in [base, 0, 0xf_ffff_ffff_0000, ctx.machine.ram_end(), victim + TABLE] {
             ensure!(!consumed(queue), "commands were read at {queue:#x}");
         }
-        // The first page of the queue is ours, the second is not there.
+        // The first page of the queue belongs to the payload, the second has no memory.
         let _ = Its::start_with(base, page(), ctx.machine.ram_end() - PAGE);
         mmio::write64(base + gits::CWRITER, PAGE + 0x20);
         sysreg::poll_us(10_000, || mmio::read64(base + gits::CREADR) & 1 == 1);
         let reader = mmio::read64(base + gits::CREADR);
         ensure!(reader == PAGE | 1, "commands beyond the memory: GITS_CREADR is {reader:#x}");
-        // Fewer pages than the index says.
+        // A queue with fewer pages than the index needs.
         let its = Its::start(base, page());
         mmio::write32(base + gits::CTLR, 0);
         mmio::write64(base + gits::CBASER, VALID | its.queue);
@@ -93,7 +94,7 @@ fn t45h_lpi_enable(ctx: &Ctx) -> TestResult {
     enable_lpis(frame, properties, first)?;
     let mut its = Its::start(ctx.machine.its, page());
     mmio::write64(frame + gicr::PENDBASER, second);
-    // Disabled in the configuration table: it stays pending.
+    // The LPI is disabled in the configuration table, so it stays pending.
     ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
     println!("CONTROL {}: ok", ctx.name);
     verdict(ctx, Landed::from(mmio::find_other(second, TABLE, 0).is_some()))?;
@@ -104,7 +105,7 @@ fn t45h_lpi_enable(ctx: &Ctx) -> TestResult {
     let victim = Victim::el2(ctx)?.unused & !(TABLE - 1);
     for cpu in 0..ctx.machine.cpu_count {
         let frame = redistributor(ctx.machine, cpu);
-        // No table, too few INTIDs, EL2's memory, memory that is not there.
+        // No table, too few INTIDs, a table in EL2's memory, a table without memory.
         for (table, bits) in [(0, 0), (properties, 11), (victim, 15), (0xf_ffff_ffff_0000, 31), (properties, 15)] {
             for enable in [1, 1, 0, 0, 1] {
                 mmio::write64(frame + gicr::PROPBASER, table | bits);

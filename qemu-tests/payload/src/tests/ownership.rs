@@ -31,7 +31,7 @@ payload_test!(t01_el2_memory_by_dma, Runs::HYP);
 /// DMA reads of and writes to all parts of EL2's memory, in every mode of the host's SMMU.
 fn t01_el2_memory_by_dma(ctx: &Ctx) -> TestResult {
     let Some(hole) = ctx.machine.hole() else {
-        fail!("the device tree leaves no RAM out");
+        fail!("the device tree gives all RAM to the host");
     };
     let mut lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -102,7 +102,7 @@ fn t03_guests_page(ctx: &Ctx) -> TestResult {
     let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
     ensure!(destroyed == Answer::Success, "VM_DESTROY: {destroyed:?}");
     if ctx.expect == Expect::Blocked {
-        ensure!(!lab.write_lands(victim + 0x810)?, "the ended guest's page is reachable before it is taken back");
+        ensure!(!lab.write_lands(victim + 0x810)?, "the destroyed guest's page is reachable before it is reclaimed");
     }
     let answer = Hypercall::HostReclaimPage.call(victim, 1);
     ensure!(answer == Answer::Success, "HOST_RECLAIM_PAGE: {answer:?}");
@@ -299,7 +299,7 @@ fn t43_event_flood(ctx: &Ctx) -> TestResult {
     lab.control(ctx)?;
     let before = firmware::stat(Stat::Faults);
     let Some(hole) = ctx.machine.hole() else {
-        fail!("the device tree leaves no RAM out");
+        fail!("the device tree gives all RAM to the host");
     };
     for _ in 0..8 {
         lab.edu.transfer(Direction::ToMemory, lab.bus(hole.start), 0, 4096)?;

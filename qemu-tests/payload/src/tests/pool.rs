@@ -32,7 +32,7 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
         match call(victim) {
             Answer::Success => {}
             Answer::NoMemory => {
-                println!("{block} pages of as many blocks are donated, the next one is refused");
+                println!("{block} pages of as many blocks are donated, the next page is refused");
                 return Ok(block);
             }
             other => return Err(Fail::new(crate::outcome::Kind::Failed, format_args!("page {block}: {other:?}"))),
@@ -48,12 +48,12 @@ fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
     ensure!(lab.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
     for block in [0, given / 2, given - 1] {
         let (value, caught) = catch(|| mmio::read64(page_of(base, block)));
-        ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "the CPU reads {value:#x} in given page {block}");
-        ensure!(!lab.write_lands(page_of(base, block) + 0x100)?, "the device reaches given page {block}");
+        ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "the CPU reads {value:#x} in donated page {block}");
+        ensure!(!lab.write_lands(page_of(base, block) + 0x100)?, "the device reaches donated page {block}");
         // The rest of its block is the host's.
         let other = page_of(base, block) + PAGE;
         mmio::write64(other, block);
-        ensure!(mmio::read64(other) == block, "block {block} is damaged");
+        ensure!(mmio::read64(other) == block, "the rest of block {block} has changed");
         ensure!(lab.write_lands(other + 0x100)?, "the rest of block {block} is out of the device's reach");
     }
     Ok(())
@@ -66,7 +66,7 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
     lab.control(ctx)?;
     let blocks = left() / BLOCK - 8;
     let base = alloc_dirty(blocks * BLOCK, BLOCK);
-    // Done twice: returned memory must be fully usable.
+    // Done twice, to show that returned memory is usable.
     let mut rounds = [0; 2];
     for round in &mut rounds {
         let created = Hypercall::VmCreate.raw(0, 0);

@@ -90,7 +90,7 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
             drop(smmu);
             lab.edu.transfer(Direction::ToMemory, victim, 0, 4)?;
             lab.edu.transfer(Direction::ToMemory, EL2_IMAGE + 0x28, 0, 4)?;
-            ensure!(mmio::read64(victim) == 0, "table at {addr:#x} lets DMA through ({enabled:?}, {synced:?})");
+            ensure!(mmio::read64(victim) == 0, "table at {addr:#x} allows DMA ({enabled:?}, {synced:?})");
         }
     }
     lab.smmu.borrow().off()?;

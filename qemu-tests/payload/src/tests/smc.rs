@@ -146,7 +146,7 @@ fn smc_sve_hint(ctx: &Ctx) -> TestResult {
     }
     let state = answer(PSCI_AFFINITY_INFO | HINT, [ctx.machine.cpus[0], 0, 0, 0, 0, 0, 0]);
     ensure!(state == 0, "AFFINITY_INFO with the hint: {state}");
-    // The other bits that must be zero are no hints.
+    // The other bits that must be zero are not hints.
     for bit in 17..24 {
         let x0 = answer(PSCI_VERSION | 1 << bit, [0; 7]);
         ensure!(x0 == NOT_SUPPORTED, "bit {bit} is ignored: {x0}");
@@ -197,8 +197,8 @@ fn t39_suspend(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t66_later_cores_trap_hcrx, Runs::ON_REQUEST, cpus = 8);
-/// For a machine with the payload's own firmware, which traps a register of EL2 on later CPUs: turning them on ends
-/// the run.
+/// For a machine with the payload's own firmware, which traps a register of EL2 on later CPUs: turning these CPUs on
+/// ends the run.
 fn t66_later_cores_trap_hcrx(ctx: &Ctx) -> TestResult {
     println!("all CPUs are on");
     for (index, mpidr) in ctx.machine.cpus.iter().enumerate().take(ctx.machine.cpu_count).skip(1) {

@@ -190,7 +190,7 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
         lab.edu.transfer(Direction::ToMemory, own + 8, 0, 8)?;
         Ok(mmio::read64(lab.own + 8) == 0x77)
     };
-    ensure!(works(&lab)?, "the plain set-up does not work");
+    ensure!(works(&lab)?, "a normal set-up does not work");
     for foreign in [EL2_IMAGE, donated, ctx.machine.uart, ctx.machine.ram_end(), 0xff_ffff_f000] {
         let before = firmware::stat(Stat::Faults);
         // The context descriptor.
@@ -205,7 +205,7 @@ fn t20_foreign_tables(ctx: &Ctx) -> TestResult {
         ensure!(has_event(&lab, event::F_WALK_EABT), "no F_WALK_EABT for a root table at {foreign:#x}");
         lab.stage1.write_cd(context_descriptor(lab.stage1.root, ASID));
         flush(&lab)?;
-        ensure!(works(&lab)?, "the plain set-up does not work any more");
+        ensure!(works(&lab)?, "a normal set-up does not work any more");
         // A last-level table.
         let iova = 0x2_0000_0000;
         lab.stage1.set_level3_table(iova, foreign);
@@ -251,7 +251,7 @@ fn t41_table_changes_shape(ctx: &Ctx) -> TestResult {
         let lab = Lab::with_format(ctx, Mode::Stage1, format)?;
         lab.control(ctx)?;
         if let Some(old) = old {
-            // A table in which every entry would be a valid bypass.
+            // Fills the old table so that every entry would be a valid bypass entry.
             mmio::fill(old & !(PAGE - 1), PAGE, 0x9);
             lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
             lab.control(ctx)?;

@@ -1,4 +1,4 @@
-//! Attacks by the host, and by DMA that began before a function changed hands.
+//! Attacks by the host, and by DMA that began before a function changed its owner.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -16,9 +16,9 @@ use crate::tests::drivers::nvme_round_trip;
 use crate::tests::registers::check_isolation;
 use crate::{cpu, ensure, fail, mmio, payload_test, println, time};
 
-/// What the guest's page holds.
+/// Content of the guest's page.
 const SECRET: u64 = 0x5ec2_e75e_c2e7_0001;
-/// What `edu` holds before.
+/// Content of the buffer of `edu` before an attack.
 const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
 /// Longer than a transfer of `edu`.
 const TRANSFER_US: u64 = 150_000;
@@ -31,12 +31,13 @@ fn check(ctx: &Ctx, landed: impl Into<crate::lab::Landed>) -> TestResult {
     Ok(())
 }
 
-/// `edu` is told to read the guest's page, and then given to the guest and taken back; the word that it holds afterwards.
+/// Starts a read of the guest's page by `edu`, gives `edu` to the guest and takes it back; returns the word in its
+/// buffer.
 fn read_across(lab: &Lab, guest: u64, secret: u64) -> Result<u64, Fail> {
     let own = lab.bus(lab.own);
     mmio::write64(lab.own, CANARY);
     lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
-    // A guest's table is the identity: this address is its page while the stream is its own.
+    // A guest's table is an identity map: the address is the guest's page while the guest owns the stream.
     lab.edu.start(Direction::FromMemory, secret, 0, 8);
     assign(lab.edu.function, guest)?;
     time::delay_us(TRANSFER_US);
@@ -49,7 +50,7 @@ fn read_across(lab: &Lab, guest: u64, secret: u64) -> Result<u64, Fail> {
 }
 
 payload_test!(t68_dma_started_before, Runs::HYP, el2 = "no-reset=1234:11e8");
-/// A transfer that the host started before a guest got the function does not happen in the guest's time.
+/// A transfer that the host started before a guest got the function does not access memory while the guest has it.
 fn t68_dma_started_before(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -58,17 +59,17 @@ fn t68_dma_started_before(ctx: &Ctx) -> TestResult {
     mmio::fill(secret, PAGE, SECRET);
     donate(secret, guest)?;
     let word = read_across(&lab, guest, secret)?;
-    println!("edu holds {word:#x}");
+    println!("the buffer of edu contains {word:#x}");
     check(ctx, word == SECRET)?;
-    ensure!(word == CANARY || word == 0, "edu holds neither what it did nor zero");
+    ensure!(word == CANARY || word == 0, "the buffer of edu contains neither its old content nor zero");
     end(guest, secret)?;
     lab.control(ctx)?;
     check_isolation(ctx)
 }
 
 payload_test!(t68_dma_across_the_return, Runs::HYP, el2 = "no-reset=1234:11e8");
-/// A write that began while page and function were the host's. The page belongs to a guest meanwhile and is returned zeroed. The
-/// function is returned after it, and must not complete the old write then.
+/// A write that began while page and function were the host's. In between the page belongs to a guest, and is then
+/// returned zeroed. The function is returned later, and must not complete the old write.
 fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
     let lab = Lab::new(ctx, Mode::Stage1)?;
     lab.control(ctx)?;
@@ -134,8 +135,8 @@ fn t68_host_reaches_nothing(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t69_destroyed_with_a_device, Runs::HYP);
-/// A guest that ends with a function: its page comes back, zeroed, before the function does; its handle, and with it its VMID,
-/// is used again only afterwards.
+/// A guest is destroyed while it has a function: its page is reclaimed, zeroed, before the function is returned. Its
+/// handle, and so its VMID, is used again only after that.
 fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
     let (nvme, lab) = working_nvme(ctx)?;
     for _ in 0..8 {
@@ -146,7 +147,7 @@ fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
         assign(nvme.function, guest)?;
         end(guest, secret)?;
         let next = create()?;
-        ensure!(next != guest, "handle {guest} is used again while its function is away");
+        ensure!(next != guest, "handle {guest} is reused while its function is away");
         give_back(nvme.function)?;
         let again = create()?;
         ensure!(again == guest, "handle {guest} stays in use, the next one is {again}");
@@ -163,7 +164,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static FUNCTION: AtomicU64 = AtomicU64::new(0);
 
-/// Another CPU: guests that come and go with a page, and calls about the function.
+/// Work of another CPU: creates and destroys guests with a page, and makes calls about the function.
 fn interfere(_: u64) -> u64 {
     let own = page();
     while !STOP.load(Ordering::SeqCst) {
@@ -177,13 +178,14 @@ fn interfere(_: u64) -> u64 {
         }
         let _ = Hypercall::DeviceReturn.raw(FUNCTION.load(Ordering::SeqCst), 0);
         CALLS.fetch_add(1, Ordering::SeqCst);
-        // The others have to get the locks too.
+        // Lets the other CPUs take the locks.
         time::delay_us(500);
     }
     0
 }
 
-/// Three CPUs interfere with each hand-over of the NVMe: whoever wins, EL2's audits agree, and all of it comes back.
+/// Three CPUs interfere with each hand-over of the NVMe: with every order of calls EL2's audits agree, and the function
+/// is returned completely.
 pub(super) fn under_load(ctx: &Ctx) -> TestResult {
     const ROUNDS: u64 = 8;
     let (mut nvme, lab) = working_nvme(ctx)?;

@@ -1,4 +1,4 @@
-//! Functions that no guest gets, each for its reason, and calls out of order.
+//! Functions that are refused, each with its reason, and calls in a wrong order.
 
 use super::{assign, create, give_back, reason, until_done};
 use crate::edu::Edu;
@@ -28,7 +28,8 @@ const NOT_THE_HOSTS: u64 = 10;
 const BUS_NUMBERS: u64 = 11;
 
 payload_test!(t68_functions_that_are_refused, Runs::HYP);
-/// What has no reset, is a bridge, is behind one, does not exist, or has a BAR in a wrong place.
+/// A function without a reset, a bridge, a function behind a bridge, a missing function, and one with a BAR at a wrong
+/// address.
 fn t68_functions_that_are_refused(ctx: &Ctx) -> TestResult {
     let nvme = find_nvme(ctx)?;
     let Some(edu) = Edu::find(ctx.machine) else { skip!("no edu") };
@@ -59,7 +60,7 @@ fn t68_functions_that_are_refused(ctx: &Ctx) -> TestResult {
         denied(rid, why)?;
     }
     nvme.function.set_bar(0, nvme.bar(), true);
-    // The bus behind the root port gets the number of the root bus; then it has a window over the BAR.
+    // The bus behind the root port gets the number of the root bus; then the root port's window overlaps the BAR.
     let Some(port) = Bridge::find(ctx.machine, 1) else { skip!("no root port") };
     port.set_secondary_bus(0);
     denied(rid, BUS_NUMBERS)?;
@@ -76,7 +77,8 @@ fn t68_functions_that_are_refused(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t68_calls_out_of_order, Runs::HYP);
-/// Given twice, to two guests, to a dying one; taken back on its way; a guest that ends meanwhile.
+/// A function is given twice, to two guests, to a destroyed guest; is taken back while it is moving; its guest is
+/// destroyed while it is moving.
 fn t68_calls_out_of_order(ctx: &Ctx) -> TestResult {
     let nvme = find_nvme(ctx)?;
     let rid = nvme.function.rid;
@@ -86,21 +88,21 @@ fn t68_calls_out_of_order(ctx: &Ctx) -> TestResult {
         Ok(())
     };
     let (one, two) = (create()?, create()?);
-    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given at once");
-    ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "on its way to another guest");
+    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given without a reset");
+    ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "moving to another guest");
     give_back(nvme.function)?;
-    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given at once");
+    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given without a reset");
     destroy(one)?;
-    ensure!(until_done(ASSIGN, rid, one) == Answer::Denied, "a dying guest gets it");
+    ensure!(until_done(ASSIGN, rid, one) == Answer::Denied, "a destroyed guest gets it");
     let three = create()?;
-    ensure!(three != one, "the handle of a guest is used again while a function is on its way to it");
+    ensure!(three != one, "the handle of a guest is reused while a function is moving to it");
     give_back(nvme.function)?;
     ensure!(create()? == one, "the handle stays in use");
     assign(nvme.function, two)?;
     ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "given twice");
     ensure!(reason(ASSIGN, rid, three) == (Answer::Denied, NOT_THE_HOSTS), "given to another guest");
     destroy(two)?;
-    ensure!(create()? != two, "the handle of a guest is used again while it has a function");
+    ensure!(create()? != two, "the handle of a guest is reused while it has a function");
     give_back(nvme.function)?;
     ensure!(reason(RETURN, rid, 0) == (Answer::Denied, UNKNOWN), "taken back twice");
     check_isolation(ctx)
@@ -124,13 +126,13 @@ fn t68_bus_numbers(ctx: &Ctx) -> TestResult {
     let now = mmio::read32(register);
     crate::println!("ATTACK {}: {}", ctx.name, if now == was { "blocked" } else { "landed" });
     ensure!(now == was, "the bus numbers were {was:#x} and are {now:#x}");
-    // Everything else of it is the host's.
+    // The host can write the bridge's other registers.
     let line = bridge.config(0x3c);
     mmio::write8(line, 0x5a);
-    ensure!(mmio::read8(line) == 0x5a, "the bridge's other registers are not the host's");
+    ensure!(mmio::read8(line) == 0x5a, "the host cannot write the bridge's other registers");
     give_back(nvme.function)?;
     mmio::write32(register, 0x0002_0200);
-    ensure!(mmio::read32(register) == 0x0002_0200, "bus numbers stay as they are with every function back");
+    ensure!(mmio::read32(register) == 0x0002_0200, "bus numbers cannot be changed after all functions were returned");
     mmio::write32(register, was);
     Lab::new(ctx, Mode::Stage1)?.control(ctx)?;
     check_isolation(ctx)

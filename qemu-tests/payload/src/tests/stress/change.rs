@@ -12,7 +12,7 @@ use crate::nvme::DISK_WORD;
 use crate::random::Random;
 use crate::{mmio, time};
 
-/// Of this many random picks of a page of an existing guest, one destroys the guest.
+/// Average number of random picks of a guest's page after which the guest is destroyed.
 const PICKS_PER_GUEST: u64 = 6;
 
 /// Set to stop all CPUs.
