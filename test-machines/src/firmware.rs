@@ -84,9 +84,9 @@ pub const FIRMWARE: [Firmware; 11] = [
     passing("t66_registers_hold_anything_at_entry", HOST_TEST),
     Firmware {
         later_cpus: 1,
-        ..passing("t66_registers_hold_anything_at_cpu_on", "t66_registers_hold_anything_at_cpu_on")
+        ..passing("t66_registers_have_any_value_at_cpu_on", "t66_registers_have_any_value_at_cpu_on")
     },
-    passing("t66_registers_hold_anything_at_resume", "t66_registers_hold_anything_at_resume"),
+    passing("t66_registers_have_any_value_at_resume", "t66_registers_have_any_value_at_resume"),
     trapping("t66_firmware_traps_hcrx", (1 << 38, 0), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
     trapping("t66_firmware_traps_fgt", (1 << 27, 0), "HFGRTR_EL2 is not accessible: EL3 must set SCR_EL3.FGTEn"),
     trapping("t66_firmware_traps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),

@@ -24,7 +24,7 @@ const SMMU: u64 = 0x0905_0000;
 global_asm!(
     r#"
     // Writes \value to a register of a feature, if the ID register in x1 shows the feature.
-    .macro  leave lsb, register, value
+    .macro  write_if_feature lsb, register, value
     ubfx    x2, x1, #\lsb, #4
     cbz     x2, 90f
     mov     x2, #\value
@@ -63,9 +63,9 @@ el3_firmware:
     msr     s3_6_c12_c12_5, x2      // ICC_SRE_EL3
     isb
     mrs     x1, id_aa64pfr0_el1
-    leave   32, s3_6_c1_c2_0, 15    // ZCR_EL3
+    write_if_feature 32, s3_6_c1_c2_0, 15    // ZCR_EL3
     mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
-    leave   24, s3_6_c1_c2_6, 15    // SMCR_EL3
+    write_if_feature 24, s3_6_c1_c2_6, 15    // SMCR_EL3
     // CNTFRQ_EL0 keeps its reset value: QEMU sets it to the rate of its counter.
     bl      el3_unknown
     msr     cptr_el3, x3
@@ -87,24 +87,24 @@ el3_unknown:
     msr     cpacr_el1, x2
     msr     cnthctl_el2, xzr
     mrs     x1, id_aa64pfr0_el1
-    leave   32, s3_4_c1_c2_0, 0     // ZCR_EL2
+    write_if_feature 32, s3_4_c1_c2_0, 0     // ZCR_EL2
     mrs     x1, s3_0_c0_c4_1        // ID_AA64PFR1_EL1
-    leave   24, s3_4_c1_c2_6, 0     // SMCR_EL2
-    leave   44, s3_4_c2_c5_0, -1    // GCSCR_EL2
-    leave   44, s3_0_c2_c5_0, -1    // GCSCR_EL1
+    write_if_feature 24, s3_4_c1_c2_6, 0     // SMCR_EL2
+    write_if_feature 44, s3_4_c2_c5_0, -1    // GCSCR_EL2
+    write_if_feature 44, s3_0_c2_c5_0, -1    // GCSCR_EL1
     mrs     x1, id_aa64mmfr0_el1
-    leave   56, s3_4_c1_c1_4, -1    // HFGRTR_EL2
-    leave   56, s3_4_c1_c1_5, -1    // HFGWTR_EL2
-    leave   56, s3_4_c1_c1_6, -1    // HFGITR_EL2
-    leave   56, s3_4_c3_c1_4, -1    // HDFGRTR_EL2
-    leave   56, s3_4_c3_c1_5, -1    // HDFGWTR_EL2
+    write_if_feature 56, s3_4_c1_c1_4, -1    // HFGRTR_EL2
+    write_if_feature 56, s3_4_c1_c1_5, -1    // HFGWTR_EL2
+    write_if_feature 56, s3_4_c1_c1_6, -1    // HFGITR_EL2
+    write_if_feature 56, s3_4_c3_c1_4, -1    // HDFGRTR_EL2
+    write_if_feature 56, s3_4_c3_c1_5, -1    // HDFGWTR_EL2
     mrs     x1, s3_0_c0_c7_1        // ID_AA64MMFR1_EL1
-    leave   40, s3_4_c1_c2_2, -1    // HCRX_EL2
+    write_if_feature 40, s3_4_c1_c2_2, -1    // HCRX_EL2
     mrs     x1, s3_0_c0_c7_3        // ID_AA64MMFR3_EL1
-    leave   0, s3_4_c2_c0_3, -1     // TCR2_EL2
-    leave   0, s3_0_c2_c0_3, -1     // TCR2_EL1
-    leave   4, s3_4_c1_c0_3, -1     // SCTLR2_EL2
-    leave   4, s3_0_c1_c0_3, -1     // SCTLR2_EL1
+    write_if_feature 0, s3_4_c2_c0_3, -1     // TCR2_EL2
+    write_if_feature 0, s3_0_c2_c0_3, -1     // TCR2_EL1
+    write_if_feature 4, s3_4_c1_c0_3, -1     // SCTLR2_EL2
+    write_if_feature 4, s3_0_c1_c0_3, -1     // SCTLR2_EL1
     ret
 
 el3_trap:

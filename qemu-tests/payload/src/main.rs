@@ -8,7 +8,7 @@
 //! | `boot`, `image`, `vectors`, `mmu`, `sysreg`, `cpu`, `time` | the machine's CPUs |
 //! | `machine`, `mem`, `mmio`, `console`, `firmware`, `gic` | what the device tree describes, memory, calls out of EL1 |
 //! | `pci`, `edu`, `nvme`, `smmu`, `its` | drivers |
-//! | `lab`, `registry`, `outcome` | test support |
+//! | `setup`, `registry`, `outcome` | test support |
 //! | `tests` | the tests |
 //! | `bench` | benchmarks of EL2 |
 // On other targets this is an empty program, so that `cargo check --workspace` and editors work on the build machine.
@@ -30,7 +30,6 @@ pub mod firmware;
 pub mod gic;
 pub mod image;
 pub mod its;
-pub mod lab;
 pub mod machine;
 pub mod mem;
 pub mod mmio;
@@ -41,6 +40,7 @@ pub mod outcome;
 pub mod pci;
 pub mod random;
 pub mod registry;
+pub mod setup;
 pub mod smmu;
 pub mod sysreg;
 pub mod tests;
@@ -51,10 +51,10 @@ use core::panic::PanicInfo;
 
 use spin::Once;
 
-use lab::{Ctx, Expect};
 use machine::Machine;
 use outcome::Kind;
 use registry::{Clock, Runs, Test};
+use setup::{Ctx, Expect};
 
 static MACHINE: Once<Machine> = Once::new();
 static NAME: Once<&'static str> = Once::new();

@@ -185,21 +185,21 @@ impl Nvme {
         self.rw(opcode::WRITE, lba, sectors, prp)
     }
 
-    /// Whether the disk can read back data that it wrote to bus address `victim`. `own` is the bus
+    /// Whether the disk can read back data that it wrote to bus address `attacked`. `own` is the bus
     /// address of a page of the host's at `own_pa`. Sectors 16 to 18 are overwritten.
     ///
     /// # Errors
     /// A command on the host's own page failed.
-    pub fn write_lands(&mut self, victim: u64, own: u64, own_pa: u64) -> Result<bool, NvmeError> {
+    pub fn write_lands(&mut self, attacked: u64, own: u64, own_pa: u64) -> Result<bool, NvmeError> {
         self.next_id = (self.next_id + 1) & 0xffff;
-        let word = DISK_WORD | pattern(victim, crate::num::usize_of(u64::from(self.next_id))) >> 16;
+        let word = DISK_WORD | pattern(attacked, crate::num::usize_of(u64::from(self.next_id))) >> 16;
         mmio::fill(own_pa, SECTOR, word);
         self.write(16, 1, own)?;
         mmio::fill(own_pa, SECTOR, !word);
         self.write(17, 1, own)?;
         // A command error counts as data that did not arrive.
-        let there = self.read(16, 1, victim);
-        let back = self.write(17, 1, victim);
+        let there = self.read(16, 1, attacked);
+        let back = self.write(17, 1, attacked);
         self.read(17, 1, own)?;
         Ok(there.is_ok() && back.is_ok() && mmio::find_other(own_pa, SECTOR, word).is_none())
     }

@@ -1,8 +1,8 @@
 //! The list of tests: each test registers itself in a link section, so a new test needs only one change.
 #![allow(unsafe_code)]
 
-use crate::lab::Ctx;
 use crate::outcome::TestResult;
+use crate::setup::Ctx;
 
 /// The machines on which a test runs. The runner reads it from the `test=list` boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

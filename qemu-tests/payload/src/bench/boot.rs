@@ -3,9 +3,9 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::counts_instructions;
-use crate::lab::Ctx;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::{bench_line, payload_test};
 
 /// The physical counter at the payload's first instruction.

@@ -2,10 +2,10 @@
 
 use super::count;
 use super::counts_instructions;
-use crate::lab::Ctx;
 use crate::mem::{PAGE, alloc, page};
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::smmu::queue::CommandQueue;
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, cr0, reg};
 use crate::smmu::{Format, Smmu};

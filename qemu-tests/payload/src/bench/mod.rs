@@ -12,8 +12,8 @@ pub mod count;
 pub mod transitions;
 pub mod traps;
 
-use crate::lab::Ctx;
 use crate::outcome::TestResult;
+use crate::setup::Ctx;
 use crate::{ensure, sysreg};
 
 /// Counter frequency at which one tick is one instruction.

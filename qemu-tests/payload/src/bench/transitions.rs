@@ -3,10 +3,10 @@
 use super::count;
 use super::counts_instructions;
 use crate::firmware::{Answer, Hypercall, Stat, stat};
-use crate::lab::Ctx;
 use crate::mem::{BLOCK, PAGE, alloc_dirty, left};
 use crate::outcome::{Fail, TestResult};
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::{bench_line, ensure, payload_test, println};
 
 /// The measured numbers of pages, each in memory that was not used since boot.

@@ -3,10 +3,10 @@
 use super::count;
 use super::counts_instructions;
 use crate::firmware::Hypercall;
-use crate::lab::Ctx;
 use crate::mem::page;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
 use crate::{bench_line, ensure, payload_test, skip};

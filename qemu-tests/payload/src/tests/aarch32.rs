@@ -1,10 +1,10 @@
 //! SMMU registers read by AArch32 processes: an instruction is skipped by its own length, and an IT block continues.
 
 use crate::aarch32::{self, Set, run};
-use crate::lab::Ctx;
 use crate::num::low32;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::smmu::spec::reg;
 use crate::{ensure, mmio, payload_test, skip};
 

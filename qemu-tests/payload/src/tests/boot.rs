@@ -1,8 +1,8 @@
 //! How the host is started: exception level, CPUs, memory.
 
-use crate::lab::Ctx;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::sysreg::MAX_CPUS;
 use crate::{cpu, ensure, payload_test, println, sysreg};
 

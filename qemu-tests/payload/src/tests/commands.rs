@@ -5,13 +5,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::firmware::{self, Stat};
-use crate::lab::{Ctx, Lab, Mode};
 use crate::machine::EL2_IMAGE;
 use crate::mmio;
 use crate::num::usize_of;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Mode, Setup};
 use crate::smmu::spec::{CERROR_ILL, Cmd, cr0, reg};
 use crate::smmu::{Format, Smmu, SmmuError};
 use crate::tests::registers::check_isolation;
@@ -119,21 +119,21 @@ payload_test!(t18_stream_ids, Runs::HYP);
 /// CFGI for StreamIDs out of range and at the edges; level-1 descriptors with every SPAN, cleared, and pointing to
 /// EL2's memory.
 fn t18_stream_ids(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     for sid in [0, 0xff, 0x100, 0xffff, 0x1_0000, 0x7fff_ffff, u32::MAX] {
         for cmd in [Cmd::cfgi_ste(sid), Cmd::cfgi_ste_nonleaf(sid), Cmd::cfgi_cd(sid)] {
-            let result = lab.smmu.borrow_mut().try_command(cmd);
+            let result = setup.smmu.borrow_mut().try_command(cmd);
             ensure!(matches!(result, Ok(()) | ILLEGAL), "{cmd:x?}: {result:?}");
         }
         for range in 0..32 {
-            let result = lab.smmu.borrow_mut().try_command(Cmd::cfgi_ste_range(sid, range));
+            let result = setup.smmu.borrow_mut().try_command(Cmd::cfgi_ste_range(sid, range));
             ensure!(matches!(result, Ok(()) | ILLEGAL), "range {range} at {sid:#x}: {result:?}");
         }
     }
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     let (level1, good) = {
-        let smmu = lab.smmu.borrow();
+        let smmu = setup.smmu.borrow();
         (smmu.strtab.base, mmio::read64(smmu.strtab.base))
     };
     let span = |value: u64| good & !0x1f | value;
@@ -152,25 +152,25 @@ fn t18_stream_ids(ctx: &Ctx) -> TestResult {
     ];
     for descriptor in cases {
         mmio::write64(level1, descriptor);
-        for cmd in [Cmd::cfgi_ste_nonleaf(lab.edu.function.sid), Cmd::cfgi_all()] {
-            let result = lab.smmu.borrow_mut().try_command(cmd);
+        for cmd in [Cmd::cfgi_ste_nonleaf(setup.edu.function.sid), Cmd::cfgi_all()] {
+            let result = setup.smmu.borrow_mut().try_command(cmd);
             ensure!(result.is_ok(), "{cmd:x?} over descriptor {descriptor:#x}: {result:?}");
         }
-        ensure!(lab.read(lab.own + 0x40).is_err(), "DMA works with level-1 descriptor {descriptor:#x}");
+        ensure!(setup.read(setup.own + 0x40).is_err(), "DMA works with level-1 descriptor {descriptor:#x}");
     }
     mmio::write64(level1, good);
-    lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
-    lab.control(ctx)
+    setup.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
+    setup.control(ctx)
 }
 
 payload_test!(t19_cfgi_all_repeated, Runs::HYP);
 /// CFGI_ALL and full ranges, many times: each batch takes bounded time, and the table is correct afterwards.
 fn t19_cfgi_all_repeated(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let (begin, exits) = (sysreg::cntvct(), firmware::stat(Stat::Exits));
     for round in 0..50 {
-        let mut smmu = lab.smmu.borrow_mut();
+        let mut smmu = setup.smmu.borrow_mut();
         for index in 0..100 {
             smmu.command(if index % 2 == 0 { Cmd::cfgi_all() } else { Cmd::cfgi_ste_range(0, round % 16) });
         }
@@ -183,7 +183,7 @@ fn t19_cfgi_all_repeated(ctx: &Ctx) -> TestResult {
     );
     // A queue of any batch size is consumed in many short traps.
     ensure!(exits >= 500, "5000 invalidations took only {exits} exits: some were too long");
-    lab.control(ctx)
+    setup.control(ctx)
 }
 
 payload_test!(t14_queue_changes_under_check, Runs::HYP, cpus = 2, clock = Clock::Real);
@@ -278,18 +278,18 @@ fn flip_entries(argument: u64) -> u64 {
 payload_test!(cmdq_error_while_evtq_on, Runs::HYP);
 /// A stopped command queue does not affect streams: DMA continues, and the queue is repaired without a new set-up.
 fn cmdq_error_while_evtq_on(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     {
-        let mut smmu = lab.smmu.borrow_mut();
+        let mut smmu = setup.smmu.borrow_mut();
         smmu.command(Cmd([0xee, 0]));
         smmu.command(Cmd::tlbi_nh_all());
         let result = smmu.sync();
         ensure!(result == ILLEGAL, "{result:?}");
         ensure!(smmu.read(reg::CR0ACK) & cr0::CMDQEN != 0, "the queue was switched off");
     }
-    lab.control(ctx)?;
-    let mut smmu = lab.smmu.borrow_mut();
+    setup.control(ctx)?;
+    let mut smmu = setup.smmu.borrow_mut();
     smmu.repair();
     smmu.drain()?;
     ensure!(smmu.error().is_none(), "the error is still active");

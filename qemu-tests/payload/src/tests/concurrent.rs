@@ -8,13 +8,13 @@ use spin::mutex::SpinMutex;
 use crate::edu::Direction;
 use crate::firmware::{Answer, Hypercall};
 use crate::image;
-use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::mmio;
 use crate::num::{align_down, low32, u64_of};
 use crate::nvme::{Nvme, SECTOR, Transfer};
 use crate::outcome::TestResult;
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Mode, Setup};
 use crate::smmu::spec::{Cmd, Ste};
 use crate::sysreg::MAX_CPUS;
 use crate::tests::commands::{Answers, ILLEGAL_WORDS};
@@ -37,9 +37,9 @@ fn t49_split_while_in_use(ctx: &Ctx) -> TestResult {
         cpu::send(index, use_block, block | u64_of(index));
     }
     for round in 0..200_u64 {
-        let victim = block + round % 4 * BLOCK + (round * 37 % 32) * 0x1_0000 + 0xf000;
-        donate(victim, 1)?;
-        take_back(victim, 1)?;
+        let donated = block + round % 4 * BLOCK + (round * 37 % 32) * 0x1_0000 + 0xf000;
+        donate(donated, 1)?;
+        take_back(donated, 1)?;
     }
     STOP.store(true, Ordering::SeqCst);
     for index in 1..count {
@@ -54,14 +54,14 @@ payload_test!(t49_split_around_the_caller, Runs::EITHER);
 /// The block that is split and coalesced contains the calling CPU's own code and stack.
 fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
     let image = image::range();
-    let victim = align_down(image.end - 1, BLOCK) + BLOCK - PAGE;
-    ensure!(victim >= image.end, "the image ends in the last page of its block");
+    let donated = align_down(image.end - 1, BLOCK) + BLOCK - PAGE;
+    ensure!(donated >= image.end, "the image ends in the last page of its block");
     for _ in 0..200 {
-        mmio::write64(victim, 1);
-        donate(victim, 1)?;
-        take_back(victim, 1)?;
+        mmio::write64(donated, 1);
+        donate(donated, 1)?;
+        take_back(donated, 1)?;
     }
-    println!("{:#x} beside {:#x}..{:#x}", victim, image.start, image.end);
+    println!("{:#x} beside {:#x}..{:#x}", donated, image.start, image.end);
     Ok(())
 }
 
@@ -83,7 +83,7 @@ fn use_block(argument: u64) -> u64 {
 }
 
 static NVME: SpinMutex<Option<Nvme>> = SpinMutex::new(None);
-/// Even while the victim page is the host's, odd while it is EL2's.
+/// Even while the attacked page is the host's, odd while it is EL2's.
 static OWNER: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
@@ -93,18 +93,18 @@ payload_test!(nvme_donated, Runs::EITHER);
 /// The NVMe writes to a page that it has used and that then was donated to EL2.
 fn nvme_donated(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    let victim = page();
-    let (bus, own) = (lab.bus(victim), lab.bus(lab.own));
-    ensure!(nvme.write_lands(bus, own, lab.own)?, "the page is not reachable while it is the host's");
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow_mut().set_ste(nvme.function.sid, setup.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    let attacked = page();
+    let (bus, own) = (setup.bus(attacked), setup.bus(setup.own));
+    ensure!(nvme.write_lands(bus, own, setup.own)?, "the page is not reachable while it is the host's");
     println!("CONTROL {}: ok", ctx.name);
-    donate(victim, 1)?;
-    let attack = crate::lab::Attack::begin();
-    let landed = nvme.write_lands(bus, own, lab.own)?;
+    donate(attacked, 1)?;
+    let attack = crate::setup::Attack::begin();
+    let landed = nvme.write_lands(bus, own, setup.own)?;
     attack.check(ctx, landed.into())?;
-    ensure!(nvme.write_lands(lab.bus(page()), own, lab.own)?, "NVMe does not work afterwards");
+    ensure!(nvme.write_lands(setup.bus(page()), own, setup.own)?, "NVMe does not work afterwards");
     Ok(())
 }
 
@@ -114,21 +114,21 @@ payload_test!(t38_everything_at_once, Runs::HYP, cpus = 4, clock = Clock::Real);
 /// always while it is the host's.
 fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    let (victim, other, own) = (page(), page(), page());
-    for (slot, pa) in BUS.iter().zip([victim, other, own]) {
-        slot.store(lab.bus(pa), Ordering::SeqCst);
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow_mut().set_ste(nvme.function.sid, setup.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    let (attacked, other, own) = (page(), page(), page());
+    for (slot, pa) in BUS.iter().zip([attacked, other, own]) {
+        slot.store(setup.bus(pa), Ordering::SeqCst);
     }
     *NVME.lock() = Some(nvme);
     for index in 1..4 {
         cpu::start(ctx.machine, index)?;
     }
-    let prod = lab.smmu.borrow().addr(crate::smmu::spec::reg::CMDQ_PROD);
+    let prod = setup.smmu.borrow().addr(crate::smmu::spec::reg::CMDQ_PROD);
     {
         // From now on only CPU 1 uses the command queue, with invalidations and SYNCs.
-        let smmu = lab.smmu.borrow();
+        let smmu = setup.smmu.borrow();
         for slot in 0..1 << smmu.cmdq.log2 {
             smmu.cmdq.overwrite(slot, if slot % 8 == 7 { Cmd::sync() } else { Cmd::cfgi_all() });
         }
@@ -141,14 +141,14 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let [soon, deadline] = [20_000_000, 100_000_000].map(|us| sysreg::cntvct() + sysreg::ticks(us));
     let enough = || [&BLOCKED, &LANDED].iter().all(|count| count.load(Ordering::SeqCst) > ENOUGH);
     while transitions < 40 && sysreg::cntvct() < if transitions > ENOUGH && enough() { soon } else { deadline } {
-        match Hypercall::HostDonateHyp.call(victim, 1) {
+        match Hypercall::HostDonateHyp.call(attacked, 1) {
             Answer::Success => {}
             other => fail!("HOST_DONATE_HYP: {other:?} after {transitions} transitions"),
         }
         OWNER.fetch_add(1, Ordering::SeqCst);
         wait_for_transfers();
         OWNER.fetch_add(1, Ordering::SeqCst);
-        match Hypercall::HypDonateHost.call(victim, 1) {
+        match Hypercall::HypDonateHost.call(attacked, 1) {
             Answer::Success => {}
             other => fail!("HYP_DONATE_HOST: {other:?} after {transitions} transitions"),
         }
@@ -166,15 +166,15 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     println!("{transitions} transitions, {blocked} transfers blocked, {through} let through, {wrong} wrong");
     ensure!(wrong == 0, "{wrong} transfers had the wrong result");
     ensure!(transitions > ENOUGH && blocked > ENOUGH && through > ENOUGH, "too few transitions or transfers");
-    lab.smmu.borrow().off()?;
-    lab.smmu.borrow().acknowledge();
+    setup.smmu.borrow().off()?;
+    setup.smmu.borrow().acknowledge();
     check_isolation(ctx)
 }
 
 /// Minimum numbers of transitions, blocked transfers and landed transfers.
 const ENOUGH: u64 = 5;
 
-/// Bus addresses of the victim, of a page that stays the host's, and of the page that the data is read back through.
+/// Bus addresses of the attacked page, of a page that stays the host's, and of the page that the data is read back through.
 static BUS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static TRANSFERS: AtomicU64 = AtomicU64::new(0);
 
@@ -211,10 +211,10 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
     let Some(nvme) = guard.as_mut() else {
         return 0;
     };
-    let [victim, other, own] = BUS.each_ref().map(|slot| slot.load(Ordering::SeqCst));
+    let [attacked, other, own] = BUS.each_ref().map(|slot| slot.load(Ordering::SeqCst));
     while !STOP.load(Ordering::SeqCst) {
         let before = OWNER.load(Ordering::SeqCst);
-        let landed = nvme.write_lands(victim, own, own_pa);
+        let landed = nvme.write_lands(attacked, own, own_pa);
         if OWNER.load(Ordering::SeqCst) == before {
             // The count is 8n+1 while the page is EL2's, and 8n+4 while it is the host's again; otherwise it is
             // changing owner.
@@ -246,8 +246,8 @@ payload_test!(t14_queue_changes_by_dma, Runs::HYP, cpus = 1, clock = Clock::Real
 fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     // The same addresses with the SMMU on and off.
-    let lab = Lab::new(ctx, Mode::Bypass)?;
-    let mut smmu = lab.smmu.borrow_mut();
+    let setup = Setup::new(ctx, Mode::Bypass)?;
+    let mut smmu = setup.smmu.borrow_mut();
     smmu.set_ste(nvme.function.sid, Ste::bypass())?;
     nvme_round_trip(&mut nvme, |pa| pa)?;
     let (ring, staging) = (smmu.cmdq.base, page());

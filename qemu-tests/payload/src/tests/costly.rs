@@ -1,12 +1,12 @@
 //! Queues with the most expensive commands: the work of a trap is bounded, and interrupts are taken between traps.
 
-use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
 use crate::mem::{PAGE, alloc};
 use crate::mmio;
 use crate::num::low32;
 use crate::outcome::{Fail, TestResult};
 use crate::registry::{Clock, Runs};
+use crate::setup::Ctx;
 use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
 use crate::sysreg::MAX_CPUS;

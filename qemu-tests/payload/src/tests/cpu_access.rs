@@ -6,11 +6,11 @@ use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property};
 
 use crate::firmware::{self, Answer, Hypercall};
-use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
 use crate::mem::page;
 use crate::outcome::TestResult;
 use crate::registry::{Clock, Runs};
+use crate::setup::Ctx;
 use crate::vectors::{Caught, catch};
 use crate::{console, cpu, ensure, fail, mmio, mmu, payload_test, println, sysreg};
 
@@ -57,11 +57,11 @@ fn t01_el2_memory_by_cpu(ctx: &Ctx) -> TestResult {
 payload_test!(t31_fetch_walk_maintenance, Runs::EITHER);
 /// Instruction fetch, stage-1 table walk and cache maintenance on withheld pages abort at EL1.
 fn t31_fetch_walk_maintenance(_ctx: &Ctx) -> TestResult {
-    let victim = page();
-    mmio::write64(victim, 0);
-    let answer = Hypercall::HostDonateHyp.call(victim, 1);
+    let attacked = page();
+    mmio::write64(attacked, 0);
+    let answer = Hypercall::HostDonateHyp.call(attacked, 1);
     ensure!(answer == Answer::Success, "HOST_DONATE_HYP: {answer:?}");
-    for target in [EL2_IMAGE, victim] {
+    for target in [EL2_IMAGE, attacked] {
         let ((), caught) = catch(|| mmu::execute(target));
         ensure!(caught.is_some_and(|caught| caught.is_instruction_abort()), "fetch from {target:#x}: {caught:x?}");
         let mut result: (u64, Option<Caught>) = (0, None);

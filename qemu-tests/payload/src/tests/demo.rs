@@ -2,11 +2,11 @@
 //! isolation, and must not land with isolation.
 
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Attack, Ctx, Expect, Lab, Mode, Seen, Victim};
 use crate::mem::{PAGE, page};
 use crate::mmio;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::{Attack, AttackedMemory, Ctx, Expect, Mode, Seen, Setup};
 use crate::{ensure, payload_test};
 
 payload_test!(el2_read, Runs::ALL);
@@ -18,14 +18,14 @@ fn el2_read(ctx: &Ctx) -> TestResult {
 payload_test!(el2_write, Runs::ALL);
 /// DMA write into EL2's image through the host's own stage 1.
 fn el2_write(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    let victim = Victim::el2(ctx)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    let attacked = AttackedMemory::el2(ctx)?;
+    setup.control(ctx)?;
     let attack = Attack::begin();
-    let landed = lab.write_lands(victim.unused)?;
+    let landed = setup.write_lands(attacked.unused)?;
     if landed {
         // The word is reserved, but is restored.
-        lab.write(victim.unused, 0)?;
+        setup.write(attacked.unused, 0)?;
     }
     attack.check(ctx, landed.into())
 }
@@ -33,21 +33,21 @@ fn el2_write(ctx: &Ctx) -> TestResult {
 payload_test!(stale_donated, Runs::EITHER);
 /// DMA to a page that the device has used (so its translation is cached) and that was then donated to EL2.
 fn stale_donated(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    let victim = page();
-    lab.control(ctx)?;
-    ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable while it is the host's");
-    let answer = Hypercall::HostDonateHyp.call(victim, 1);
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    let attacked = page();
+    setup.control(ctx)?;
+    ensure!(setup.write_lands(attacked + 0x800)?, "the page is not reachable while it is the host's");
+    let answer = Hypercall::HostDonateHyp.call(attacked, 1);
     ensure!(answer == Answer::Success, "HOST_DONATE_HYP: {answer:?}");
     let attack = Attack::begin();
-    let landed = lab.write_lands(victim + 0x808)?;
+    let landed = setup.write_lands(attacked + 0x808)?;
     attack.check(ctx, landed.into())?;
     if ctx.expect == Expect::Blocked {
-        let answer = Hypercall::HypDonateHost.call(victim, 1);
+        let answer = Hypercall::HypDonateHost.call(attacked, 1);
         ensure!(answer == Answer::Success, "HYP_DONATE_HOST: {answer:?}");
-        let other = mmio::find_other(victim, PAGE, 0);
+        let other = mmio::find_other(attacked, PAGE, 0);
         ensure!(other.is_none(), "the returned page is not zero at {other:x?}");
-        ensure!(lab.write_lands(victim + 0x800)?, "the page is not reachable after it was returned");
+        ensure!(setup.write_lands(attacked + 0x800)?, "the page is not reachable after it was returned");
     }
     Ok(())
 }
@@ -65,10 +65,10 @@ fn bypass_stream(ctx: &Ctx) -> TestResult {
 }
 
 fn read_el2(ctx: &Ctx, mode: Mode) -> TestResult {
-    let lab = Lab::new(ctx, mode)?;
-    let victim = Victim::el2(ctx)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, mode)?;
+    let attacked = AttackedMemory::el2(ctx)?;
+    setup.control(ctx)?;
     let attack = Attack::begin();
-    let landed = lab.read(victim.known)? == Seen::Value(victim.content);
+    let landed = setup.read(attacked.known)? == Seen::Value(attacked.content);
     attack.check(ctx, landed.into())
 }

@@ -4,13 +4,13 @@ pub mod attacks;
 pub mod refused;
 
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{PAGE, page};
 use crate::mmio;
 use crate::nvme::Nvme;
 use crate::outcome::{Fail, Kind, TestResult};
 use crate::pci::{BAR0, COMMAND, COMMAND_MASTER, COMMAND_MEMORY, Function};
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Mode, Setup};
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
 use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
@@ -102,19 +102,19 @@ pub fn host_reaches(function: Function, bar: u64) -> u64 {
 }
 
 /// An NVMe with stage 1 that works.
-pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Lab), Fail> {
+pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Setup), Fail> {
     let mut nvme = find_nvme(ctx)?;
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    Ok((nvme, lab))
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow_mut().set_ste(nvme.function.sid, setup.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    Ok((nvme, setup))
 }
 
 payload_test!(t68_nvme_given_and_taken_back, Runs::HYP);
 /// A guest gets the NVMe: the host reaches none of its registers, and other functions still work. After it is taken
 /// back, it was reset, its BAR is restored, and it works.
 fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
-    let (mut nvme, lab) = working_nvme(ctx)?;
+    let (mut nvme, setup) = working_nvme(ctx)?;
     let guest = create()?;
     let secret = page();
     mmio::fill(secret, PAGE, 0x5ec2_e700_0000_0001);
@@ -124,30 +124,30 @@ fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
     ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it while it is moving");
     assign(nvme.function, guest)?;
     ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it");
-    lab.control(ctx)?;
-    ensure!(mmio::read32(lab.edu.function.config(0)) != u32::MAX, "another function is absent");
+    setup.control(ctx)?;
+    ensure!(mmio::read32(setup.edu.function.config(0)) != u32::MAX, "another function is absent");
     give_back(nvme.function)?;
     let (command, bar) = (mmio::read16(nvme.function.config(COMMAND)), mmio::read32(nvme.function.config(BAR0)));
     ensure!(command & COMMAND_MASTER == 0, "it is returned as a bus master: {command:#x}");
     ensure!(u64::from(bar & !0xf) == nvme.bar(), "BAR0 is {bar:#x}, and was {:#x}", nvme.bar());
     ensure!(mmio::read32(nvme.bar() + 0x14) & 1 == 0, "it was not reset: CC.EN is set");
     nvme.function.enable();
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
     end(guest, secret)?;
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }
 
 payload_test!(t68_hand_overs, Runs::HYP, el2 = "no-reset=1234:11e8");
 /// NVMe and `edu` change owners repeatedly, together with pages, and are returned in every order.
 fn t68_hand_overs(ctx: &Ctx) -> TestResult {
-    let (mut nvme, lab) = working_nvme(ctx)?;
+    let (mut nvme, setup) = working_nvme(ctx)?;
     let count = ctx.machine.argument("transitions").and_then(|text| text.parse().ok()).unwrap_or(HAND_OVERS);
     let secret = page();
     for round in 0..count {
         let guest = create()?;
         let functions =
-            if round % 2 == 0 { [nvme.function, lab.edu.function] } else { [lab.edu.function, nvme.function] };
+            if round % 2 == 0 { [nvme.function, setup.edu.function] } else { [setup.edu.function, nvme.function] };
         if round % 3 == 0 {
             donate(secret, guest)?;
         }
@@ -169,18 +169,18 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
         if round % 4 == 3 {
             end(guest, secret)?;
         }
-        lab.edu.function.enable();
+        setup.edu.function.enable();
         nvme.function.enable();
         if round % 32 == 0 {
-            nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-            lab.control(ctx)?;
+            nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+            setup.control(ctx)?;
             println!("PROGRESS hand-overs={round}");
         }
     }
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    lab.control(ctx)?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    setup.control(ctx)?;
     check_isolation(ctx)?;
-    Ok(lab.smmu.borrow().off()?)
+    Ok(setup.smmu.borrow().off()?)
 }
 
 payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11e8");

@@ -2,10 +2,10 @@
 
 use crate::boot::secondary_entry;
 use crate::firmware::{self, Stat};
-use crate::lab::Ctx;
 use crate::mem::{BLOCK, PAGE, alloc};
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::sysreg::{self, midr_el1};
 use crate::tests::ownership::{donate, take_back};
 use crate::{cpu, ensure, mmio, payload_test, println};

@@ -5,10 +5,10 @@
 
 use core::arch::asm;
 
-use crate::lab::Ctx;
 use crate::mem::alloc;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::vectors::catch;
 use crate::{cpu, ensure, mmio, payload_test, println};
 
@@ -274,9 +274,9 @@ pub(super) fn mismatches(_: u64) -> u64 {
     wrong
 }
 
-payload_test!(t66_registers_hold_anything_at_cpu_on, Runs::ON_REQUEST, cpus = 2);
+payload_test!(t66_registers_have_any_value_at_cpu_on, Runs::ON_REQUEST, cpus = 2);
 /// The same on a CPU that the payload's own firmware turned on with all ones in its registers.
-fn t66_registers_hold_anything_at_cpu_on(ctx: &Ctx) -> TestResult {
+fn t66_registers_have_any_value_at_cpu_on(ctx: &Ctx) -> TestResult {
     cpu::start(ctx.machine, 1)?;
     cpu::send(1, mismatches, 0);
     let wrong = cpu::wait(1)?;

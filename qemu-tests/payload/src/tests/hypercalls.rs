@@ -1,12 +1,12 @@
 //! The hypercall interface: correct operation and errors.
 
 use crate::firmware::{Answer, Hypercall, try_hvc};
-use crate::lab::Ctx;
 use crate::machine::EL2_IMAGE;
 use crate::mem::{BLOCK, PAGE, alloc, page};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::setup::Ctx;
 use crate::sysreg::MAX_CPUS;
 use crate::vectors::catch;
 use crate::{cpu, ensure, fail, mmio, payload_test, println, sysreg};

@@ -1,10 +1,10 @@
 //! The SMMU's wired interrupts: those of events and global errors reach the distributor if the host has enabled them.
 
 use crate::edu::Direction;
-use crate::lab::{Ctx, Lab, Mode};
 use crate::mmio;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::{Ctx, Mode, Setup};
 use crate::smmu::spec::{Cmd, reg};
 use crate::{ensure, payload_test, println, sysreg};
 
@@ -40,19 +40,19 @@ fn set_edge(ctx: &Ctx, number: u32) {
 payload_test!(smmu_interrupts, Runs::ALL);
 /// Enabled interrupts become pending, disabled ones do not.
 fn smmu_interrupts(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let [eventq, _priq, _sync, gerror] = ctx.machine.smmu_interrupts;
     println!("event queue interrupt {eventq}, global error interrupt {gerror}");
     set_edge(ctx, eventq);
     set_edge(ctx, gerror);
     for enabled in [0, GERROR | EVENTQ] {
-        lab.smmu.borrow().write(reg::IRQ_CTRL, enabled);
+        setup.smmu.borrow().write(reg::IRQ_CTRL, enabled);
         take_pending(ctx, eventq);
         take_pending(ctx, gerror);
         // Causes a fault of the host's own stage 1.
-        lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
-        let mut smmu = lab.smmu.borrow_mut();
+        setup.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
+        let mut smmu = setup.smmu.borrow_mut();
         let acknowledged = smmu.read(reg::IRQ_CTRLACK);
         ensure!(acknowledged == enabled, "IRQ_CTRLACK {acknowledged:#x} for {enabled:#x}");
         let event = take_pending(ctx, eventq);

@@ -5,17 +5,17 @@
 //! and a command that needs this entry then changes the host's own memory.
 
 use crate::its::{Its, LPI, TABLE, VALID, enable_lpis, gicr};
-use crate::lab::{Ctx, Expect, Landed, Victim};
 use crate::mem::{PAGE, alloc, page};
 use crate::mmio;
 use crate::num::{low32, usize_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::Runs;
+use crate::setup::{AttackedMemory, Ctx, Expect, Landed};
 use crate::{ensure, fail, payload_test, println, skip};
 
 payload_test!(t45a_its_device_table, Runs::ALL);
-/// A device table in victim memory: if the host controls the ITS, MAPD writes eight chosen bytes to it.
+/// A device table in attacked memory: if the host controls the ITS, MAPD writes eight chosen bytes to it.
 fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
@@ -24,8 +24,8 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
         println!("ANNOUNCED ITS: host-named tables are written past stage 2");
         println!("ANNOUNCED redistributors: host-named LPI tables are used past stage 2");
     }
-    let victim = Victim::el2(ctx)?;
-    let (device, base) = (victim.unused % PAGE / 8, victim.unused & !(PAGE - 1));
+    let attacked = AttackedMemory::el2(ctx)?;
+    let (device, base) = (attacked.unused % PAGE / 8, attacked.unused & !(PAGE - 1));
     let translations = page();
     let written = || Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
 
@@ -64,9 +64,9 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
     let landed = Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
     verdict(ctx, landed)?;
     // Addresses in EL2's memory, and addresses without memory; EL2 audits its tables at the end.
-    let victim = Victim::el2(ctx)?;
+    let attacked = AttackedMemory::el2(ctx)?;
     if ctx.expect == Expect::Blocked {
-        for target in [victim.unused & !0xff, 0, 0xf_ffff_ffff_ff00] {
+        for target in [attacked.unused & !0xff, 0, 0xf_ffff_ffff_ff00] {
             ensure!(its.map_device(4, target) && its.map_event(4), "the ITS stopped at {target:#x}");
         }
     }
@@ -90,9 +90,9 @@ fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
     verdict(ctx, Landed::from(mmio::find_other(pending, TABLE, 0).is_some()))?;
     if ctx.expect == Expect::Blocked {
         // With a table in EL2's memory: commands still work, and EL2 audits its tables at the end.
-        let victim = Victim::el2(ctx)?;
+        let attacked = AttackedMemory::el2(ctx)?;
         mmio::write32(gicr + gicr::CTLR, 0);
-        enable_lpis(gicr, victim.unused & !0xfff, victim.unused & !0xffff)?;
+        enable_lpis(gicr, attacked.unused & !0xfff, attacked.unused & !0xffff)?;
         ensure!(its.raise_lpi(4, page()), "the ITS stopped");
     }
     Ok(())
@@ -106,12 +106,12 @@ fn t45j_every_register(ctx: &Ctx) -> TestResult {
         skip!("no ITS");
     }
     let (its, gicr) = (ctx.machine.its, ctx.machine.gicr);
-    let victim = Victim::el2(ctx)?.unused;
+    let attacked = AttackedMemory::el2(ctx)?.unused;
     // The payload uses the SGI frame itself.
     let frames = [its, its + 0x1_0000, gicr];
     for frame in frames {
         for offset in (0..0x200).chain(0xff80..0xfff8) {
-            for value in [0, victim | VALID | 0x100, u64::MAX] {
+            for value in [0, attacked | VALID | 0x100, u64::MAX] {
                 touch(frame + offset, offset, value);
             }
         }
@@ -120,14 +120,14 @@ fn t45j_every_register(ctx: &Ctx) -> TestResult {
     for _ in 0..20_000 {
         let frame = frames[usize_of(random.below(3))];
         let offset = if random.below(2) == 0 { random.below(0x180) } else { random.below(0xfff8) };
-        let value = if random.below(2) == 0 { random.draw() } else { victim | VALID | random.below(0x1000) };
+        let value = if random.below(2) == 0 { random.draw() } else { attacked | VALID | random.below(0x1000) };
         touch(frame + offset, random.draw(), value);
     }
     let mut queue = Its::start(its, page());
     for _ in 0..100 {
         let opcode = random.below(0x30) | random.below(8) << 32;
         let words =
-            [opcode, random.below(64) | LPI << 32, victim | random.draw() & VALID | random.below(4), random.draw()];
+            [opcode, random.below(64) | LPI << 32, attacked | random.draw() & VALID | random.below(4), random.draw()];
         ensure!(queue.command(words), "the ITS stopped at {words:x?}");
     }
     let translations = page();

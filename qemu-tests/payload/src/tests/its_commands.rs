@@ -7,11 +7,11 @@ use crate::its::{
     Command, Its, LPI, TABLE, VALID, enable_lpis, gits, int, inv, invall, mapc, mapd, mapti, movall, movi, properties,
     redistributor, sync,
 };
-use crate::lab::{Ctx, Expect, Landed};
 use crate::mem::{BLOCK, alloc, page};
 use crate::num::u64_of;
 use crate::outcome::{Fail, TestResult};
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Expect, Landed};
 use crate::{cpu, ensure, mmio, payload_test, println, skip, sysreg};
 
 /// Starts the ITS, enables LPIs at the boot CPU, configures the first 64 as enabled, and maps collection 0 to this CPU.

@@ -5,11 +5,11 @@ use super::ownership::donate;
 use crate::edu::Edu;
 use crate::gic::{NONE, take_pending};
 use crate::its::{Its, LPI, TABLE, enable_lpis, gits, int, inv, invall, mapc, mapd, mapti, properties, sync};
-use crate::lab::{Attack, Ctx, Expect, Lab, Landed, Mode};
 use crate::mem::{alloc, page};
 use crate::nvme::Nvme;
 use crate::outcome::{Fail, TestResult};
 use crate::registry::Runs;
+use crate::setup::{Attack, Ctx, Expect, Landed, Mode, Setup};
 use crate::{ensure, mmio, payload_test, println, skip, vectors};
 
 payload_test!(t45i_lpi_configuration, Runs::EITHER);
@@ -48,9 +48,9 @@ fn t45m_messages(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");
     }
-    let lab = Lab::new(ctx, Mode::Bypass)?;
+    let setup = Setup::new(ctx, Mode::Bypass)?;
     let Some(nvme) = Nvme::find(ctx.machine) else { skip!("no NVMe") };
-    let (own, other) = (u64::from(lab.edu.function.rid), u64::from(nvme.function.rid));
+    let (own, other) = (u64::from(setup.edu.function.rid), u64::from(nvme.function.rid));
     enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
     let mut its = Its::start(ctx.machine.its, alloc(TABLE, TABLE));
     its.commands([mapc(0, 0), mapd(0, 4, page()), mapd(own, 4, page()), mapd(other, 4, page())])?;
@@ -63,11 +63,11 @@ fn t45m_messages(ctx: &Ctx) -> TestResult {
         crate::time::delay_us(1000);
         Ok::<u64, Fail>(take_pending())
     };
-    let found = sent(&lab.edu, 2)?;
+    let found = sent(&setup.edu, 2)?;
     ensure!(found == LPI + 2, "control: {found} is pending after the device's own message");
     println!("CONTROL {}: ok", ctx.name);
     for data in [5, 7, 0, 15, 16, 0xffff] {
-        let found = sent(&lab.edu, data)?;
+        let found = sent(&setup.edu, data)?;
         ensure!(found == NONE, "event {data} of another device: {found} is pending");
     }
     let (_, _caught) = vectors::catch(|| mmio::write32(translater, 7));
@@ -89,17 +89,17 @@ fn t45_without_an_its(ctx: &Ctx) -> TestResult {
         ensure!(caught.is_some(), "a store at offset {offset:#x} of the ITS does not abort");
     }
     enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
-    let lab = Lab::new(ctx, Mode::Bypass)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Bypass)?;
+    setup.control(ctx)?;
     let attack = Attack::begin();
-    lab.edu.set_message(ITS + gits::TRANSLATER, 0)?;
-    lab.edu.send_message();
+    setup.edu.set_message(ITS + gits::TRANSLATER, 0)?;
+    setup.edu.send_message();
     crate::time::delay_us(1000);
     let found = take_pending();
     ensure!(found == NONE, "{found} is pending after a message");
     attack.check(ctx, Landed::No)?;
-    lab.edu.disable_messages()?;
-    let intx = INTX + lab.edu.function.rid / 8 % 4;
-    ensure!(super::interrupts::arrives(ctx, intx, || lab.edu.raise()), "INTx {intx} does not arrive");
+    setup.edu.disable_messages()?;
+    let intx = INTX + setup.edu.function.rid / 8 % 4;
+    ensure!(super::interrupts::arrives(ctx, intx, || setup.edu.raise()), "INTx {intx} does not arrive");
     Ok(())
 }

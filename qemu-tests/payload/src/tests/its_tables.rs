@@ -2,10 +2,10 @@
 
 use super::its::verdict;
 use crate::its::{INDIRECT, Its, PAGES_64K, TABLE, VALID, enable_lpis, gicr, gits, mapc, redistributor, sync};
-use crate::lab::{Ctx, Expect, Landed, Victim};
 use crate::mem::{PAGE, alloc, page};
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::{AttackedMemory, Ctx, Expect, Landed};
 use crate::{ensure, mmio, payload_test, println, skip, sysreg};
 
 payload_test!(t45b_its_level_2_tables, Runs::ALL);
@@ -15,7 +15,7 @@ fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 {
         skip!("no ITS");
     }
-    let victim = Victim::el2(ctx)?;
+    let attacked = AttackedMemory::el2(ctx)?;
     let (first, own, target) = (alloc(TABLE, TABLE), alloc(TABLE, TABLE), alloc(TABLE, TABLE));
     let written = |table| mmio::find_other(table, TABLE, 0).is_some();
     mmio::write64(first, VALID | own);
@@ -30,7 +30,7 @@ fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
     verdict(ctx, Landed::from(written(target)))?;
     if ctx.expect == Expect::Blocked {
         // An address in EL2's memory, an address without memory, an invalid entry.
-        for entry in [VALID | victim.unused & !(TABLE - 1), VALID | 0xf_ffff_ffff_0000, 0] {
+        for entry in [VALID | attacked.unused & !(TABLE - 1), VALID | 0xf_ffff_ffff_0000, 0] {
             mmio::write64(first, entry);
             ensure!(its.map_device(5, page()) && its.map_event(5), "the ITS stopped with {entry:#x}");
         }
@@ -55,13 +55,13 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
         mmio::write64(base + gits::CWRITER, 0x40);
         sysreg::poll_us(10_000, || mmio::read64(base + gits::CREADR) & !0x1f == 0x40)
     };
-    let victim = Victim::el2(ctx)?.unused & !(PAGE - 1);
-    verdict(ctx, Landed::from(consumed(victim)))?;
+    let attacked = AttackedMemory::el2(ctx)?.unused & !(PAGE - 1);
+    verdict(ctx, Landed::from(consumed(attacked)))?;
     if ctx.expect == Expect::Blocked {
         ensure!(mmio::read64(base + gits::CREADR) == 1, "the queue does not stall");
         mmio::write64(base + gits::CWRITER, 0x41);
         ensure!(mmio::read64(base + gits::CREADR) == 1, "the queue does not stall again");
-        for queue in [base, 0, 0xf_ffff_ffff_0000, ctx.machine.ram_end(), victim + TABLE] {
+        for queue in [base, 0, 0xf_ffff_ffff_0000, ctx.machine.ram_end(), attacked + TABLE] {
             ensure!(!consumed(queue), "commands were read at {queue:#x}");
         }
         // The first page of the queue belongs to the payload, the second has no memory.
@@ -102,11 +102,11 @@ fn t45h_lpi_enable(ctx: &Ctx) -> TestResult {
         return Ok(());
     }
     ensure!(mmio::read64(frame + gicr::PENDBASER) == first, "GICR_PENDBASER changes while LPIs are enabled");
-    let victim = Victim::el2(ctx)?.unused & !(TABLE - 1);
+    let attacked = AttackedMemory::el2(ctx)?.unused & !(TABLE - 1);
     for cpu in 0..ctx.machine.cpu_count {
         let frame = redistributor(ctx.machine, cpu);
         // No table, too few INTIDs, a table in EL2's memory, a table without memory.
-        for (table, bits) in [(0, 0), (properties, 11), (victim, 15), (0xf_ffff_ffff_0000, 31), (properties, 15)] {
+        for (table, bits) in [(0, 0), (properties, 11), (attacked, 15), (0xf_ffff_ffff_0000, 31), (properties, 15)] {
             for enable in [1, 1, 0, 0, 1] {
                 mmio::write64(frame + gicr::PROPBASER, table | bits);
                 mmio::write64(frame + gicr::PENDBASER, table);

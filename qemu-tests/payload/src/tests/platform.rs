@@ -3,13 +3,13 @@
 use core::arch::asm;
 
 use crate::edu::{Direction, Edu};
-use crate::lab::{Attack, Ctx, Lab, Landed, Mode, Seen, Victim};
 use crate::machine::EL2_IMAGE;
 use crate::mmio;
 use crate::nvme::Nvme;
 use crate::outcome::TestResult;
 use crate::pci::Bridge;
 use crate::registry::Runs;
+use crate::setup::{Attack, AttackedMemory, Ctx, Landed, Mode, Seen, Setup};
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, Ste, cr0, reg};
 use crate::smmu::{Format, Smmu};
 use crate::tests::registers::check_isolation;
@@ -22,24 +22,24 @@ fn t56_peer_to_peer(ctx: &Ctx) -> TestResult {
     let Some(nvme) = Nvme::find(ctx.machine) else {
         skip!("no NVMe");
     };
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let iova = 0x18_0000_0000;
-    lab.stage1.map_page(iova, nvme.bar());
-    mmio::write64(lab.own, 0);
-    let own = lab.bus(lab.own);
+    setup.stage1.map_page(iova, nvme.bar());
+    mmio::write64(setup.own, 0);
+    let own = setup.bus(setup.own);
     let attack = Attack::begin();
-    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+    setup.edu.transfer(Direction::FromMemory, own, 0, 8)?;
     // The version register is never zero.
-    lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
-    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
-    println!("NVMe version by DMA: {:#x}", mmio::read64(lab.own));
-    attack.check(ctx, (mmio::read64(lab.own) != 0).into())
+    setup.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
+    setup.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    println!("NVMe version by DMA: {:#x}", mmio::read64(setup.own));
+    attack.check(ctx, (mmio::read64(setup.own) != 0).into())
 }
 
-payload_test!(t56_bar_over_other_things, Runs::EITHER);
+payload_test!(t56_bar_over_memory_and_registers, Runs::EITHER);
 /// A BAR placed over RAM, EL2's memory, the GIC or the SMMU has no effect.
-fn t56_bar_over_other_things(ctx: &Ctx) -> TestResult {
+fn t56_bar_over_memory_and_registers(ctx: &Ctx) -> TestResult {
     let Some(edu) = Edu::find(ctx.machine) else {
         skip!("no edu");
     };
@@ -54,11 +54,11 @@ fn t56_bar_over_other_things(ctx: &Ctx) -> TestResult {
         ensure!(mmio::read32(ctx.machine.smmu + reg::IDR0) == idr0, "the SMMU changed under a BAR at {base:#x}");
     }
     edu.function.set_bar(0, edu.bar, false);
-    check_isolation_with_either(ctx)
+    check_isolation_if_expected(ctx)
 }
 
-fn check_isolation_with_either(ctx: &Ctx) -> TestResult {
-    if ctx.expect == crate::lab::Expect::Blocked { check_isolation(ctx) } else { Ok(()) }
+fn check_isolation_if_expected(ctx: &Ctx) -> TestResult {
+    if ctx.expect == crate::setup::Expect::Blocked { check_isolation(ctx) } else { Ok(()) }
 }
 
 payload_test!(t52_queues_in_device_memory, Runs::HYP);
@@ -148,33 +148,33 @@ payload_test!(t56_bus_renumbered, Runs::HYP);
 /// The bus behind a root port gets another number, and its device another StreamID. Without an entry of the host for
 /// that StreamID the device reaches no memory, and with one only the host's memory.
 fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
-    let mut lab = Lab::new(ctx, Mode::Bypass)?;
-    lab.control(ctx)?;
+    let mut setup = Setup::new(ctx, Mode::Bypass)?;
+    setup.control(ctx)?;
     let Some(bridge) = Bridge::find(ctx.machine, 4) else {
         skip!("no root port");
     };
-    let victim = Victim::el2(ctx)?;
+    let attacked = AttackedMemory::el2(ctx)?;
     let attack = Attack::begin();
     for bus in [1, 0x42, 0xff] {
         bridge.set_secondary_bus(bus);
         let Some(far) = Edu::find_on(ctx.machine, bus) else {
             skip!("no edu behind the root port");
         };
-        lab.edu = far;
+        setup.edu = far;
         println!("StreamID {:#x}", far.function.sid);
-        let seen = lab.read(victim.known);
+        let seen = setup.read(attacked.known);
         ensure!(!matches!(seen, Ok(Seen::Value(_))), "EL2's image is read from bus {bus:#x} without an entry");
         // QEMU caches configurations by device, so it uses that of the old StreamID until an invalidation.
-        lab.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
-        ensure!(lab.read(lab.own).is_err(), "DMA works without an entry on bus {bus:#x}");
+        setup.smmu.borrow_mut().try_command(Cmd::cfgi_all())?;
+        ensure!(setup.read(setup.own).is_err(), "DMA works without an entry on bus {bus:#x}");
         {
-            let mut smmu = lab.smmu.borrow_mut();
+            let mut smmu = setup.smmu.borrow_mut();
             smmu.strtab.add_leaf(far.function.sid >> 8);
             smmu.command(Cmd::cfgi_ste_nonleaf(far.function.sid));
             smmu.set_ste(far.function.sid, Ste::bypass())?;
         }
-        lab.control(ctx)?;
-        ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read from bus {bus:#x}");
+        setup.control(ctx)?;
+        ensure!(setup.read(attacked.known)? == Seen::Nothing, "EL2's image is read from bus {bus:#x}");
     }
     attack.check(ctx, Landed::No)
 }
@@ -182,15 +182,15 @@ fn t56_bus_renumbered(ctx: &Ctx) -> TestResult {
 payload_test!(t56_bus_master_toggled, Runs::HYP);
 /// Bus mastering toggled during a transfer: EL2's memory stays inaccessible.
 fn t56_bus_master_toggled(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
-    let command = lab.edu.function.config(crate::pci::COMMAND);
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
+    let command = setup.edu.function.config(crate::pci::COMMAND);
     let attack = Attack::begin();
-    lab.edu.start(Direction::ToMemory, lab.bus(EL2_IMAGE + 0x28), 0, 4);
+    setup.edu.start(Direction::ToMemory, setup.bus(EL2_IMAGE + 0x28), 0, 4);
     mmio::write16(command, crate::pci::COMMAND_MEMORY);
     time::delay_us(1000);
     mmio::write16(command, crate::pci::COMMAND_MEMORY | crate::pci::COMMAND_MASTER);
-    lab.edu.finish()?;
+    setup.edu.finish()?;
     attack.check(ctx, Landed::No)?;
-    lab.control(ctx)
+    setup.control(ctx)
 }

@@ -4,12 +4,12 @@
 
 use crate::edu::Edu;
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::{BLOCK, PAGE, alloc_dirty, left, page};
 use crate::num::u64_of;
 use crate::outcome::{Fail, TestResult};
 use crate::pci::Bridge;
 use crate::registry::Runs;
+use crate::setup::{Ctx, Mode, Setup};
 use crate::smmu::spec::{Cmd, Ste};
 use crate::tests::ownership::{donate, take_back};
 use crate::tests::registers::check_isolation;
@@ -27,9 +27,9 @@ const CONTENT: u64 = 0x35c0_17e1_7000_0000;
 /// Donates a page of each block with `call` until NO_MEMORY; returns the number of pages.
 fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answer) -> Result<u64, Fail> {
     for block in 0..blocks {
-        let victim = page_of(base, block);
-        mmio::fill(victim, PAGE, CONTENT | block);
-        match call(victim) {
+        let attacked = page_of(base, block);
+        mmio::fill(attacked, PAGE, CONTENT | block);
+        match call(attacked) {
             Answer::Success => {}
             Answer::NoMemory => {
                 println!("{block} pages of as many blocks are donated, the next page is refused");
@@ -42,19 +42,22 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
 }
 
 /// The refused page is still accessible to the host's CPU and device; a donated one is inaccessible to both.
-fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
+fn nothing_else_changed(setup: &Setup, base: u64, given: u64) -> TestResult {
     let refused = page_of(base, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
-    ensure!(lab.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    ensure!(setup.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
     for block in [0, given / 2, given - 1] {
         let (value, caught) = catch(|| mmio::read64(page_of(base, block)));
-        ensure!(caught.is_some_and(|caught| caught.is_data_abort()), "the CPU reads {value:#x} in donated page {block}");
-        ensure!(!lab.write_lands(page_of(base, block) + 0x100)?, "the device reaches donated page {block}");
+        ensure!(
+            caught.is_some_and(|caught| caught.is_data_abort()),
+            "the CPU reads {value:#x} in donated page {block}"
+        );
+        ensure!(!setup.write_lands(page_of(base, block) + 0x100)?, "the device reaches donated page {block}");
         // The rest of its block is the host's.
         let other = page_of(base, block) + PAGE;
         mmio::write64(other, block);
         ensure!(mmio::read64(other) == block, "the rest of block {block} has changed");
-        ensure!(lab.write_lands(other + 0x100)?, "the rest of block {block} is out of the device's reach");
+        ensure!(setup.write_lands(other + 0x100)?, "the rest of block {block} is out of the device's reach");
     }
     Ok(())
 }
@@ -62,8 +65,8 @@ fn nothing_else_changed(lab: &Lab, base: u64, given: u64) -> TestResult {
 payload_test!(t35_pool_exhaustion, Runs::HYP, el2 = "pool=2M");
 /// A page of every block is donated to a guest: the tables of the split blocks exhaust the pool.
 fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Bypass)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Bypass)?;
+    setup.control(ctx)?;
     let blocks = left() / BLOCK - 8;
     let base = alloc_dirty(blocks * BLOCK, BLOCK);
     // Done twice, to show that returned memory is usable.
@@ -72,8 +75,9 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
         let created = Hypercall::VmCreate.raw(0, 0);
         ensure!(Answer::of(created[0]) == Answer::Success, "VM_CREATE: {:?}", Answer::of(created[0]));
         let guest = created[1];
-        let given = give_until_refused(base, blocks, |victim| Hypercall::HostDonateGuest.call_for(victim, 1, guest))?;
-        nothing_else_changed(&lab, base, given)?;
+        let given =
+            give_until_refused(base, blocks, |attacked| Hypercall::HostDonateGuest.call_for(attacked, 1, guest))?;
+        nothing_else_changed(&setup, base, given)?;
         let again = Hypercall::HostDonateGuest.call_for(page_of(base, given), 1, guest);
         ensure!(again == Answer::NoMemory, "the refused page is taken the second time: {again:?}");
         let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
@@ -95,12 +99,12 @@ payload_test!(t35_pool_allocates_donated_pages, Runs::HYP, el2 = "pool=2M");
 /// As above, but the pages are donated to EL2, which allocates tables from them: they cannot be returned before those
 /// tables are freed.
 fn t35_pool_allocates_donated_pages(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Bypass)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Bypass)?;
+    setup.control(ctx)?;
     let blocks = left() / BLOCK - 8;
     let base = alloc_dirty(blocks * BLOCK, BLOCK);
-    let given = give_until_refused(base, blocks, |victim| Hypercall::HostDonateHyp.call(victim, 1))?;
-    nothing_else_changed(&lab, base, given)?;
+    let given = give_until_refused(base, blocks, |attacked| Hypercall::HostDonateHyp.call(attacked, 1))?;
+    nothing_else_changed(&setup, base, given)?;
     let (mut kept, mut busy) = (given, 0);
     let mut back = [false; 1024];
     ensure!(given <= u64_of(back.len()), "{given} pages are more than this test counts");
@@ -131,9 +135,9 @@ payload_test!(t35_stream_tables, Runs::HYP, el2 = "pool=2M");
 /// The host's stream table has all level-2 tables: streams without memory for their table abort,
 /// others keep working; with free memory, transitions and the aborted streams work again.
 fn t35_stream_tables(ctx: &Ctx) -> TestResult {
-    let mut lab = Lab::new(ctx, Mode::Bypass)?;
-    let near = lab.edu;
-    lab.control(ctx)?;
+    let mut setup = Setup::new(ctx, Mode::Bypass)?;
+    let near = setup.edu;
+    setup.control(ctx)?;
     let Some(bridge) = Bridge::find(ctx.machine, 4) else {
         skip!("no root port");
     };
@@ -143,7 +147,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     };
     ensure!(far.function.sid >> 8 == LAST, "StreamID {:#x}", far.function.sid);
     let base = {
-        let mut smmu = lab.smmu.borrow_mut();
+        let mut smmu = setup.smmu.borrow_mut();
         // The host can use one table for all descriptors; EL2 needs a separate one for each.
         smmu.strtab.add_leaf(1);
         let base = smmu.strtab.base;
@@ -157,30 +161,30 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
         smmu.set_ste(far.function.sid, Ste::bypass())?;
         base
     };
-    lab.edu = far;
-    ensure!(lab.read(lab.own).is_err(), "a stream works although there is no memory for its table");
-    lab.edu = near;
-    lab.control(ctx)?;
-    let victims = alloc_dirty(16 * BLOCK, BLOCK);
-    let given = give_until_refused(victims, 16, |victim| Hypercall::HostDonateHyp.call(victim, 1))?;
-    let refused = page_of(victims, given);
+    setup.edu = far;
+    ensure!(setup.read(setup.own).is_err(), "a stream works although there is no memory for its table");
+    setup.edu = near;
+    setup.control(ctx)?;
+    let attacked_pages = alloc_dirty(16 * BLOCK, BLOCK);
+    let given = give_until_refused(attacked_pages, 16, |attacked| Hypercall::HostDonateHyp.call(attacked, 1))?;
+    let refused = page_of(attacked_pages, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
-    ensure!(lab.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    ensure!(setup.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
     {
-        let mut smmu = lab.smmu.borrow_mut();
+        let mut smmu = setup.smmu.borrow_mut();
         for upper in 1..u64::from(LAST) {
             mmio::write64(base + upper * 8, 0);
         }
         smmu.try_command(Cmd::cfgi_all())?;
         smmu.set_ste(far.function.sid, Ste::bypass())?;
     }
-    lab.edu = far;
-    lab.control(ctx)?;
+    setup.edu = far;
+    setup.control(ctx)?;
     donate(refused, 1)?;
-    ensure!(!lab.write_lands(refused + 0x100)?, "the device reaches a page of EL2");
+    ensure!(!setup.write_lands(refused + 0x100)?, "the device reaches a page of EL2");
     take_back(refused, 1)?;
     for block in (0..given).rev() {
-        take_back(page_of(victims, block), 1)?;
+        take_back(page_of(attacked_pages, block), 1)?;
     }
     donate(page(), 1)?;
     check_isolation(ctx)

@@ -3,7 +3,6 @@
 
 use crate::edu::Direction;
 use crate::firmware::Hypercall;
-use crate::lab::{Ctx, Lab, Mode, Seen, Victim};
 use crate::machine::EL2_IMAGE;
 use crate::mem::{PAGE, page};
 use crate::mmio;
@@ -11,6 +10,7 @@ use crate::num::low32;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::Runs;
+use crate::setup::{AttackedMemory, Ctx, Mode, Seen, Setup};
 use crate::smmu::spec::{BASE_ALLOCATE, Cmd, GERROR_MSI_CMDQ_ABT, IDR0_MSI, cr0, reg};
 use crate::smmu::{Format, Smmu};
 use crate::tests::ownership::{donate, take_back};
@@ -18,11 +18,11 @@ use crate::{ensure, payload_test, println, time};
 
 /// A new set-up works, and EL2's memory is inaccessible.
 pub fn check_isolation(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow().acknowledge();
-    lab.control(ctx)?;
-    let victim = Victim::el2(ctx)?;
-    ensure!(lab.read(victim.known)? == Seen::Nothing, "EL2's image is read");
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow().acknowledge();
+    setup.control(ctx)?;
+    let attacked = AttackedMemory::el2(ctx)?;
+    ensure!(setup.read(attacked.known)? == Seen::Nothing, "EL2's image is read");
     Ok(())
 }
 
@@ -73,12 +73,12 @@ fn t12_foreign_cmdq(ctx: &Ctx) -> TestResult {
 payload_test!(t12_foreign_strtab, Runs::HYP);
 /// With a stream table in memory that is not the host's, no stream accesses memory.
 fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
-    let victim = page();
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
+    let attacked = page();
     for format in [0_u32, 1 << 16] {
         for addr in foreign(ctx, EL2_IMAGE) {
-            let mut smmu = lab.smmu.borrow_mut();
+            let mut smmu = setup.smmu.borrow_mut();
             smmu.off()?;
             smmu.write64(reg::STRTAB_BASE, addr | BASE_ALLOCATE);
             smmu.write(reg::STRTAB_BASE_CFG, format | 8 << 6 | 16);
@@ -88,20 +88,20 @@ fn t12_foreign_strtab(ctx: &Ctx) -> TestResult {
             smmu.command(Cmd::cfgi_all());
             let synced = smmu.sync();
             drop(smmu);
-            lab.edu.transfer(Direction::ToMemory, victim, 0, 4)?;
-            lab.edu.transfer(Direction::ToMemory, EL2_IMAGE + 0x28, 0, 4)?;
-            ensure!(mmio::read64(victim) == 0, "table at {addr:#x} allows DMA ({enabled:?}, {synced:?})");
+            setup.edu.transfer(Direction::ToMemory, attacked, 0, 4)?;
+            setup.edu.transfer(Direction::ToMemory, EL2_IMAGE + 0x28, 0, 4)?;
+            ensure!(mmio::read64(attacked) == 0, "table at {addr:#x} allows DMA ({enabled:?}, {synced:?})");
         }
     }
-    lab.smmu.borrow().off()?;
+    setup.smmu.borrow().off()?;
     check_isolation(ctx)
 }
 
 payload_test!(t12_foreign_evtq, Runs::HYP);
 /// An event queue in memory that is not the host's is never written, and neither is a misaligned or oversized queue.
 fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let donated = page();
     donate(donated, 1)?;
     let last = ctx.machine.ram_end() - PAGE;
@@ -112,14 +112,14 @@ fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
         (0x000f_ffff_ffff_ffe0, 7),
     ];
     for (addr, log2) in foreign(ctx, donated).map(|addr| (addr, 7)).into_iter().chain(odd) {
-        let smmu = lab.smmu.borrow();
+        let smmu = setup.smmu.borrow();
         smmu.set_cr0(cr0::CMDQEN | cr0::SMMUEN)?;
         smmu.write64(reg::EVENTQ_BASE, addr | BASE_ALLOCATE | log2);
         smmu.write(reg::EVENTQ_PROD, 0);
         smmu.write(reg::EVENTQ_CONS, 0);
         let enabled = smmu.set_cr0(cr0::CMDQEN | cr0::SMMUEN | cr0::EVENTQEN);
         // A stage-1 fault, for the host's queue.
-        lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
+        setup.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
         let prod = smmu.read(reg::EVENTQ_PROD);
         let active = smmu.read(reg::GERROR) ^ smmu.read(reg::GERRORN);
         println!("queue at {addr:#x}: {enabled:?}, PROD {prod:#x}, GERROR {active:#x}");
@@ -128,7 +128,7 @@ fn t12_foreign_evtq(ctx: &Ctx) -> TestResult {
         ensure!(prod == 0 || allowed, "an event was written to a queue at {addr:#x}");
         smmu.acknowledge();
     }
-    lab.smmu.borrow().off()?;
+    setup.smmu.borrow().off()?;
     take_back(donated, 1)?;
     check_isolation(ctx)
 }
@@ -137,19 +137,19 @@ payload_test!(t13_evtq_page_donated, Runs::HYP);
 /// The event queue's page is donated while the queue is enabled: the page is never written again, or the donation is
 /// refused.
 fn t13_evtq_page_donated(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
-    let queue = lab.smmu.borrow().evtq.base;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
+    let queue = setup.smmu.borrow().evtq.base;
     let answer = Hypercall::HostDonateHyp.call(queue, 1);
     println!("donating the event queue's page: {answer:?}");
-    lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
-    let prod = lab.smmu.borrow().read(reg::EVENTQ_PROD);
+    setup.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
+    let prod = setup.smmu.borrow().read(reg::EVENTQ_PROD);
     if answer == crate::firmware::Answer::Success {
         ensure!(prod == 0, "an event was written to a page that is EL2's");
         take_back(queue, 1)?;
     } else {
         ensure!(prod != 0, "the donation was refused, but no event arrives");
-        ensure!(lab.smmu.borrow_mut().next_event().is_some(), "no event record");
+        ensure!(setup.smmu.borrow_mut().next_event().is_some(), "no event record");
     }
     check_isolation(ctx)
 }
@@ -189,12 +189,12 @@ fn t10_sync_msi(ctx: &Ctx) -> TestResult {
 payload_test!(t11_irq_cfg, Runs::HYP);
 /// The interrupt configuration registers have addresses in EL2's memory and in an own page, which are never written.
 fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let own = page();
     for addr in [own, EL2_IMAGE + 0x28, ctx.machine.its + 0x1_0040] {
         {
-            let smmu = lab.smmu.borrow();
+            let smmu = setup.smmu.borrow();
             smmu.write(reg::IRQ_CTRL, 0);
             for cfg in [reg::GERROR_IRQ_CFG0, reg::EVENTQ_IRQ_CFG0, reg::PRIQ_IRQ_CFG0] {
                 smmu.write64(cfg, addr);
@@ -204,14 +204,14 @@ fn t11_irq_cfg(ctx: &Ctx) -> TestResult {
             smmu.write(reg::IRQ_CTRL, 7);
         }
         // Causes an event and a command error.
-        lab.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
-        let mut smmu = lab.smmu.borrow_mut();
+        setup.edu.transfer(Direction::ToMemory, 0x1000, 0, 4)?;
+        let mut smmu = setup.smmu.borrow_mut();
         let _ = smmu.next_event();
         let result = smmu.try_command(Cmd([0xff, 0]));
         ensure!(result.is_err(), "opcode 0xff is accepted");
         ensure!(mmio::read64(own) == 0, "an interrupt message was written to {own:#x}");
     }
-    lab.smmu.borrow().write(reg::IRQ_CTRL, 0);
+    setup.smmu.borrow().write(reg::IRQ_CTRL, 0);
     check_isolation(ctx)
 }
 

@@ -2,13 +2,13 @@
 
 use crate::boot::secondary_entry;
 use crate::firmware::{self, Hypercall, NOT_SUPPORTED, smc, try_smc};
-use crate::lab::{Ctx, Expect};
 use crate::machine::EL2_IMAGE;
 use crate::mem::page;
 use crate::num::{low32, u64_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Expect};
 use crate::sysreg::MAX_CPUS;
 use crate::{cpu, ensure, gic, payload_test, println, sysreg};
 

@@ -13,11 +13,11 @@ pub mod slow;
 
 use core::sync::atomic::Ordering;
 
-use crate::lab::{Ctx, Lab, Mode};
 use crate::num::u64_of;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::{Clock, Runs};
+use crate::setup::{Ctx, Mode, Setup};
 use crate::smmu::spec::{Cmd, Ste, cr0};
 use crate::sysreg::MAX_CPUS;
 use crate::tests::drivers::{find_nvme, nvme_round_trip};
@@ -51,12 +51,12 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     let transitions = number(ctx, "transitions", DEFAULT.0);
     let transfers = number(ctx, "transfers", DEFAULT.1);
     let mut nvme = find_nvme(ctx)?;
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    pages::init(&lab);
-    let mut disk = Disk::new(nvme, &lab, ctx.seed ^ 0xd15c)?;
-    let mut slow = EduProbe::new(&lab);
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow_mut().set_ste(nvme.function.sid, setup.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    pages::init(&setup);
+    let mut disk = Disk::new(nvme, &setup, ctx.seed ^ 0xd15c)?;
+    let mut slow = EduProbe::new(&setup);
     for index in 1..count {
         cpu::start(ctx.machine, index)?;
         cpu::send(index, change::change_until_stopped, ctx.seed.wrapping_mul(0x1_0001) + u64_of(index));
@@ -95,7 +95,7 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     slow.finish()?;
     report(&disk, &slow, begin)?;
     check_isolation(ctx)?;
-    Ok(lab.smmu.borrow().off()?)
+    Ok(setup.smmu.borrow().off()?)
 }
 
 /// Prints the numbers of the run; fails with the first error of a CPU or a device.
@@ -129,12 +129,12 @@ payload_test!(t38_devices_at_once, Runs::HYP, cpus = 1, clock = Clock::Real);
 /// `edu`.
 fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.smmu.borrow_mut().set_ste(nvme.function.sid, lab.stage1.ste())?;
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    pages::init(&lab);
-    let mut disk = Disk::new(nvme, &lab, ctx.seed)?;
-    let mut slow = EduProbe::new(&lab);
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.smmu.borrow_mut().set_ste(nvme.function.sid, setup.stage1.ste())?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    pages::init(&setup);
+    let mut disk = Disk::new(nvme, &setup, ctx.seed)?;
+    let mut slow = EduProbe::new(&setup);
     let mut random = Random::new(ctx.seed);
     let begin = sysreg::cntvct();
     let mut progress = Progress { made: 0, at: begin, printed: begin };
@@ -150,7 +150,7 @@ fn t38_devices_at_once(ctx: &Ctx) -> TestResult {
         if let Err(failure) = made {
             fail!("{failure:x?}");
         }
-        let mut smmu = lab.smmu.borrow_mut();
+        let mut smmu = setup.smmu.borrow_mut();
         let on = cr0::SMMUEN | cr0::EVENTQEN;
         match random.below(4) {
             0 => smmu.try_command(Cmd::cfgi_all())?,

@@ -3,10 +3,10 @@
 use spin::mutex::SpinMutex;
 
 use crate::boot::secondary_entry;
-use crate::lab::{Attack, Ctx, Lab, Mode, Seen, Victim};
 use crate::machine::EL2_IMAGE;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
+use crate::setup::{Attack, AttackedMemory, Ctx, Mode, Seen, Setup};
 use crate::{cpu, ensure, fail, firmware, payload_test, println};
 
 /// Bit of the original format of `power_state`.
@@ -16,22 +16,22 @@ const MAILBOX: usize = 1;
 
 /// A device that uses physical addresses: its transfers land if the SMMU bypasses.
 struct SuspendTest {
-    lab: Lab,
-    victim: Victim,
+    setup: Setup,
+    attacked: AttackedMemory,
     attack: Attack,
 }
 
 impl SuspendTest {
     fn new(ctx: &Ctx) -> Result<Self, crate::outcome::Fail> {
-        let lab = Lab::new(ctx, Mode::Bypass)?;
-        let victim = Victim::el2(ctx)?;
-        lab.control(ctx)?;
-        Ok(Self { lab, victim, attack: Attack::begin() })
+        let setup = Setup::new(ctx, Mode::Bypass)?;
+        let attacked = AttackedMemory::el2(ctx)?;
+        setup.control(ctx)?;
+        Ok(Self { setup, attacked, attack: Attack::begin() })
     }
 
     /// Attacks before any access to a register of the SMMU since it lost its state.
     fn attack(self, ctx: &Ctx) -> TestResult {
-        let landed = self.lab.read(self.victim.known)? == Seen::Value(self.victim.content);
+        let landed = self.setup.read(self.attacked.known)? == Seen::Value(self.attacked.content);
         self.attack.check(ctx, landed.into())
     }
 }
@@ -77,14 +77,14 @@ fn report(name: &str, result: TestResult) {
     }
 }
 
-payload_test!(t66_registers_hold_anything_at_resume, Runs::ON_REQUEST);
+payload_test!(t66_registers_have_any_value_at_resume, Runs::ON_REQUEST);
 /// For the same firmware, which leaves all ones in the registers of a CPU that it resumes: its features match its ID
 /// registers.
-fn t66_registers_hold_anything_at_resume(_ctx: &Ctx) -> TestResult {
+fn t66_registers_have_any_value_at_resume(_ctx: &Ctx) -> TestResult {
     power_down(|_| {
         let right = super::features::mismatches(0) == 0;
         let result = if right { Ok(()) } else { Err("features do not match the ID registers".into()) };
-        report("t66_registers_hold_anything_at_resume", result);
+        report("t66_registers_have_any_value_at_resume", result);
         firmware::system_off()
     })
 }

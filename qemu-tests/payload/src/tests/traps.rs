@@ -3,11 +3,11 @@
 
 use crate::access::{self, REGISTERS};
 use crate::firmware::{self, Stat};
-use crate::lab::Ctx;
 use crate::machine::Conduit;
 use crate::outcome::TestResult;
 use crate::random::Random;
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::smmu::spec::reg;
 use crate::smmu::{Format, Smmu};
 use crate::vectors::catch;
@@ -140,7 +140,7 @@ fn t29_every_offset(ctx: &Ctx) -> TestResult {
         }
     }
     println!("exits {} denied {}", firmware::stat(Stat::Exits), firmware::stat(Stat::Denied));
-    crate::lab::Lab::new(ctx, crate::lab::Mode::Stage1)?.control(ctx)
+    crate::setup::Setup::new(ctx, crate::setup::Mode::Stage1)?.control(ctx)
 }
 
 fn touch(random: &mut Random, addr: u64, pass: u32) {
@@ -193,7 +193,7 @@ fn mmio_alive(ctx: &Ctx) -> TestResult {
     let ids = [reg::IDR0, reg::IDR1, reg::IDR3, reg::IDR5].map(|offset| smmu.read(offset));
     println!("IDR0 {:#x} IDR1 {:#x} IDR3 {:#x} IDR5 {:#x}", ids[0], ids[1], ids[2], ids[3]);
     ensure!(ids[0] >> 1 & 1 == 1, "no stage 1");
-    if ctx.machine.conduit == Conduit::Smc && ctx.expect == crate::lab::Expect::Blocked {
+    if ctx.machine.conduit == Conduit::Smc && ctx.expect == crate::setup::Expect::Blocked {
         ensure!(ids[0] & 1 == 0, "stage 2 is shown to the host");
     }
     Ok(())

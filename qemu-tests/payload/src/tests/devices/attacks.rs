@@ -5,12 +5,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::{assign, create, donate, end, give_back, host_reaches, succeed, working_nvme};
 use crate::edu::Direction;
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Ctx, Lab, Mode, Seen};
 use crate::mem::{PAGE, page};
 use crate::num::u64_of;
 use crate::outcome::{Fail, TestResult};
 use crate::pci::COMMAND;
 use crate::registry::Runs;
+use crate::setup::{Ctx, Mode, Seen, Setup};
 use crate::smmu::spec::{Cmd, Ste};
 use crate::tests::drivers::nvme_round_trip;
 use crate::tests::registers::check_isolation;
@@ -24,8 +24,8 @@ const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
 const TRANSFER_US: u64 = 150_000;
 
 /// Prints the attack's line and checks that it did not land.
-fn check(ctx: &Ctx, landed: impl Into<crate::lab::Landed>) -> TestResult {
-    let landed = landed.into() == crate::lab::Landed::Yes;
+fn check(ctx: &Ctx, landed: impl Into<crate::setup::Landed>) -> TestResult {
+    let landed = landed.into() == crate::setup::Landed::Yes;
     println!("ATTACK {}: {}", ctx.name, if landed { "landed" } else { "blocked" });
     ensure!(!landed, "the attack landed");
     Ok(())
@@ -33,37 +33,37 @@ fn check(ctx: &Ctx, landed: impl Into<crate::lab::Landed>) -> TestResult {
 
 /// Starts a read of the guest's page by `edu`, gives `edu` to the guest and takes it back; returns the word in its
 /// buffer.
-fn read_across(lab: &Lab, guest: u64, secret: u64) -> Result<u64, Fail> {
-    let own = lab.bus(lab.own);
-    mmio::write64(lab.own, CANARY);
-    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+fn read_across(setup: &Setup, guest: u64, secret: u64) -> Result<u64, Fail> {
+    let own = setup.bus(setup.own);
+    mmio::write64(setup.own, CANARY);
+    setup.edu.transfer(Direction::FromMemory, own, 0, 8)?;
     // A guest's table is an identity map: the address is the guest's page while the guest owns the stream.
-    lab.edu.start(Direction::FromMemory, secret, 0, 8);
-    assign(lab.edu.function, guest)?;
+    setup.edu.start(Direction::FromMemory, secret, 0, 8);
+    assign(setup.edu.function, guest)?;
     time::delay_us(TRANSFER_US);
-    give_back(lab.edu.function)?;
-    lab.edu.function.enable();
+    give_back(setup.edu.function)?;
+    setup.edu.function.enable();
     time::delay_us(TRANSFER_US);
-    mmio::write64(lab.own, !CANARY);
-    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
-    Ok(mmio::read64(lab.own))
+    mmio::write64(setup.own, !CANARY);
+    setup.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    Ok(mmio::read64(setup.own))
 }
 
 payload_test!(t68_dma_started_before, Runs::HYP, el2 = "no-reset=1234:11e8");
 /// A transfer that the host started before a guest got the function does not access memory while the guest has it.
 fn t68_dma_started_before(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let guest = create()?;
     let secret = page();
     mmio::fill(secret, PAGE, SECRET);
     donate(secret, guest)?;
-    let word = read_across(&lab, guest, secret)?;
+    let word = read_across(&setup, guest, secret)?;
     println!("the buffer of edu contains {word:#x}");
     check(ctx, word == SECRET)?;
     ensure!(word == CANARY || word == 0, "the buffer of edu contains neither its old content nor zero");
     end(guest, secret)?;
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }
 
@@ -71,28 +71,28 @@ payload_test!(t68_dma_across_the_return, Runs::HYP, el2 = "no-reset=1234:11e8");
 /// A write that began while page and function were the host's. In between the page belongs to a guest, and is then
 /// returned zeroed. The function is returned later, and must not complete the old write.
 fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
-    let lab = Lab::new(ctx, Mode::Stage1)?;
-    lab.control(ctx)?;
+    let setup = Setup::new(ctx, Mode::Stage1)?;
+    setup.control(ctx)?;
     let guest = create()?;
-    let victim = page();
-    let bus = lab.bus(victim);
+    let attacked = page();
+    let bus = setup.bus(attacked);
     let mut late = 0;
     for pause in [0, 30_000, 90_000] {
-        mmio::write64(lab.own, SECRET);
-        lab.edu.transfer(Direction::FromMemory, lab.bus(lab.own), 0, 8)?;
-        lab.edu.start(Direction::ToMemory, bus, 0, 8);
+        mmio::write64(setup.own, SECRET);
+        setup.edu.transfer(Direction::FromMemory, setup.bus(setup.own), 0, 8)?;
+        setup.edu.start(Direction::ToMemory, bus, 0, 8);
         time::delay_us(pause);
-        donate(victim, guest)?;
-        assign(lab.edu.function, guest)?;
-        end(guest, victim)?;
-        give_back(lab.edu.function)?;
-        lab.edu.function.enable();
+        donate(attacked, guest)?;
+        assign(setup.edu.function, guest)?;
+        end(guest, attacked)?;
+        give_back(setup.edu.function)?;
+        setup.edu.function.enable();
         time::delay_us(TRANSFER_US);
-        late += u64::from(mmio::find_other(victim, PAGE, 0).is_some());
+        late += u64::from(mmio::find_other(attacked, PAGE, 0).is_some());
         ensure!(create()? == guest, "the guest's handle stays in use");
     }
     check(ctx, late != 0)?;
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }
 
@@ -100,7 +100,7 @@ payload_test!(t68_host_reaches_nothing, Runs::HYP);
 /// Configuration space and BARs of a guest's function, by the CPU; its BAR and the guest's page by DMA; and the host's entry
 /// and commands for its stream.
 fn t68_host_reaches_nothing(ctx: &Ctx) -> TestResult {
-    let (nvme, lab) = working_nvme(ctx)?;
+    let (nvme, setup) = working_nvme(ctx)?;
     let guest = create()?;
     let secret = page();
     mmio::fill(secret, PAGE, SECRET);
@@ -108,29 +108,29 @@ fn t68_host_reaches_nothing(ctx: &Ctx) -> TestResult {
     assign(nvme.function, guest)?;
     let mut reached = host_reaches(nvme.function, nvme.bar());
     println!("{reached} accesses of the CPU landed");
-    reached += u64::from(lab.read(secret)? == Seen::Value(SECRET));
+    reached += u64::from(setup.read(secret)? == Seen::Value(SECRET));
     let iova = 0x18_0000_0000;
-    lab.stage1.map_page(iova, nvme.bar());
-    mmio::write64(lab.own, 0);
-    let own = lab.bus(lab.own);
-    lab.edu.transfer(Direction::FromMemory, own, 0, 8)?;
-    lab.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
-    lab.edu.transfer(Direction::ToMemory, own, 0, 8)?;
-    reached += u64::from(mmio::read64(lab.own) != 0);
+    setup.stage1.map_page(iova, nvme.bar());
+    mmio::write64(setup.own, 0);
+    let own = setup.bus(setup.own);
+    setup.edu.transfer(Direction::FromMemory, own, 0, 8)?;
+    setup.edu.transfer(Direction::FromMemory, iova + 8, 0, 4)?;
+    setup.edu.transfer(Direction::ToMemory, own, 0, 8)?;
+    reached += u64::from(mmio::read64(setup.own) != 0);
     {
-        let mut smmu = lab.smmu.borrow_mut();
-        for ste in [Ste::bypass(), Ste::abort(), lab.stage1.ste()] {
+        let mut smmu = setup.smmu.borrow_mut();
+        for ste in [Ste::bypass(), Ste::abort(), setup.stage1.ste()] {
             smmu.set_ste(nvme.function.sid, ste)?;
         }
         smmu.command(Cmd::cfgi_all());
         smmu.sync()?;
     }
     check(ctx, reached != 0)?;
-    let command = lab.edu.function.config(COMMAND);
+    let command = setup.edu.function.config(COMMAND);
     ensure!(mmio::read16(command) & 6 == 6, "a neighbour's command register changed");
     give_back(nvme.function)?;
     end(guest, secret)?;
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }
 
@@ -138,7 +138,7 @@ payload_test!(t69_destroyed_with_a_device, Runs::HYP);
 /// A guest is destroyed while it has a function: its page is reclaimed, zeroed, before the function is returned. Its
 /// handle, and so its VMID, is used again only after that.
 fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
-    let (nvme, lab) = working_nvme(ctx)?;
+    let (nvme, setup) = working_nvme(ctx)?;
     for _ in 0..8 {
         let guest = create()?;
         let secret = page();
@@ -154,9 +154,9 @@ fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
         for handle in [next, again] {
             succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(handle, 0)[0]))?;
         }
-        ensure!(lab.write_lands(secret)?, "the page is not reachable after it was returned");
+        ensure!(setup.write_lands(secret)?, "the page is not reachable after it was returned");
     }
-    lab.control(ctx)?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }
 
@@ -188,7 +188,7 @@ fn interfere(_: u64) -> u64 {
 /// is returned completely.
 pub(super) fn under_load(ctx: &Ctx) -> TestResult {
     const ROUNDS: u64 = 8;
-    let (mut nvme, lab) = working_nvme(ctx)?;
+    let (mut nvme, setup) = working_nvme(ctx)?;
     FUNCTION.store(u64::from(nvme.function.rid), Ordering::SeqCst);
     for index in 1..4 {
         cpu::start(ctx.machine, index)?;
@@ -202,7 +202,7 @@ pub(super) fn under_load(ctx: &Ctx) -> TestResult {
             Answer::Denied | Answer::Busy => lost += 1,
             answer => fail!("DEVICE_ASSIGN: {answer:?}"),
         }
-        lab.control(ctx)?;
+        setup.control(ctx)?;
         succeed(Hypercall::VmDestroy, Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]))?;
     }
     STOP.store(true, Ordering::SeqCst);
@@ -215,7 +215,7 @@ pub(super) fn under_load(ctx: &Ctx) -> TestResult {
     }
     println!("given {given}, not given {lost}, {} rounds of others", CALLS.load(Ordering::SeqCst));
     nvme.function.enable();
-    nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
-    lab.control(ctx)?;
+    nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
+    setup.control(ctx)?;
     check_isolation(ctx)
 }

@@ -3,13 +3,13 @@
 use super::{assign, create, give_back, reason, until_done};
 use crate::edu::Edu;
 use crate::firmware::{Answer, Hypercall};
-use crate::lab::{Ctx, Lab, Mode};
 use crate::mem::page;
 use crate::mmio;
 use crate::num::low32;
 use crate::outcome::TestResult;
 use crate::pci::{self, Bridge, CLASS_BRIDGE};
 use crate::registry::Runs;
+use crate::setup::{Ctx, Mode, Setup};
 use crate::tests::drivers::find_nvme;
 use crate::tests::registers::check_isolation;
 use crate::{ensure, payload_test, skip};
@@ -134,6 +134,6 @@ fn t68_bus_numbers(ctx: &Ctx) -> TestResult {
     mmio::write32(register, 0x0002_0200);
     ensure!(mmio::read32(register) == 0x0002_0200, "bus numbers cannot be changed after all functions were returned");
     mmio::write32(register, was);
-    Lab::new(ctx, Mode::Stage1)?.control(ctx)?;
+    Setup::new(ctx, Mode::Stage1)?.control(ctx)?;
     check_isolation(ctx)
 }

@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::{mmio, time};
 
 /// Average number of random picks of a guest's page after which the guest is destroyed.
-const PICKS_PER_GUEST: u64 = 6;
+const PICKS_PER_DESTRUCTION: u64 = 6;
 
 /// Set to stop all CPUs.
 pub static STOP: AtomicBool = AtomicBool::new(false);
@@ -137,7 +137,7 @@ pub fn change(random: &mut Random, meanwhile: Meanwhile<'_>) -> Result<(), Failu
         Owner::SharedWithHyp => call(locked, Hypercall::HostUnshareHyp, 0, Owner::Host),
         Owner::Guest(guest) => {
             let state = &mut *GUEST_STATES[guest].lock();
-            if random.below(PICKS_PER_GUEST) == 0 {
+            if random.below(PICKS_PER_DESTRUCTION) == 0 {
                 end(state)?;
             }
             match state {

@@ -8,12 +8,12 @@ use core::ops::Range;
 
 use super::pages::{self, Owner, PAGES};
 use crate::edu::Direction;
-use crate::lab::Lab;
 use crate::mem::page;
 use crate::num::{low32, u64_of, usize_of};
 use crate::nvme::{DISK_WORD, Nvme, NvmeError, SECTOR, Transfer};
 use crate::outcome::{Fail, TestResult};
 use crate::random::Random;
+use crate::setup::Setup;
 use crate::{ensure, mmio, println, sysreg};
 
 /// Concurrent probes, one command each.
@@ -77,7 +77,7 @@ struct Probe {
 /// The driver.
 pub struct Disk<'l> {
     nvme: Nvme,
-    lab: &'l Lab,
+    setup: &'l Setup,
     probes: [Probe; PROBES],
     random: Random,
     last: u64,
@@ -90,20 +90,20 @@ impl<'l> Disk<'l> {
     ///
     /// # Errors
     /// The disk does not work.
-    pub fn new(mut nvme: Nvme, lab: &'l Lab, seed: u64) -> Result<Self, Fail> {
+    pub fn new(mut nvme: Nvme, setup: &'l Setup, seed: u64) -> Result<Self, Fail> {
         let probes = core::array::from_fn(|_| {
             let own = page();
-            let (step, own) = (Step::Idle, (own, lab.bus(own)));
+            let (step, own) = (Step::Idle, (own, setup.bus(own)));
             Probe { step, index: 0, seen: 0, unchanged: true, refused: false, bus: 0, sectors: 1, round: 0, own }
         });
         let staging = page();
         for number in 0..PROBES {
             for round in 0..WORDS {
                 mmio::fill(staging, SECTORS * SECTOR, source_word(number, round));
-                nvme.write(source(number, round), low32(SECTORS), lab.bus(staging))?;
+                nvme.write(source(number, round), low32(SECTORS), setup.bus(staging))?;
             }
         }
-        Ok(Self { nvme, lab, probes, random: Random::new(seed), last: sysreg::cntvct(), tally: Tally::default() })
+        Ok(Self { nvme, setup, probes, random: Random::new(seed), last: sysreg::cntvct(), tally: Tally::default() })
     }
 
     /// Handles completions, continues their probes, and starts new ones.
@@ -158,7 +158,7 @@ impl<'l> Disk<'l> {
         let probe = &mut self.probes[number];
         (probe.index, probe.seen, probe.sectors, probe.refused) = (index, seen, sectors, false);
         probe.round = (probe.round + 1) % WORDS;
-        probe.bus = self.lab.bus(pages::address(index)) + first * SECTOR;
+        probe.bus = self.setup.bus(pages::address(index)) + first * SECTOR;
         probe.step = Step::WriteToPage;
         let (bus, round) = (probe.bus, probe.round);
         self.move_sectors(number, Direction::ToMemory, source(number, round), bus);

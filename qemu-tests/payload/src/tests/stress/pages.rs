@@ -9,10 +9,10 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::Once;
 
-use crate::lab::Lab;
 use crate::mem::{BLOCK, PAGE, alloc};
 use crate::mmio;
 use crate::num::{u64_of, usize_of};
+use crate::setup::Setup;
 
 /// Number of pages.
 pub const PAGES: usize = 512;
@@ -86,10 +86,10 @@ static IN_FLIGHT: [AtomicBool; PAGES] = [const { AtomicBool::new(false) }; PAGES
 static ARENA: Once<u64> = Once::new();
 
 /// Allocates the memory and maps it for the devices; call it first.
-pub fn init(lab: &Lab) {
+pub fn init(setup: &Setup) {
     let arena = *ARENA.call_once(|| alloc(u64_of(PAGES / LONGEST) * STRIDE, BLOCK));
     for index in 0..PAGES {
-        lab.bus(address(index));
+        setup.bus(address(index));
     }
     crate::println!("{PAGES} pages from {arena:#x}");
 }

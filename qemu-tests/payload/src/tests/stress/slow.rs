@@ -6,12 +6,12 @@
 
 use super::pages::{self, Owner, PAGES};
 use crate::edu::{Direction, EDU_WORD, Edu};
-use crate::lab::Lab;
 use crate::mem::{PAGE, page};
 use crate::mmio;
 use crate::num::{u64_of, usize_of};
 use crate::outcome::TestResult;
 use crate::random::Random;
+use crate::setup::Setup;
 use crate::{ensure, println};
 
 /// Content of the device's buffer before a read.
@@ -39,7 +39,7 @@ enum Step {
 /// The device and its current probe.
 pub struct EduProbe<'l> {
     edu: Edu,
-    lab: &'l Lab,
+    setup: &'l Setup,
     own: (u64, u64),
     step: Step,
     index: usize,
@@ -58,13 +58,13 @@ pub struct EduProbe<'l> {
 
 impl<'l> EduProbe<'l> {
     /// Starts the first transfer.
-    pub fn new(lab: &'l Lab) -> Self {
+    pub fn new(setup: &'l Setup) -> Self {
         let own = page();
-        let (edu, own, step) = (lab.edu, (own, lab.bus(own)), Step::Load);
+        let (edu, own, step) = (setup.edu, (own, setup.bus(own)), Step::Load);
         let (transfers, blocked, through, wrong) = (0, 0, 0, 0);
         let slow = Self {
             edu,
-            lab,
+            setup,
             own,
             step,
             index: 0,
@@ -87,7 +87,7 @@ impl<'l> EduProbe<'l> {
 
     fn reach(&mut self, direction: Direction) {
         self.transfers += 1;
-        self.edu.start(direction, self.lab.bus(pages::address(self.index)) + WORD, 0, 8);
+        self.edu.start(direction, self.setup.bus(pages::address(self.index)) + WORD, 0, 8);
     }
 
     /// Starts the next transfer if the last one has ended, and checks its result.

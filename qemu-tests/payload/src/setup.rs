@@ -60,7 +60,7 @@ pub enum Seen {
 const CANARY: u64 = 0xca9a_11e5_0dd5_ca9a;
 /// XORed into a page's address to get its IOVA, so that a transfer proves that stage 1 translated.
 const IOVA_FLIP: u64 = 0x20_0000_0000;
-/// Marks the payload's own words in victim memory.
+/// Marks the payload's own words in attacked memory.
 pub const MARK: u64 = 0x600d_dead_5afe_b0b0;
 
 impl From<SmmuError> for Fail {
@@ -70,10 +70,10 @@ impl From<SmmuError> for Fail {
 }
 
 /// The SMMU and the DMA device that an attack uses.
-pub struct Lab {
+pub struct Setup {
     /// The device.
     pub edu: Edu,
-    /// The SMMU; in a cell, as [`Lab::bus`] maps addresses through a shared reference.
+    /// The SMMU; in a cell, as [`Setup::bus`] maps addresses through a shared reference.
     pub smmu: RefCell<Smmu>,
     /// The device's address space.
     pub stage1: Stage1,
@@ -82,7 +82,7 @@ pub struct Lab {
     mode: Mode,
 }
 
-impl Lab {
+impl Setup {
     /// Finds the devices and sets the SMMU up.
     ///
     /// # Errors
@@ -91,19 +91,19 @@ impl Lab {
         Self::with_format(ctx, mode, Format::TwoLevel)
     }
 
-    /// As [`Lab::new`], with the format of the stream table.
+    /// As [`Setup::new`], with the format of the stream table.
     ///
     /// # Errors
-    /// As [`Lab::new`].
+    /// As [`Setup::new`].
     pub fn with_format(ctx: &Ctx, mode: Mode, format: Format) -> Result<Self, Fail> {
         if ctx.machine.smmu == 0 {
             return Err(Fail::new(Kind::Skipped, format_args!("no SMMU in the device tree")));
         }
         let edu = Edu::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no edu device")))?;
-        let lab =
+        let setup =
             Self { edu, smmu: RefCell::new(Smmu::new(ctx.machine, format)), stage1: Stage1::new(), own: page(), mode };
-        lab.enter(mode)?;
-        Ok(Self { mode, ..lab })
+        setup.enter(mode)?;
+        Ok(Self { mode, ..setup })
     }
 
     /// Sets the SMMU up from reset.
@@ -177,7 +177,7 @@ impl Lab {
     /// Whether a DMA write to `pa` of a fresh word can be read back by DMA.
     ///
     /// # Errors
-    /// As [`Lab::read`].
+    /// As [`Setup::read`].
     pub fn write_lands(&self, pa: u64) -> Result<bool, Fail> {
         let word = MARK ^ pa;
         self.write(pa, word)?;
@@ -245,7 +245,7 @@ impl From<bool> for Landed {
 
 /// Addresses in memory of another owner: a word with known content, and one that is safe to overwrite.
 #[derive(Clone, Copy, Debug)]
-pub struct Victim {
+pub struct AttackedMemory {
     /// A word with a known content.
     pub known: u64,
     /// Its content.
@@ -259,7 +259,7 @@ const IMAGE_MAGIC: (u64, u64) = (0x38, 0x644d_5241);
 /// Offset of a reserved word of an arm64 Image header.
 const IMAGE_RESERVED: u64 = 0x28;
 
-impl Victim {
+impl AttackedMemory {
     /// EL2's image, whose header is still in memory; without a hypervisor, a page of the host.
     pub fn el2(ctx: &Ctx) -> Result<Self, Fail> {
         let image = ctx.machine.el2_image();
