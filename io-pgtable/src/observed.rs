@@ -287,7 +287,7 @@ fn t61_at_level_1_a_walker_sees_old_or_new() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn at_level_1_with_16k_a_walker_sees_old_or_new() {
     assert_eq!(run::<G16K>(Bbm::Level1, 13).faults, 0);
 }

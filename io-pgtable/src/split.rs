@@ -31,8 +31,8 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
         fresh.words().get_mut(first..after)?.fill(0);
         fill_leaves::<R::Granule, L::Next>(fresh.words().get_mut(after..)?, at(after));
         if !L::Next::LAST {
-            // The first and the last descriptor of the hole may be only partly in it and then need a split; if both
-            // are the same one, it is split once.
+            // The first and the last descriptor of the hole may be only partly in it and then need a split; if both are
+            // the same descriptor, it is split once.
             let head = hole.head::<R::Granule, L::Next>();
             let tail = Span { start: hole.start.max(hole.last & !At::<R::Granule, L::Next>::OFFSET), last: hole.last };
             for (index, part) in [(first, head), (last, tail)] {

@@ -37,7 +37,8 @@ pub struct IoPgtable<R: Regime, M: TableMemory> {
 
 /// Calls `$call` with `$level` bound to the type of the start level, inside an `impl` for a regime `R`.
 ///
-/// 32 to 48 bits start at level 0 or 1 with 4K pages, at 1 or 2 with 64K: code for other levels is not generated.
+/// Input sizes of 32 to 48 bits start at level 0 or 1 with 4K pages, at 1 or 2 with 64K pages: code for other start
+/// levels is not generated.
 macro_rules! from_start {
     ($table:expr, $level:ident => $call:expr) => {
         if <R::Granule as $crate::granule::Granule>::PAGE_SHIFT != 16 && $table.start_level() == 0 {

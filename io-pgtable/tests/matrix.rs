@@ -150,7 +150,7 @@ fn cfg(ias: u32, oas: u32, quirks: Quirks) -> Cfg {
 
 fn pairs() -> impl Iterator<Item = (u32, u32)> {
     let all = SIZES.into_iter().flat_map(|ias| SIZES.into_iter().map(move |oas| (ias, oas)));
-    // Miri is slow: only the smallest, the largest and a concatenated one.
+    // Under Miri, which is slow, only the smallest, the largest and a concatenated root.
     all.filter(|&(ias, oas)| ias <= oas && (!cfg!(miri) || matches!((ias, oas), (40, 40))))
 }
 
@@ -190,13 +190,13 @@ fn stage_2_with_4k() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_2_with_16k() {
     stage2::<G16K>();
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_2_with_64k() {
     stage2::<G64K>();
 }
@@ -207,13 +207,13 @@ fn stage_1_with_4k() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_1_with_16k() {
     stage1::<G16K>();
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_1_with_64k() {
     stage1::<G64K>();
 }

@@ -236,13 +236,13 @@ fn stage_2_4k_pages_only() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_2_16k() {
     stage2::<G16K>(Cfg { bbm: Bbm::Level2, coherent_walk: false, ..Cfg::new(40, 40) }, 5);
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn stage_2_64k() {
     stage2::<G64K>(Cfg { bbm: Bbm::Level2, ..Cfg::new(44, 48) }, 6);
 }

@@ -25,7 +25,7 @@ pub struct Devices<'a> {
 
 /// Pages of the host that a table does not map: nobody has access to them.
 ///
-/// This is no bug after an SMMU timed out while table memory had run out: see `docs/ownership.md`.
+/// This is not a bug if an SMMU timed out while there was no memory for tables: see `docs/ownership.md`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     /// Pages that are not mapped for the host's CPUs.

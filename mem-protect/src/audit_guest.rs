@@ -1,4 +1,4 @@
-//! The part of the audit about guests: the table of a guest's devices maps the guest's pages, and nothing else.
+//! The part of the audit about guests: the table of a guest's devices maps exactly the guest's pages.
 
 use io_pgtable::Ipa;
 

@@ -104,12 +104,12 @@ impl<P: PageOps> HostPages<'_, P> {
         Ok(())
     }
 
-    /// Whether no claim holds `page` yet, so EL2 does not map it.
+    /// Whether `page` has no claim yet, so EL2 does not map it.
     fn is_unclaimed(&self, page: PageRange) -> bool {
         self.map.page(page.first()).is_some_and(|info| info.claims() == 0)
     }
 
-    /// Unmaps from EL2 the pages of `range` below `end` that no claim holds.
+    /// Unmaps the pages of `range` below `end` that have no claim from EL2.
     fn unmap_unclaimed(&mut self, range: PageRange, end: u64) {
         for page in range.pages().take_while(|page| page.first() < end) {
             if self.is_unclaimed(page) {

@@ -70,7 +70,7 @@ impl<'m> Ghost<'m> {
     /// Records that `vm_create` returned this handle.
     ///
     /// # Errors
-    /// [`Finding::Life`] if a guest with this handle exists or has pages left.
+    /// [`Finding::Life`] if a guest with this handle exists or still has pages.
     fn created(&mut self, handle: u64) -> Result<(), Finding> {
         let named = self
             .pages
@@ -382,10 +382,10 @@ mod tests {
             ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).unwrap();
             assert!(
                 ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).is_err(),
-                "its guest lives"
+                "its guest is alive"
             );
             ghost.destroyed(3).unwrap();
-            assert!(ghost.created(3).is_err(), "a page still has the handle");
+            assert!(ghost.created(3).is_err(), "a page still belongs to the guest");
             ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).unwrap();
             ghost.created(3).unwrap();
         });

@@ -30,9 +30,9 @@ pub(crate) enum Recipient {
 /// Why a grant failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GrantFailure {
-    /// Rolled back: neither CPUs nor devices of the host reach any page of it.
+    /// Rolled back: neither CPUs nor devices of the host reach any page of the range.
     RolledBack(Error),
-    /// The CPU mapping could not be rolled back, so the host keeps the pages.
+    /// The CPU mapping could not be rolled back, so the host still owns the pages.
     HostKeeps,
 }
 
@@ -86,7 +86,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         // The host may have written with non-cacheable stores, or left dirty lines, which would overwrite EL2's data
         // later. A guest starts with its MMU off and would not read dirty lines.
         self.memory.pages.clean_invalidate(range);
-        // The guest's devices reach them when the host does not any more.
+        // The guest's devices get access after the host has lost it.
         if let Some(id) = guest
             && let Err(error) = self.dma.grant_guest(id, range)
         {
@@ -106,7 +106,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// The table of a guest has no room for pages that were just taken from the host: they stay the host's.
+    /// There is no memory to map the revoked pages for a guest's devices: the host keeps the pages.
     fn host_keeps(&mut self, range: PageRange, error: TableError) -> Error {
         self.memory.pages.unmap(range);
         self.stats.rolled_back = self.stats.rolled_back.saturating_add(1);

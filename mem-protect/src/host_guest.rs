@@ -25,8 +25,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Destroys a guest. It keeps its pages until [`Ownership::host_reclaim_page`] zeroes them; pages shared with it
-    /// are unshared with [`Ownership::host_unshare_guest`], and its devices come back as those of a guest that is alive. The
-    /// handle is free when it owns and borrows no page and has no device.
+    /// are unshared with [`Ownership::host_unshare_guest`], and its devices are returned like those of an existing
+    /// guest. The handle is free when the guest owns and borrows no page and has no device.
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
@@ -36,7 +36,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// A guest gets a device: its handle stays in use until [`Ownership::guest_loses_device`].
+    /// Counts a device for a guest: its handle stays in use until [`Ownership::guest_loses_device`].
     ///
     /// # Errors
     /// [`Error::NoSuchGuest`], [`Error::GuestDying`]; nothing changed.
@@ -46,7 +46,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(id)
     }
 
-    /// A device of the guest is not its own any more: no stream of it has the guest's table.
+    /// Ends the counting of a device for a guest. No stream of the device may use the guest's table any more.
     pub fn guest_loses_device(&mut self, id: GuestId) {
         self.count(id, |guest| guest.devices = guest.devices.saturating_sub(1));
     }
@@ -89,12 +89,13 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(())
     }
 
-    /// Reclaims pages of one guest that was destroyed: its devices lose them, they are zeroed and become the host's.
+    /// Reclaims pages of one guest that was destroyed: they are unmapped from its devices, zeroed, and returned to the
+    /// host.
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed and out of reach of
-    /// its devices already. [`Error::Inconsistent`]: the same, or the host has them.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed and unmapped from
+    /// its devices already. [`Error::Inconsistent`]: the same, or the pages are the host's.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.memory.map.owner(range.first()) else {
@@ -114,7 +115,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
             Err(GrantFailure::RolledBack(error)) => {
-                // Without memory for this its devices have lost the page: the guest is dying.
+                // If there is no memory, the pages stay unmapped for the devices of the guest, which was destroyed.
                 let _ = self.dma.grant_guest(id, range);
                 return Err(error);
             }
@@ -127,7 +128,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     }
 
     /// Changes the counts of guest `id`, and frees its handle if it was destroyed and they are zero. It stays in use if
-    /// an SMMU did not confirm that it has nothing of the guest.
+    /// an SMMU may still cache entries of the guest.
     pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
         let Some(guest) = self.guests.get_mut(id) else { return };
         change(guest);

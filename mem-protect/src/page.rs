@@ -41,14 +41,14 @@ impl GuestId {
     }
 }
 
-/// State of a page for one owner.
+/// The state of a page for an owner or borrower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageState {
     /// Owned exclusively.
     Owned,
     /// Owned, and shared with one borrower.
     SharedOwned,
-    /// Owned by another, shared with this one.
+    /// Owned by another, shared with this borrower.
     SharedBorrowed,
     /// No access.
     NoPage,
@@ -76,8 +76,8 @@ const BORROWER_SHIFT: u32 = 8;
 const CLAIMS_SHIFT: u32 = 16;
 const ONE_CLAIM: u32 = 1 << CLAIMS_SHIFT;
 
-// Codes of the owner. A guest's code is GUEST plus its handle.
-// It is zero, so that the codes of many pages can be compared at the same time.
+// Codes of the owner. The host's is zero, so that the codes of many pages can be compared at the same time. A guest's
+// code is GUEST plus its handle.
 const HOST: u32 = 0;
 const HYP_BOOT: u32 = 1;
 const HYP_DONATED: u32 = 2;

@@ -82,12 +82,13 @@ pub trait DmaStage2 {
     /// The part of the address space that DMA can reach: memory above an SMMU's output size is never mapped.
     fn window(&self) -> PageRange;
 
-    /// Whether guests have tables. Those that say [`GuestTables::None`] leave the methods below as they are.
+    /// Whether guests have tables. An implementation that returns [`GuestTables::None`] uses the defaults of the
+    /// methods below.
     fn guest_tables(&self) -> GuestTables {
         GuestTables::None
     }
 
-    /// Makes the empty table of a guest's devices, which `guest` has until [`DmaStage2::end_guest`].
+    /// Creates an empty table for the devices of `guest`. It exists until [`DmaStage2::end_guest`].
     ///
     /// # Errors
     /// Nothing changed.
@@ -96,10 +97,10 @@ pub trait DmaStage2 {
         Ok(())
     }
 
-    /// Frees the table of `guest`, which has no device and no page: no SMMU has anything of it when this returns.
+    /// Frees the table of `guest`, which has no device and no page: no SMMU caches an entry of it when this returns.
     ///
     /// # Errors
-    /// An SMMU may still have something of it: the handle must not be used again.
+    /// An SMMU may still cache entries of it: the handle must not be used again.
     fn end_guest(&mut self, guest: GuestId) -> Result<(), TableError> {
         let _ = guest;
         Ok(())
@@ -114,7 +115,7 @@ pub trait DmaStage2 {
         Ok(())
     }
 
-    /// Takes `range` from the devices of `guest`; pages of it that they do not reach are left as they are. On success
+    /// Unmaps `range` from the devices of `guest`; pages that are not mapped are skipped. On success
     /// no SMMU has a translation of it.
     ///
     /// # Errors
@@ -136,7 +137,7 @@ pub trait DmaStage2 {
 pub enum GuestTables {
     /// No guest can have a device.
     None,
-    /// Each guest has one from its creation until its handle is free: it maps the guest's pages and nothing else.
+    /// Each guest has one from its creation until its handle is free. It maps exactly the guest's pages.
     Each,
 }
 

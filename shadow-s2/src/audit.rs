@@ -37,7 +37,7 @@ impl fmt::Display for Disagreement {
 
 impl<M: TableMemory> ShadowS2<M> {
     /// Compares the table with the owner's `memory`, in ascending order and without overlaps, and with the `registers`
-    /// that its devices may write.
+    /// that the owner's devices may write.
     ///
     /// # Errors
     /// The first [`Disagreement`], lowest address first.

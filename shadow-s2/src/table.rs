@@ -75,8 +75,7 @@ impl<M: TableMemory> ShadowS2<M> {
         &self.table
     }
 
-    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it succeeds without
-    /// a
+    /// End of the addresses that devices can reach. Memory above it is never mapped, and revoking it succeeds without a
     /// change.
     #[must_use]
     pub fn limit(&self) -> Ipa {
@@ -114,7 +113,8 @@ impl<M: TableMemory> ShadowS2<M> {
         self.table.leaves(from.into(), self.limit.checked_sub(from.0)?).next()
     }
 
-    /// Maps everything that the owner has, before any SMMU uses the table: its memory, and the registers that its
+    /// Maps all memory and registers of the owner, before any SMMU uses the table: its memory, and the registers that
+    /// its
     /// devices write, such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
     ///
     /// # Errors
@@ -161,14 +161,14 @@ impl<M: TableMemory> ShadowS2<M> {
         }
     }
 
-    /// Unmaps the pages of `range` that are mapped, one run at a time; the caller ensures that nobody uses the
-    /// unmapped ones. When it returns `Ok`, no
-    /// SMMU has a translation of any page of it, also not of one that a failed revocation has left unmapped.
+    /// Unmaps the pages of `range` that are mapped, one run at a time; the caller ensures that nobody uses the unmapped
+    /// ones. When it returns `Ok`, no SMMU has a translation of any page of the range, including pages that a failed
+    /// revocation left unmapped.
     ///
     /// # Errors
     /// As [`ShadowS2::revoke`]; runs before the one that failed stay unmapped.
     pub fn revoke_mapped(&mut self, range: PageRange, smmus: &mut impl Invalidate) -> Result<(), TableError> {
-        // Pages that a failed revocation left unmapped are not found below.
+        // The loop below does not find pages that a failed revocation left unmapped.
         self.retry_invalidation(smmus)?;
         let mut run: Option<PageRange> = None;
         let mut from = range.ipa();

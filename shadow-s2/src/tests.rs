@@ -168,7 +168,7 @@ fn t47_a_page_stays_with_its_owner_after_a_timeout() {
         let (mut shadow, memory) = shadow(bbm, &ram);
         let mut smmus = Smmus { failing: 3, ..Smmus::default() };
         assert_eq!(shadow.revoke(range(RAM, MIB2), &mut smmus), Err(TableError::NotCompleted));
-        assert_eq!(shadow.audit(ram, &its), Ok(()), "the owner has all of it");
+        assert_eq!(shadow.audit(ram, &its), Ok(()), "the owner still has the whole range");
         assert!(shadow.invalidation_pending());
         // A retry costs one invalidation: no table is leaked each time.
         let (tables, lost) = (memory.live_tables(), shadow.quarantined());

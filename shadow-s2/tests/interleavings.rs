@@ -1,10 +1,9 @@
 //! Revocations, grants and coalescing on several CPUs while devices translate, under schedules that shuttle chooses.
 //!
-//! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks take one
 //! The devices' SMMUs cache leaves and walk steps, and drop neither before an invalidation. Their walks read one
 //! descriptor at a time, and stores may occur between any two reads. Two properties are checked: after a revocation
 //! has returned, no transaction reaches the page, not even one that started long before; and a page that keeps its
-//! owner never faults, whatever happens to pages next to it.
+//! owner never faults, during every change of pages next to it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -36,7 +35,7 @@ struct Caches {
     /// Transactions in progress.
     running: BTreeSet<u64>,
     next: u64,
-    /// Completes no invalidation any more.
+    /// From now on no invalidation completes.
     dead: bool,
 }
 

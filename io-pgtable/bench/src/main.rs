@@ -66,8 +66,8 @@ fn measure(workload: Workload, bits: u32, repeats: usize) -> Rows {
         if round == 1 {
             rows.clear();
         }
-        // Each round has another order, so that the cache content left by one subject does not always affect the same
-        // other one.
+        // Each round has another order, so that one subject's cache content does not always affect the same other
+        // subject.
         for turn in 0..SUBJECTS.len() {
             SUBJECTS[(round + turn * (1 + round % 4)) % SUBJECTS.len()](&mut rows, workload, bits);
         }

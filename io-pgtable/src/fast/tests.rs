@@ -84,7 +84,7 @@ impl<G: Granule> Tables<G> {
     fn compare(&self, mem: &HeapMemory) {
         let general = self.general.memory();
         assert_eq!((mem.used(), mem.live_tables()), (general.used(), general.live_tables()));
-        // Miri is slow: some of the words.
+        // Only some of the words under Miri, which is slow.
         let step = if cfg!(miri) { 61 * 8 } else { 8 };
         for pa in (BASE..BASE + mem.used()).step_by(step).map(Pa) {
             assert_eq!(mem.read64(pa), general.read64(pa), "{pa}");
@@ -136,7 +136,7 @@ fn the_fast_path_has_the_result_of_the_slow_path() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "the same code as 4K, on larger tables: hours")]
+#[cfg_attr(miri, ignore = "takes hours; the same code as 4K with larger tables")]
 fn with_larger_pages_the_fast_path_has_the_result_of_the_slow_path() {
     run::<G16K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 24);
     run::<G64K>(&Cfg { bbm: Bbm::Level2, ..Cfg::new(40, 40) }, 25);

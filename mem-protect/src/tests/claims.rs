@@ -1,4 +1,4 @@
-//! Claims: the accesses that they allow, the transitions that they prevent, and their end.
+//! Claims: the accesses that they allow, the transitions that they prevent, and their release.
 
 use io_pgtable::Ipa;
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};

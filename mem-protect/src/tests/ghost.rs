@@ -1,4 +1,4 @@
-//! The ghost agrees with real transitions, and finds those that did not happen.
+//! The ghost agrees with real transitions, and reports transitions that the map or a table does not show.
 
 use std::{format, string::String, vec};
 

@@ -87,7 +87,7 @@ fn use_pages(world: &World) {
 fn can_fail(step: Step) -> bool {
     match step {
         CpuUnmap | CpuMap | DmaRevoke | DmaGrant | GuestCreate | GuestGrant | GuestRevoke | El2Map | Take => true,
-        // `GuestEnd` comes after the call's own steps, and has a test of its own.
+        // `GuestEnd` is called after the steps of the transition, and is tested separately.
         GuestEnd | El2Unmap | CleanInvalidate | Zero | Give => false,
     }
 }
@@ -222,7 +222,7 @@ fn t69_a_handle_is_not_free_while_a_device_or_an_smmu_has_something_of_it() {
     assert_eq!(owned.guest_life(guest), GuestLife::Free);
     let again = owned.vm_create().unwrap();
     assert_eq!(again, guest);
-    // An SMMU does not confirm: the handle is never used again.
+    // An SMMU does not complete the invalidation: the handle is never used again.
     world.get().fail_steps(&[0]);
     owned.vm_destroy(0).unwrap();
     assert_eq!(owned.guest_life(guest), GuestLife::Dying);
@@ -236,7 +236,7 @@ fn t68_a_reclaim_without_memory_can_be_made_again() {
     owned.vm_create().unwrap();
     owned.host_donate_guest(named(AT, COUNT), 0).unwrap();
     owned.vm_destroy(0).unwrap();
-    // The CPU's mapping, and then the guest's on the way back.
+    // Mapping for the host's CPUs fails, and then mapping for the guest in the rollback.
     world.get().fail_steps(&[4, 5]);
     assert_eq!(owned.host_reclaim_page(named(AT, COUNT)), Err(Error::NoMemory));
     assert_eq!(owned.audit(Devices::default()), Ok(()), "a dying guest may have lost pages");

@@ -1,4 +1,4 @@
-//! The transitions on real tables: both stage 2s, caches that evict nothing, and allocation failures.
+//! The transitions on real tables: both stage 2s, caches without eviction, and allocation failures.
 
 use std::{
     boxed::Box,

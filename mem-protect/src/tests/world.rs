@@ -217,7 +217,7 @@ impl DmaStage2 for World {
         if m.fails(Step::GuestEnd) {
             return Err(TableError::NotCompleted);
         }
-        assert_eq!(m.state.guests.remove(&guest.handle()), Some(BTreeSet::new()), "it ends with pages");
+        assert_eq!(m.state.guests.remove(&guest.handle()), Some(BTreeSet::new()), "the guest ends while it has pages");
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl DmaStage2 for World {
     }
 }
 
-/// Which word of its line `pa` is in.
+/// Index of the word of `pa` in its cache line.
 fn index(pa: Pa) -> usize {
     usize::try_from(pa.0 % 64 / 8).unwrap()
 }
@@ -277,7 +277,7 @@ impl PageOps for World {
         m.fails(Step::CleanInvalidate);
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn));
-            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host can dirty it again");
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host can write to it again");
             m.cleaned.insert(pfn);
         }
     }
@@ -287,8 +287,14 @@ impl PageOps for World {
         m.fails(Step::Zero);
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn));
-            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host sees it being zeroed");
-            assert!(m.state.guests.values().all(|pages| !pages.contains(&pfn)), "a device writes after the zeroes");
+            assert!(
+                !m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn),
+                "the host can see the page while it is zeroed"
+            );
+            assert!(
+                m.state.guests.values().all(|pages| !pages.contains(&pfn)),
+                "a device can write after the page was zeroed"
+            );
             m.dirty.remove(&pfn);
             m.cleaned.insert(pfn);
         }
@@ -314,7 +320,7 @@ impl PageOps for World {
     }
 
     fn clean_invalidate_bytes(&self, pa: Pa, bytes: u64) {
-        assert!(bytes <= 32 && pa.0.is_multiple_of(bytes), "it may cross a line");
+        assert!(bytes <= 32 && pa.0.is_multiple_of(bytes), "the access may cross a cache line");
         let mut m = self.0.borrow_mut();
         m.cleans += 1;
         let line = pa.0 & !63;

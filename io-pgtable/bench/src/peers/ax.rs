@@ -1,4 +1,5 @@
-//! ax-page-table-multiarch, with stage-2 descriptors that encode its mapping flags as its own descriptors do.
+//! ax-page-table-multiarch, with stage-2 descriptors that encode its mapping flags in the same way as its own
+//! descriptors.
 //!
 //! It has no concatenated roots. Three levels resolve 39 bits, so both of its tables have four levels.
 
