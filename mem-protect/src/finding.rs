@@ -39,9 +39,9 @@ pub enum Page {
     #[default]
     Host,
     /// Page of the host, shared with EL2.
-    LentToHyp,
+    SharedWithHyp,
     /// Page of the host, shared with the guest with this handle.
-    LentToGuest(u8),
+    SharedWithGuest(u8),
     /// Page of EL2 since boot.
     HypBoot,
     /// Page of EL2, donated by the host.

@@ -72,12 +72,12 @@ impl<'m> Ghost<'m> {
     /// # Errors
     /// [`Finding::Life`] if a guest with this handle exists or still has pages.
     fn created(&mut self, handle: u64) -> Result<(), Finding> {
-        let named = self
+        let in_use = self
             .pages
             .iter()
-            .any(|page| matches!(page, Page::Guest(g) | Page::LentToGuest(g) if u64::from(*g) == handle));
+            .any(|page| matches!(page, Page::Guest(g) | Page::SharedWithGuest(g) if u64::from(*g) == handle));
         match self.guest_state(handle) {
-            Some(guest_state) if *guest_state != GuestState::Alive && !named => {
+            Some(guest_state) if *guest_state != GuestState::Alive && !in_use => {
                 *guest_state = GuestState::Alive;
                 Ok(())
             }
@@ -150,12 +150,12 @@ impl<'m> Ghost<'m> {
     /// The specification of every transition: the new state of a page, or `None` if the transition must be refused.
     fn next(&mut self, transition: Transition, was: Page) -> Option<Page> {
         match (transition, was) {
-            (Transition::HostShareHyp(_), Page::Host) => Some(Page::LentToHyp),
-            (Transition::HostUnshareHyp(_), Page::LentToHyp) => Some(Page::Host),
+            (Transition::HostShareHyp(_), Page::Host) => Some(Page::SharedWithHyp),
+            (Transition::HostUnshareHyp(_), Page::SharedWithHyp) => Some(Page::Host),
             (Transition::HostDonateHyp(_), Page::Host) => Some(Page::HypDonated),
             (Transition::HypDonateHost(_), Page::HypDonated) => Some(Page::Host),
-            (Transition::HostShareGuest(_, handle), Page::Host) => self.alive(handle).map(Page::LentToGuest),
-            (Transition::HostUnshareGuest(_, handle), Page::LentToGuest(guest)) => {
+            (Transition::HostShareGuest(_, handle), Page::Host) => self.alive(handle).map(Page::SharedWithGuest),
+            (Transition::HostUnshareGuest(_, handle), Page::SharedWithGuest(guest)) => {
                 (u64::from(guest) == handle).then_some(Page::Host)
             }
             (Transition::HostDonateGuest(_, handle), Page::Host) => self.alive(handle).map(Page::Guest),
@@ -199,8 +199,8 @@ impl<'m> Ghost<'m> {
             for ((&expected, page), pfn) in pages {
                 let agrees = match expected {
                     Page::Host => page.owner() == Owner::Host && page.borrower().is_none(),
-                    Page::LentToHyp => page.owner() == Owner::Host && page.borrower() == Some(Owner::Hyp),
-                    Page::LentToGuest(guest) => page.owner() == Owner::Host && is_guest(page.borrower(), guest),
+                    Page::SharedWithHyp => page.owner() == Owner::Host && page.borrower() == Some(Owner::Hyp),
+                    Page::SharedWithGuest(guest) => page.owner() == Owner::Host && is_guest(page.borrower(), guest),
                     Page::HypBoot | Page::HypDonated => page.owner() == Owner::Hyp,
                     Page::Guest(guest) => is_guest(Some(page.owner()), guest),
                     Page::Nobody => page.owner() == Owner::Device,
@@ -339,7 +339,7 @@ mod tests {
     use super::*;
     use std::vec;
 
-    fn named(pfn: u64, count: u64) -> UncheckedRange {
+    fn unchecked(pfn: u64, count: u64) -> UncheckedRange {
         UncheckedRange { pfn, count }
     }
 
@@ -358,9 +358,9 @@ mod tests {
     }
 
     #[test]
-    fn a_donation_that_the_map_does_not_show_is_a_disagreement() {
+    fn a_donation_that_the_map_does_not_show_is_found() {
         world(|ghost, map| {
-            ghost.succeeded(Transition::HostDonateHyp(named(12, 2)), named(12, 2)).unwrap();
+            ghost.succeeded(Transition::HostDonateHyp(unchecked(12, 2)), unchecked(12, 2)).unwrap();
             assert!(matches!(ghost.compare(map), Err(Finding::Differs { pfn: 12, .. })));
             map.reserve(PageRange::new(12, 2).unwrap(), Owner::Hyp);
             assert_eq!(ghost.compare(map), Ok(()));
@@ -368,25 +368,37 @@ mod tests {
     }
 
     #[test]
-    fn success_that_the_specification_forbids_is_a_disagreement() {
+    fn success_of_a_forbidden_transition_is_found() {
         world(|ghost, _| {
-            assert!(ghost.succeeded(Transition::HostDonateHyp(named(8, 1)), named(8, 1)).is_err(), "EL2's own page");
-            assert!(ghost.succeeded(Transition::HypDonateHost(named(8, 1)), named(8, 1)).is_err(), "a boot page");
-            assert!(ghost.succeeded(Transition::HostDonateHyp(named(24, 1)), named(24, 1)).is_err(), "beyond RAM");
-            assert!(ghost.succeeded(Transition::HostDonateHyp(named(12, 0)), named(12, 0)).is_err(), "an empty range");
             assert!(
-                ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).is_err(),
+                ghost.succeeded(Transition::HostDonateHyp(unchecked(8, 1)), unchecked(8, 1)).is_err(),
+                "EL2's own page"
+            );
+            assert!(
+                ghost.succeeded(Transition::HypDonateHost(unchecked(8, 1)), unchecked(8, 1)).is_err(),
+                "a boot page"
+            );
+            assert!(
+                ghost.succeeded(Transition::HostDonateHyp(unchecked(24, 1)), unchecked(24, 1)).is_err(),
+                "beyond RAM"
+            );
+            assert!(
+                ghost.succeeded(Transition::HostDonateHyp(unchecked(12, 0)), unchecked(12, 0)).is_err(),
+                "an empty range"
+            );
+            assert!(
+                ghost.succeeded(Transition::HostDonateGuest(unchecked(12, 1), 3), unchecked(12, 1)).is_err(),
                 "no such guest"
             );
             ghost.created(3).unwrap();
-            ghost.succeeded(Transition::HostDonateGuest(named(12, 1), 3), named(12, 1)).unwrap();
+            ghost.succeeded(Transition::HostDonateGuest(unchecked(12, 1), 3), unchecked(12, 1)).unwrap();
             assert!(
-                ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).is_err(),
+                ghost.succeeded(Transition::HostReclaimPage(unchecked(12, 1)), unchecked(12, 1)).is_err(),
                 "its guest is alive"
             );
             ghost.destroyed(3).unwrap();
             assert!(ghost.created(3).is_err(), "a page still belongs to the guest");
-            ghost.succeeded(Transition::HostReclaimPage(named(12, 1)), named(12, 1)).unwrap();
+            ghost.succeeded(Transition::HostReclaimPage(unchecked(12, 1)), unchecked(12, 1)).unwrap();
             ghost.created(3).unwrap();
         });
     }

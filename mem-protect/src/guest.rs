@@ -29,7 +29,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Whether it was destroyed and no page or device refers to it any more.
-    pub(crate) fn is_over(self) -> bool {
+    pub(crate) fn can_be_freed(self) -> bool {
         self.life == GuestLife::Dying && self.owned == 0 && self.borrowed == 0 && self.devices == 0
     }
 }

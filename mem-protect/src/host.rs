@@ -95,7 +95,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         match guest {
             None => {
                 self.memory.set(range, |_| PageInfo::hyp(HypUse::Donated));
-                self.memory.pages.give(range);
+                self.memory.pages.add_to_pool(range);
             }
             Some(id) => {
                 self.memory.set(range, |_| PageInfo::owned_by(Owner::Guest(id)));

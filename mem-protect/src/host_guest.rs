@@ -132,7 +132,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     pub(crate) fn count(&mut self, id: GuestId, change: impl FnOnce(&mut Guest)) {
         let Some(guest) = self.guests.get_mut(id) else { return };
         change(guest);
-        if guest.is_over() && self.dma.end_guest(id).is_ok() {
+        if guest.can_be_freed() && self.dma.end_guest(id).is_ok() {
             guest.life = GuestLife::Free;
         }
     }

@@ -44,12 +44,12 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;
         self.check_donated(range)?;
-        self.memory.pages.take(range).map_err(|_| Error::InUse)?;
+        self.memory.pages.remove_from_pool(range).map_err(|_| Error::InUse)?;
         self.memory.pages.zero(range);
         let answer = match self.grant_host(range) {
             Ok(()) => Ok(()),
             Err(GrantFailure::RolledBack(error)) => {
-                self.memory.pages.give(range);
+                self.memory.pages.add_to_pool(range);
                 return Err(error);
             }
             Err(GrantFailure::HostKeeps) => Err(Error::Inconsistent),

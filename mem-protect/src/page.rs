@@ -227,7 +227,7 @@ impl core::fmt::Debug for PageInfo {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?}", self.owner())?;
         if let Some(borrower) = self.borrower() {
-            write!(f, ", lent to {borrower:?}")?;
+            write!(f, ", shared with {borrower:?}")?;
         }
         write!(f, ", {} claims", self.claims())
     }
@@ -271,10 +271,10 @@ mod tests {
                 if who == owner || matches!(who, Owner::Host | Owner::Device) {
                     continue;
                 }
-                let lent = page.shared_with(who);
-                assert_eq!(lent.state(owner), PageState::SharedOwned);
-                assert_eq!(lent.state(who), PageState::SharedBorrowed);
-                assert_eq!(lent.unshared(), page);
+                let shared = page.shared_with(who);
+                assert_eq!(shared.state(owner), PageState::SharedOwned);
+                assert_eq!(shared.state(who), PageState::SharedBorrowed);
+                assert_eq!(shared.unshared(), page);
             }
         }
     }

@@ -160,13 +160,13 @@ pub trait PageOps {
     fn zero(&mut self, range: PageRange);
 
     /// Adds the mapped pages of `range` to EL2's pool.
-    fn give(&mut self, range: PageRange);
+    fn add_to_pool(&mut self, range: PageRange);
 
     /// Removes the pages of `range` from EL2's pool: all of them, or none.
     ///
     /// # Errors
     /// [`InUse`]: the pool has allocated some page; nothing is taken.
-    fn take(&mut self, range: PageRange) -> Result<(), InUse>;
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse>;
 
     /// Cleans and invalidates `bytes` bytes at `pa`, at most 32 and aligned to their size, in a mapped page, to the
     /// point of coherency: before a load or a store, so that non-cacheable writes of the host are read and kept; after

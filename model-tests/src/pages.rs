@@ -104,11 +104,11 @@ impl PageOps for Pages {
         self.mem.clean(bytes(range));
     }
 
-    fn give(&mut self, range: PageRange) {
+    fn add_to_pool(&mut self, range: PageRange) {
         self.donated.borrow_mut().extend(range.pfns());
     }
 
-    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse> {
         let mut donated = self.donated.borrow_mut();
         if range.pfns().any(|pfn| !donated.contains(&pfn)) {
             return Err(InUse);

@@ -199,7 +199,7 @@ fn t47_tables_that_a_failed_smmu_may_walk_are_never_used_again() {
 }
 
 #[test]
-fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
+fn a_page_that_cannot_be_mapped_again_is_mapped_by_a_retry() {
     let ram = [range(RAM, MIB2)];
     let its = [range(ITS, 0x1_0000)];
     let (mut shadow, memory) = shadow(Bbm::Level0, &ram);
@@ -216,7 +216,7 @@ fn a_page_that_cannot_be_mapped_again_at_once_is_mapped_later() {
 
 /// It is not mapped when it is revoked again, but the SMMU may still translate it.
 #[test]
-fn t68_a_page_that_a_failed_revocation_left_unmapped_is_not_taken_for_revoked() {
+fn t68_a_page_that_a_failed_revocation_left_unmapped_is_not_treated_as_revoked() {
     let (mut shadow, memory) = shadow(Bbm::Level0, &[range(RAM, PAGE)]);
     let mut smmus = Smmus { failing: 2, ..Smmus::default() };
     smmus.touch(&shadow, RAM);
@@ -231,7 +231,7 @@ fn t68_a_page_that_a_failed_revocation_left_unmapped_is_not_taken_for_revoked() 
 }
 
 #[test]
-fn of_a_range_with_gaps_the_mapped_pages_are_revoked() {
+fn the_mapped_pages_of_a_range_with_gaps_are_revoked() {
     let (mut shadow, _) = shadow(Bbm::Level0, &[range(RAM, MIB2), range(RAM + 2 * MIB2, 2 * MIB2)]);
     let mut smmus = Smmus::default();
     shadow.revoke(range(RAM + 4 * PAGE, PAGE), &mut smmus).unwrap();

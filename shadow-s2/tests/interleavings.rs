@@ -225,7 +225,7 @@ fn t38_blocks_and_pages_change_owner_during_walks() {
 }
 
 #[test]
-fn t38_t47_an_smmu_that_fails_and_recovers_loses_no_page() {
+fn t38_t47_no_page_is_lost_when_an_smmu_fails_and_recovers() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         shuttle::check_random(move || run(bbm, true), 300);
     }

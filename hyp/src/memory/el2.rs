@@ -128,12 +128,12 @@ impl PageOps for El2Table {
         }
     }
 
-    fn give(&mut self, range: PageRange) {
+    fn add_to_pool(&mut self, range: PageRange) {
         // SAFETY: (1) the pages are mapped and belong only to EL2, since the transition has completed.
         unsafe { pool::donate(range.first(), range.count()) };
     }
 
-    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse> {
         if pool::remove_donated(range.first(), range.count()) { Ok(()) } else { Err(InUse) }
     }
 

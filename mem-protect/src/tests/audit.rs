@@ -1,7 +1,7 @@
 //! Tests that the audit detects each kind of mismatch.
 
 use super::{
-    named, range,
+    range, unchecked,
     world::{BOOT, FIRMWARE, HIGH, Machine, RAM, machine},
 };
 use crate::{Devices, Finding, LeafKind, Lost, Mismatch, Owner, Table};
@@ -16,9 +16,9 @@ fn a_machine_after_boot_and_after_transitions_is_clean() {
     let (mut owned, _world) = machine();
     assert_eq!(owned.audit(Devices::default()), Ok(()));
     owned.vm_create().unwrap();
-    owned.host_donate_hyp(named(RAM + 3, 2)).unwrap();
-    owned.host_donate_guest(named(HIGH, 8), 0).unwrap();
-    owned.host_share_hyp(named(RAM, 1)).unwrap();
+    owned.host_donate_hyp(unchecked(RAM + 3, 2)).unwrap();
+    owned.host_donate_guest(unchecked(HIGH, 8), 0).unwrap();
+    owned.host_share_hyp(unchecked(RAM, 1)).unwrap();
     assert_eq!(owned.audit(Devices::default()), Ok(()));
 }
 
@@ -27,8 +27,8 @@ fn every_foreign_page_in_either_table_is_found() {
     for pfn in [0, RAM - 1, BOOT, BOOT + 3, FIRMWARE, RAM + 5, RAM + 64, HIGH + 7, HIGH + 8, 0x8_0000_0000] {
         for table in [Table::Cpu, Table::Dma] {
             let (mut owned, world) = machine();
-            owned.host_donate_hyp(named(RAM + 5, 1)).unwrap();
-            owned.host_donate_hyp(named(HIGH + 7, 1)).unwrap();
+            owned.host_donate_hyp(unchecked(RAM + 5, 1)).unwrap();
+            owned.host_donate_hyp(unchecked(HIGH + 7, 1)).unwrap();
             let owner = owned.map().owner(pfn);
             assert_ne!(owner, Owner::Host);
             {
@@ -50,13 +50,13 @@ fn a_missing_page_is_found() {
 }
 
 #[test]
-fn t68_the_table_of_a_guest_has_its_pages_and_nothing_else() {
+fn t68_the_table_of_a_guest_has_exactly_its_pages() {
     let find = |pfn: u64, what: Mismatch, change: fn(&mut Machine)| {
         let (mut owned, world) = machine();
         owned.vm_create().unwrap();
         owned.vm_create().unwrap();
-        owned.host_donate_guest(named(RAM + 3, 2), 0).unwrap();
-        owned.host_donate_guest(named(RAM + 8, 2), 1).unwrap();
+        owned.host_donate_guest(unchecked(RAM + 3, 2), 0).unwrap();
+        owned.host_donate_guest(unchecked(RAM + 8, 2), 1).unwrap();
         assert_eq!(owned.audit(Devices::default()), Ok(()));
         change(&mut world.get());
         let owner = if what == Mismatch::Missing { owned.map().owner(RAM + 3) } else { owned.map().owner(pfn) };
@@ -73,7 +73,7 @@ fn t68_the_table_of_a_guest_has_its_pages_and_nothing_else() {
 }
 
 #[test]
-fn pages_that_the_host_lost_are_counted_and_hide_nothing_behind_them() {
+fn pages_that_the_host_lost_are_counted_and_the_audit_continues() {
     let (owned, world) = machine();
     let last = HIGH + 7;
     assert_eq!(owned.map().owner(last), Owner::Host);

@@ -4,13 +4,13 @@ use io_pgtable::Ipa;
 use smmu_drv::platform::{ClaimError, HostMemory, Sharing};
 
 use super::{
-    named, range,
+    range, unchecked,
     world::{BOOT, RAM, check, machine, records},
 };
 use crate::{Error, MAX_CLAIMS};
 
 #[test]
-fn a_claim_reads_and_writes_inside_itself_only() {
+fn a_claim_allows_accesses_to_its_own_range_only() {
     let (mut owned, world) = machine();
     let start = (RAM << 12) + 0xff0;
     let claim = owned.memory_mut().claim(Ipa(start), 0x20, Sharing::Cacheable).unwrap();
@@ -37,21 +37,21 @@ fn t13_a_claimed_page_keeps_its_owner_until_the_last_claim_ends() {
     let first = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
     let second = owned.memory_mut().claim(Ipa((RAM << 12) + 0x1000), 8, Sharing::Cacheable).unwrap();
     for pfn in [RAM, RAM + 1] {
-        assert_eq!(owned.host_donate_hyp(named(pfn, 1)), Err(Error::Claimed));
-        assert_eq!(owned.host_share_hyp(named(pfn, 1)), Err(Error::Claimed));
+        assert_eq!(owned.host_donate_hyp(unchecked(pfn, 1)), Err(Error::Claimed));
+        assert_eq!(owned.host_share_hyp(unchecked(pfn, 1)), Err(Error::Claimed));
     }
     owned.memory_mut().release(first);
-    assert_eq!(owned.host_donate_hyp(named(RAM, 1)), Ok(()));
-    assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Err(Error::Claimed));
+    assert_eq!(owned.host_donate_hyp(unchecked(RAM, 1)), Ok(()));
+    assert_eq!(owned.host_donate_hyp(unchecked(RAM + 1, 1)), Err(Error::Claimed));
     owned.memory_mut().release(second);
-    assert_eq!(owned.host_donate_hyp(named(RAM + 1, 1)), Ok(()));
+    assert_eq!(owned.host_donate_hyp(unchecked(RAM + 1, 1)), Ok(()));
     check(&owned, &world);
 }
 
 #[test]
-fn t12_only_memory_of_the_host_is_claimed_whole() {
+fn t12_only_memory_of_the_host_can_be_claimed() {
     let (mut owned, world) = machine();
-    owned.host_donate_hyp(named(RAM + 4, 1)).unwrap();
+    owned.host_donate_hyp(unchecked(RAM + 4, 1)).unwrap();
     let mut claim = |ipa, size| owned.memory_mut().claim(Ipa(ipa), size, Sharing::Cacheable).err();
     for (ipa, size, error) in [
         (RAM << 12, 0, ClaimError::BadRange),
@@ -71,7 +71,7 @@ fn t12_only_memory_of_the_host_is_claimed_whole() {
 }
 
 #[test]
-fn a_claim_that_cannot_be_mapped_leaves_nothing() {
+fn a_claim_that_cannot_be_mapped_changes_nothing() {
     for fail in 0..4 {
         let (mut owned, world) = machine();
         // An already mapped page must stay mapped.
@@ -101,7 +101,7 @@ fn claims_of_a_page_are_limited() {
 }
 
 #[test]
-fn non_cacheable_memory_of_the_host_is_read_and_written_in_memory() {
+fn claims_of_non_cacheable_memory_clean_and_invalidate() {
     let (mut owned, world) = machine();
     let at = RAM << 12;
     for (sharing, seen, stored) in [(Sharing::Cacheable, 0, 5), (Sharing::Memory, 5, 7)] {
@@ -146,14 +146,14 @@ fn non_cacheable_memory_of_the_host_is_read_and_written_in_memory() {
 }
 
 #[test]
-fn a_claim_does_not_hold_if_its_pages_are_not_claimed_in_the_map() {
+fn a_claim_is_not_usable_if_its_pages_are_not_claimed_in_the_map() {
     let (mut owned, world) = machine();
     let claim = owned.memory_mut().claim(Ipa(RAM << 12), 0x2000, Sharing::Cacheable).unwrap();
     assert!(owned.memory().holds(&claim));
     // A defect: other code removes the claim on its second page.
     owned.memory_mut().remove_claims(range(RAM + 1, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
-    owned.host_donate_hyp(named(RAM + 1, 1)).unwrap();
+    owned.host_donate_hyp(unchecked(RAM + 1, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));
     owned.memory_mut().remove_claims(range(RAM, 1)).unwrap();
     assert!(!owned.memory().holds(&claim));

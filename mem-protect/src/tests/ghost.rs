@@ -3,7 +3,7 @@
 use std::{format, string::String, vec};
 
 use super::{
-    named,
+    unchecked,
     world::{CAP, RAM, Step, machine},
 };
 use crate::ghost::Ghost;
@@ -16,7 +16,7 @@ fn it_applies_every_transition() {
     let (mut owned, _world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-    let unnamed = named(0, 0);
+    let unnamed = unchecked(0, 0);
     let kinds = [
         Transition::HostShareHyp(unnamed),
         Transition::HostUnshareHyp(unnamed),
@@ -30,7 +30,7 @@ fn it_applies_every_transition() {
         Transition::HostReclaimPage(unnamed),
     ];
     for kind in kinds {
-        let transition = kind.with(named(AT, 3), 0);
+        let transition = kind.with(unchecked(AT, 3), 0);
         let result = owned.apply(transition);
         assert!(result.is_ok(), "{transition:?}: {result:?}");
         assert_eq!(ghost.apply(&owned, transition, result), Ok(()), "{transition:?}");
@@ -38,7 +38,7 @@ fn it_applies_every_transition() {
         let camel: String = transition.name().split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         assert!(format!("{transition:?}").starts_with(&camel), "{camel}");
         let named_range = !matches!(kind, Transition::VmCreate | Transition::VmDestroy(_));
-        assert_eq!(transition.range(), named_range.then(|| named(AT, 3)));
+        assert_eq!(transition.range(), named_range.then(|| unchecked(AT, 3)));
     }
 }
 
@@ -47,16 +47,16 @@ fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_is_copied()
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-    let too_long = Transition::HostDonateHyp(named(AT, CAP + 1));
+    let too_long = Transition::HostDonateHyp(unchecked(AT, CAP + 1));
     let result = owned.apply(too_long);
     assert_eq!(result, Err(Error::BadRange));
     assert_eq!(ghost.apply(&owned, too_long, result), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
     // In the map these are the host's; the ghost copies that.
-    let donate = Transition::HostDonateHyp(named(AT, 1));
+    let donate = Transition::HostDonateHyp(unchecked(AT, 1));
     let done = owned.apply(donate);
     assert_eq!(ghost.apply(&owned, donate, done), Ok(()));
-    let back = Transition::HypDonateHost(named(AT, 1));
+    let back = Transition::HypDonateHost(unchecked(AT, 1));
     assert_eq!(owned.apply(back), Ok(None));
     assert_eq!(ghost.apply(&owned, back, Err(Error::Inconsistent)), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
@@ -65,7 +65,7 @@ fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_is_copied()
 
 #[test]
 fn a_table_that_still_maps_donated_pages_is_found() {
-    let donate = Transition::HostDonateHyp(named(AT, 2));
+    let donate = Transition::HostDonateHyp(unchecked(AT, 2));
     for table in [Table::Cpu, Table::Dma] {
         let (mut owned, world) = machine();
         let mut pages = vec![Page::default(); 1024];
@@ -86,11 +86,11 @@ fn a_table_that_still_maps_donated_pages_is_found() {
 /// A rollback without memory leaves a page of the host unmapped until a fault maps it again. Nobody has access to it,
 /// and `Stats::unmapped` counts it.
 #[test]
-fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
+fn sharing_pages_that_a_rollback_left_unmapped_is_not_a_finding() {
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-    let (donate, share) = (Transition::HostDonateHyp(named(AT, 3)), Transition::HostShareHyp(named(AT, 4)));
+    let (donate, share) = (Transition::HostDonateHyp(unchecked(AT, 3)), Transition::HostShareHyp(unchecked(AT, 4)));
     // The revocation from devices fails, and also the CPU mapping in the rollback.
     world.get().fail_steps(&[2, 3]);
     let result = owned.apply(donate);
@@ -101,7 +101,7 @@ fn a_share_of_pages_that_a_rollback_left_unmapped_is_no_finding() {
     assert_eq!((result, ghost.apply(&owned, share, result)), (Ok(None), Ok(())));
     // One page more than the rollback left unmapped is a finding.
     world.get().state.cpu.remove(&(AT + 3));
-    let back = Transition::HostUnshareHyp(named(AT, 4));
+    let back = Transition::HostUnshareHyp(unchecked(AT, 4));
     let result = owned.apply(back);
     let found = Finding::Reach { transition: back, pfn: AT + 3, table: Table::Cpu };
     assert_eq!((result, ghost.apply(&owned, back, result)), (Ok(None), Err(found)));
@@ -112,7 +112,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
     let rolled_back = || {
         let (mut owned, world) = machine();
         world.get().fail_steps(&[2, 3]);
-        assert_eq!(owned.apply(Transition::HostDonateHyp(named(AT, 3))), Err(Error::NoMemory));
+        assert_eq!(owned.apply(Transition::HostDonateHyp(unchecked(AT, 3))), Err(Error::NoMemory));
         world.get().fail_steps(&[]);
         (owned, world)
     };
@@ -120,7 +120,8 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
         let (mut owned, world) = rolled_back();
         let mut pages = vec![Page::default(); 1024];
         let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-        let (given, back) = (Transition::HostDonateHyp(named(AT + 8, 1)), Transition::HypDonateHost(named(AT + 8, 1)));
+        let (given, back) =
+            (Transition::HostDonateHyp(unchecked(AT + 8, 1)), Transition::HypDonateHost(unchecked(AT + 8, 1)));
         let result = owned.apply(given);
         assert_eq!((result, ghost.apply(&owned, given, result)), (Ok(None), Ok(())));
         let result = owned.apply(back);
@@ -135,7 +136,7 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
     let (mut owned, world) = rolled_back();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-    let share = Transition::HostShareHyp(named(AT + 8, 1));
+    let share = Transition::HostShareHyp(unchecked(AT + 8, 1));
     let result = owned.apply(share);
     world.get().wrong.insert(AT + 8, (AT + 9, LeafKind::Normal));
     let found = Finding::Reach { transition: share, pfn: AT + 8, table: Table::Cpu };
@@ -143,11 +144,11 @@ fn a_page_left_unmapped_explains_no_other_page_and_no_wrong_mapping() {
 }
 
 #[test]
-fn a_page_that_was_taken_has_no_other_mapping_either() {
+fn a_revoked_page_with_a_wrong_mapping_is_found() {
     let (mut owned, world) = machine();
     let mut pages = vec![Page::default(); 1024];
     let mut ghost = Ghost::new(owned.map(), &mut pages).unwrap();
-    let donate = Transition::HostDonateHyp(named(AT, 1));
+    let donate = Transition::HostDonateHyp(unchecked(AT, 1));
     let result = owned.apply(donate);
     world.get().state.dma.insert(AT);
     world.get().wrong.insert(AT, (AT + 1, LeafKind::Normal));

@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::{
-    named,
+    unchecked,
     world::{BOOT, CAP, FIRMWARE, HIGH, Owned, PAGES, RAM, World, check, machine, records},
 };
 use crate::Error::{self, *};
@@ -51,17 +51,17 @@ type Ranged = fn(&mut Owned, u64, u64) -> Result<(), Error>;
 
 /// The operations, in the order of the columns below.
 const OPERATIONS: [(&str, Call); 13] = [
-    ("host_share_hyp", |o, pfn| o.apply(Transition::HostShareHyp(named(pfn, 1))).map(drop)),
-    ("host_unshare_hyp", |o, pfn| o.apply(Transition::HostUnshareHyp(named(pfn, 1))).map(drop)),
-    ("host_donate_hyp", |o, pfn| o.apply(Transition::HostDonateHyp(named(pfn, 1))).map(drop)),
-    ("hyp_donate_host", |o, pfn| o.apply(Transition::HypDonateHost(named(pfn, 1))).map(drop)),
-    ("host_donate_guest alive", |o, pfn| o.apply(Transition::HostDonateGuest(named(pfn, 1), 0)).map(drop)),
-    ("host_donate_guest dying", |o, pfn| o.apply(Transition::HostDonateGuest(named(pfn, 1), 1)).map(drop)),
-    ("host_share_guest alive", |o, pfn| o.apply(Transition::HostShareGuest(named(pfn, 1), 0)).map(drop)),
-    ("host_share_guest dying", |o, pfn| o.apply(Transition::HostShareGuest(named(pfn, 1), 1)).map(drop)),
-    ("host_unshare_guest alive", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 0)).map(drop)),
-    ("host_unshare_guest dying", |o, pfn| o.apply(Transition::HostUnshareGuest(named(pfn, 1), 1)).map(drop)),
-    ("host_reclaim_page", |o, pfn| o.apply(Transition::HostReclaimPage(named(pfn, 1))).map(drop)),
+    ("host_share_hyp", |o, pfn| o.apply(Transition::HostShareHyp(unchecked(pfn, 1))).map(drop)),
+    ("host_unshare_hyp", |o, pfn| o.apply(Transition::HostUnshareHyp(unchecked(pfn, 1))).map(drop)),
+    ("host_donate_hyp", |o, pfn| o.apply(Transition::HostDonateHyp(unchecked(pfn, 1))).map(drop)),
+    ("hyp_donate_host", |o, pfn| o.apply(Transition::HypDonateHost(unchecked(pfn, 1))).map(drop)),
+    ("host_donate_guest alive", |o, pfn| o.apply(Transition::HostDonateGuest(unchecked(pfn, 1), 0)).map(drop)),
+    ("host_donate_guest dying", |o, pfn| o.apply(Transition::HostDonateGuest(unchecked(pfn, 1), 1)).map(drop)),
+    ("host_share_guest alive", |o, pfn| o.apply(Transition::HostShareGuest(unchecked(pfn, 1), 0)).map(drop)),
+    ("host_share_guest dying", |o, pfn| o.apply(Transition::HostShareGuest(unchecked(pfn, 1), 1)).map(drop)),
+    ("host_unshare_guest alive", |o, pfn| o.apply(Transition::HostUnshareGuest(unchecked(pfn, 1), 0)).map(drop)),
+    ("host_unshare_guest dying", |o, pfn| o.apply(Transition::HostUnshareGuest(unchecked(pfn, 1), 1)).map(drop)),
+    ("host_reclaim_page", |o, pfn| o.apply(Transition::HostReclaimPage(unchecked(pfn, 1))).map(drop)),
     ("add_claims", |o, pfn| o.memory_mut().add_claims(PageRange::new(pfn, 1).unwrap())),
     ("remove_claims", |o, pfn| o.memory_mut().remove_claims(PageRange::new(pfn, 1).unwrap())),
 ];
@@ -106,25 +106,25 @@ fn prepared(kind: Kind, at: u64) -> (Owned, World) {
     owned.vm_create().unwrap();
     owned.vm_create().unwrap();
     // Keeps the handle of guest 1 in use after it is destroyed.
-    owned.host_donate_guest(named(HIGH, 1), 1).unwrap();
+    owned.host_donate_guest(unchecked(HIGH, 1), 1).unwrap();
     let page = || PageRange::new(at, 1).unwrap();
     match kind {
         Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam => (),
         Kind::HostClaimed => owned.memory_mut().add_claims(page()).unwrap(),
-        Kind::HostLentToHyp => owned.host_share_hyp(named(at, 1)).unwrap(),
+        Kind::HostLentToHyp => owned.host_share_hyp(unchecked(at, 1)).unwrap(),
         Kind::HostLentToHypClaimed => {
-            owned.host_share_hyp(named(at, 1)).unwrap();
+            owned.host_share_hyp(unchecked(at, 1)).unwrap();
             owned.memory_mut().add_claims(page()).unwrap();
         }
-        Kind::HostLentToGuest => owned.host_share_guest(named(at, 1), 0).unwrap(),
-        Kind::HostLentToDying => owned.host_share_guest(named(at, 1), 1).unwrap(),
-        Kind::Pool => owned.host_donate_hyp(named(at, 1)).unwrap(),
+        Kind::HostLentToGuest => owned.host_share_guest(unchecked(at, 1), 0).unwrap(),
+        Kind::HostLentToDying => owned.host_share_guest(unchecked(at, 1), 1).unwrap(),
+        Kind::Pool => owned.host_donate_hyp(unchecked(at, 1)).unwrap(),
         Kind::PoolInUse => {
-            owned.host_donate_hyp(named(at, 1)).unwrap();
+            owned.host_donate_hyp(unchecked(at, 1)).unwrap();
             assert!(world.get().state.pool.remove(&at));
         }
-        Kind::Guest => owned.host_donate_guest(named(at, 1), 0).unwrap(),
-        Kind::DyingGuest => owned.host_donate_guest(named(at, 1), 1).unwrap(),
+        Kind::Guest => owned.host_donate_guest(unchecked(at, 1), 0).unwrap(),
+        Kind::DyingGuest => owned.host_donate_guest(unchecked(at, 1), 1).unwrap(),
     }
     owned.vm_destroy(1).unwrap();
     (owned, world)
@@ -158,9 +158,9 @@ fn every_operation_in_every_page_state() {
 #[test]
 fn one_wrong_page_at_any_position_refuses_the_whole_range() {
     let calls: [(&str, Ranged); 3] = [
-        ("host_share_hyp", |o, pfn, count| o.apply(Transition::HostShareHyp(named(pfn, count))).map(drop)),
-        ("host_donate_hyp", |o, pfn, count| o.apply(Transition::HostDonateHyp(named(pfn, count))).map(drop)),
-        ("host_donate_guest", |o, pfn, count| o.apply(Transition::HostDonateGuest(named(pfn, count), 0)).map(drop)),
+        ("host_share_hyp", |o, pfn, count| o.apply(Transition::HostShareHyp(unchecked(pfn, count))).map(drop)),
+        ("host_donate_hyp", |o, pfn, count| o.apply(Transition::HostDonateHyp(unchecked(pfn, count))).map(drop)),
+        ("host_donate_guest", |o, pfn, count| o.apply(Transition::HostDonateGuest(unchecked(pfn, count), 0)).map(drop)),
     ];
     for kind in
         KINDS.into_iter().filter(|&kind| !matches!(kind, Kind::Host | Kind::Boot | Kind::Firmware | Kind::NotRam))
@@ -192,14 +192,14 @@ fn t36_bad_ranges_return_errors_and_change_nothing() {
         (HIGH + 8, 1, NotRam),
     ];
     let calls: Vec<(&str, Ranged)> = std::vec![
-        ("host_share_hyp", |o, p, n| o.apply(Transition::HostShareHyp(named(p, n))).map(drop)),
-        ("host_unshare_hyp", |o, p, n| o.apply(Transition::HostUnshareHyp(named(p, n))).map(drop)),
-        ("host_donate_hyp", |o, p, n| o.apply(Transition::HostDonateHyp(named(p, n))).map(drop)),
-        ("hyp_donate_host", |o, p, n| o.apply(Transition::HypDonateHost(named(p, n))).map(drop)),
-        ("host_donate_guest", |o, p, n| o.apply(Transition::HostDonateGuest(named(p, n), 0)).map(drop)),
-        ("host_share_guest", |o, p, n| o.apply(Transition::HostShareGuest(named(p, n), 0)).map(drop)),
-        ("host_unshare_guest", |o, p, n| o.apply(Transition::HostUnshareGuest(named(p, n), 0)).map(drop)),
-        ("host_reclaim_page", |o, p, n| o.apply(Transition::HostReclaimPage(named(p, n))).map(drop)),
+        ("host_share_hyp", |o, p, n| o.apply(Transition::HostShareHyp(unchecked(p, n))).map(drop)),
+        ("host_unshare_hyp", |o, p, n| o.apply(Transition::HostUnshareHyp(unchecked(p, n))).map(drop)),
+        ("host_donate_hyp", |o, p, n| o.apply(Transition::HostDonateHyp(unchecked(p, n))).map(drop)),
+        ("hyp_donate_host", |o, p, n| o.apply(Transition::HypDonateHost(unchecked(p, n))).map(drop)),
+        ("host_donate_guest", |o, p, n| o.apply(Transition::HostDonateGuest(unchecked(p, n), 0)).map(drop)),
+        ("host_share_guest", |o, p, n| o.apply(Transition::HostShareGuest(unchecked(p, n), 0)).map(drop)),
+        ("host_unshare_guest", |o, p, n| o.apply(Transition::HostUnshareGuest(unchecked(p, n), 0)).map(drop)),
+        ("host_reclaim_page", |o, p, n| o.apply(Transition::HostReclaimPage(unchecked(p, n))).map(drop)),
     ];
     let (mut owned, world) = prepared(Kind::Host, RAM);
     let before = (records(&owned), world.state());

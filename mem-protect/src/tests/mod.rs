@@ -16,7 +16,7 @@ use crate::{DmaStage2, Error, HostStage2, Ownership, PageOps, UncheckedRange};
 use crate::PageRange;
 
 /// An unchecked range.
-fn named(pfn: u64, count: u64) -> UncheckedRange {
+fn unchecked(pfn: u64, count: u64) -> UncheckedRange {
     UncheckedRange { pfn, count }
 }
 

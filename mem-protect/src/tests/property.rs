@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    named, range,
+    range, unchecked,
     world::{BOOT, CAP, FIRMWARE, HIGH, Owned, PAGES, RAM, World, check, machine},
 };
 use crate::{Devices, Error, Owner, PageState};
@@ -32,7 +32,7 @@ enum Who {
 #[derive(Clone, Copy, Debug)]
 struct Page {
     owner: Who,
-    lent: Option<Who>,
+    borrower: Option<Who>,
     claims: u32,
 }
 
@@ -51,7 +51,7 @@ impl Model {
                 BOOT.. if pfn < BOOT + 4 => Who::Boot,
                 _ => Who::Host,
             };
-            (pfn, Page { owner, lent: None, claims: 0 })
+            (pfn, Page { owner, borrower: None, claims: 0 })
         });
         Self { pages: pages.collect(), guests: BTreeMap::new() }
     }
@@ -69,13 +69,13 @@ impl Model {
     /// Removes destroyed guests without pages.
     fn remove_unused_guests(&mut self) {
         let Self { pages, guests } = self;
-        let named = |id: u64| pages.values().any(|p| p.owner == Who::Guest(id) || p.lent == Some(Who::Guest(id)));
-        guests.retain(|&id, alive| *alive || named(id));
+        let in_use = |id: u64| pages.values().any(|p| p.owner == Who::Guest(id) || p.borrower == Some(Who::Guest(id)));
+        guests.retain(|&id, alive| *alive || in_use(id));
     }
 }
 
 fn free(page: &Page) -> bool {
-    page.owner == Who::Host && page.lent.is_none() && page.claims == 0
+    page.owner == Who::Host && page.borrower.is_none() && page.claims == 0
 }
 
 /// Makes one random call on both; returns whether it was allowed.
@@ -93,26 +93,32 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
     let handle = random.below(3);
     let (alive, exists) = (model.guests.get(&handle) == Some(&true), model.guests.contains_key(&handle));
     let guest = Who::Guest(handle);
-    let named = named(pfn, count);
+    let unchecked = unchecked(pfn, count);
     let back = |page: &mut Page| page.owner = Who::Host;
     let (allowed, answer) = match random.below(12) {
-        0 => (model.apply(pfn, count, free, |p| p.lent = Some(Who::Pool)), owned.host_share_hyp(named)),
+        0 => (model.apply(pfn, count, free, |p| p.borrower = Some(Who::Pool)), owned.host_share_hyp(unchecked)),
         1 => {
-            let lent = |p: &Page| p.lent == Some(Who::Pool) && p.claims == 0;
-            (model.apply(pfn, count, lent, |p| p.lent = None), owned.host_unshare_hyp(named))
+            let shared = |p: &Page| p.borrower == Some(Who::Pool) && p.claims == 0;
+            (model.apply(pfn, count, shared, |p| p.borrower = None), owned.host_unshare_hyp(unchecked))
         }
-        2 => (model.apply(pfn, count, free, |p| p.owner = Who::Pool), owned.host_donate_hyp(named)),
-        3 => (model.apply(pfn, count, |p| p.owner == Who::Pool, back), owned.hyp_donate_host(named)),
-        4 => (alive && model.apply(pfn, count, free, |p| p.owner = guest), owned.host_donate_guest(named, handle)),
-        5 => (alive && model.apply(pfn, count, free, |p| p.lent = Some(guest)), owned.host_share_guest(named, handle)),
+        2 => (model.apply(pfn, count, free, |p| p.owner = Who::Pool), owned.host_donate_hyp(unchecked)),
+        3 => (model.apply(pfn, count, |p| p.owner == Who::Pool, back), owned.hyp_donate_host(unchecked)),
+        4 => (alive && model.apply(pfn, count, free, |p| p.owner = guest), owned.host_donate_guest(unchecked, handle)),
+        5 => (
+            alive && model.apply(pfn, count, free, |p| p.borrower = Some(guest)),
+            owned.host_share_guest(unchecked, handle),
+        ),
         6 => {
-            let lent = |p: &Page| p.lent == Some(guest) && p.claims == 0;
-            (exists && model.apply(pfn, count, lent, |p| p.lent = None), owned.host_unshare_guest(named, handle))
+            let shared = |p: &Page| p.borrower == Some(guest) && p.claims == 0;
+            (
+                exists && model.apply(pfn, count, shared, |p| p.borrower = None),
+                owned.host_unshare_guest(unchecked, handle),
+            )
         }
         7 => {
             let owner = model.pages.get(&pfn).map(|page| page.owner);
             let dead = matches!(owner, Some(Who::Guest(id)) if model.guests.get(&id) == Some(&false));
-            (dead && model.apply(pfn, count, |p| Some(p.owner) == owner, back), owned.host_reclaim_page(named))
+            (dead && model.apply(pfn, count, |p| Some(p.owner) == owner, back), owned.host_reclaim_page(unchecked))
         }
         8 => {
             let free = (0..).find(|id| !model.guests.contains_key(id)).unwrap();
@@ -164,15 +170,15 @@ fn agree(model: &Model, owned: &Owned, world: &World) {
             Who::Nobody => Owner::Device,
         };
         assert_eq!(info.owner(), owner(page.owner));
-        assert_eq!(info.borrower(), page.lent.map(owner));
+        assert_eq!(info.borrower(), page.borrower.map(owner));
         assert_eq!(u32::from(info.claims()), page.claims);
-        let state = if page.lent.is_some() { PageState::SharedOwned } else { PageState::Owned };
+        let state = if page.borrower.is_some() { PageState::SharedOwned } else { PageState::Owned };
         assert_eq!(info.state(info.owner()), state);
     }
 }
 
 #[test]
-fn random_runs_agree_with_the_plain_model() {
+fn random_runs_agree_with_the_model() {
     for seed in 1..=8 {
         let mut random = Random(seed);
         let (mut owned, world) = machine();
@@ -201,10 +207,10 @@ fn random_failures_never_break_the_invariant() {
             world.get().fail_steps(&fail);
             let (pfn, count) = (RAM + random.below(PAGES / 2), 1 + random.below(4));
             let answer = match random.below(7) {
-                0 => owned.host_donate_hyp(named(pfn, count)),
-                1 => owned.hyp_donate_host(named(pfn, count)),
-                2 => owned.host_donate_guest(named(pfn, count), 0),
-                3 => owned.host_reclaim_page(named(pfn, count)),
+                0 => owned.host_donate_hyp(unchecked(pfn, count)),
+                1 => owned.hyp_donate_host(unchecked(pfn, count)),
+                2 => owned.host_donate_guest(unchecked(pfn, count), 0),
+                3 => owned.host_reclaim_page(unchecked(pfn, count)),
                 4 => owned.vm_create().map(|_| ()),
                 5 => {
                     let _ = owned.host_fault(pfn);

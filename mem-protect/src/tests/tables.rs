@@ -11,7 +11,7 @@ use std::{
 use io_pgtable::{Attrs, Bbm, Cfg, HeapMemory, IoPgtable, Ipa, MemType, NoTlb, Pa, Prot, S2};
 use shadow_s2::{Invalidate, InvalidateError, Plan, ShadowS2, Target};
 
-use super::{named, range};
+use super::{range, unchecked};
 use crate::{
     Devices, DmaStage2, Error, HostStage2, InUse, Leaf, LeafKind, NoMemory, Owner, Ownership, PAGE_SHIFT, PageInfo,
     PageMap, PageOps, PageRange, TableError,
@@ -126,10 +126,10 @@ impl PageOps for PoolOps {
     fn unmap(&mut self, _range: PageRange) {}
     fn clean_invalidate(&mut self, _range: PageRange) {}
     fn zero(&mut self, _range: PageRange) {}
-    fn give(&mut self, range: PageRange) {
+    fn add_to_pool(&mut self, range: PageRange) {
         self.pool.extend(range.pfns());
     }
-    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse> {
         if !range.pfns().all(|pfn| self.pool.contains(&pfn)) {
             return Err(InUse);
         }
@@ -175,7 +175,7 @@ fn audit(owned: &Owned) {
 }
 
 #[test]
-fn t02_t03_t46_cached_translations_are_gone_when_the_call_returns() {
+fn t02_t03_t46_cached_translations_are_invalidated_when_the_call_returns() {
     for bbm in [Bbm::Level0, Bbm::Level2] {
         let Machine { mut owned, cpu_memory, dma_memory, .. } = machine(bbm);
         owned.vm_create().unwrap();
@@ -186,19 +186,19 @@ fn t02_t03_t46_cached_translations_are_gone_when_the_call_returns() {
             for to_guest in [false, true] {
                 (pfn..pfn + count).for_each(|page| owned.dma().touch(page));
                 let answer = if to_guest {
-                    owned.host_donate_guest(named(pfn, count), 0)
+                    owned.host_donate_guest(unchecked(pfn, count), 0)
                 } else {
-                    owned.host_donate_hyp(named(pfn, count))
+                    owned.host_donate_hyp(unchecked(pfn, count))
                 };
                 assert_eq!(answer, Ok(()));
                 assert!((pfn..pfn + count).all(|page| !owned.dma().reach(page)), "{bbm:?} {pfn:#x}");
                 audit(&owned);
                 if to_guest {
                     owned.vm_destroy(0).unwrap();
-                    owned.host_reclaim_page(named(pfn, count)).unwrap();
+                    owned.host_reclaim_page(unchecked(pfn, count)).unwrap();
                     owned.vm_create().unwrap();
                 } else {
-                    owned.hyp_donate_host(named(pfn, count)).unwrap();
+                    owned.hyp_donate_host(unchecked(pfn, count)).unwrap();
                 }
                 assert!((pfn..pfn + count).all(|page| owned.dma().reach(page)));
                 assert_eq!(level(), tables, "{bbm:?}: tables were freed, blocks were coalesced");
@@ -215,13 +215,13 @@ fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
         cpu_memory.fail_after(Some(cpu_left));
         dma_memory.fail_after(Some(dma_left));
         for pfn in (RAM..RAM + 0x1000).step_by(0x1ff) {
-            let answer = owned.host_donate_hyp(named(pfn, 3));
+            let answer = owned.host_donate_hyp(unchecked(pfn, 3));
             assert!(matches!(answer, Ok(()) | Err(Error::NoMemory)), "{answer:?}");
             audit(&owned);
         }
         cpu_memory.fail_after(None);
         dma_memory.fail_after(None);
-        owned.host_donate_hyp(named(RAM + 0x1200, 3)).unwrap();
+        owned.host_donate_hyp(unchecked(RAM + 0x1200, 3)).unwrap();
         audit(&owned);
     }
 }
@@ -229,22 +229,22 @@ fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
 #[test]
 fn t47_a_failed_smmu_blocks_only_revocations() {
     let Machine { mut owned, smmus, dma_memory, .. } = machine(Bbm::Level2);
-    owned.host_donate_hyp(named(RAM + 5, 1)).unwrap();
+    owned.host_donate_hyp(unchecked(RAM + 5, 1)).unwrap();
     smmus.dead.set(true);
     owned.dma().touch(RAM + 9);
     let level = dma_memory.live_tables();
     for _ in 0..100 {
-        assert_eq!(owned.host_donate_hyp(named(RAM + 9, 1)), Err(Error::NotCompleted));
+        assert_eq!(owned.host_donate_hyp(unchecked(RAM + 9, 1)), Err(Error::NotCompleted));
         assert_eq!(owned.map().owner(RAM + 9), Owner::Host);
         audit(&owned);
     }
     assert_eq!(dma_memory.live_tables(), level, "repeated failures use no more memory");
     // Pages can be returned without the SMMU.
-    owned.hyp_donate_host(named(RAM + 5, 1)).unwrap();
-    owned.host_share_hyp(named(RAM + 6, 1)).unwrap();
+    owned.hyp_donate_host(unchecked(RAM + 5, 1)).unwrap();
+    owned.host_share_hyp(unchecked(RAM + 6, 1)).unwrap();
     audit(&owned);
     smmus.dead.set(false);
-    owned.host_donate_hyp(named(RAM + 9, 1)).unwrap();
+    owned.host_donate_hyp(unchecked(RAM + 9, 1)).unwrap();
     assert!(!owned.dma().reach(RAM + 9));
     audit(&owned);
 }
@@ -256,7 +256,7 @@ fn a_refused_revocation_keeps_no_table() {
         let start = (cpu_memory.live_tables(), dma_memory.live_tables());
         dma_memory.fail_after(Some(0));
         // With 4 KiB leaves the IOMMU stage 2 needs no new table, so it never fails.
-        let answer = owned.host_donate_hyp(named(RAM + 5, 1));
+        let answer = owned.host_donate_hyp(unchecked(RAM + 5, 1));
         dma_memory.fail_after(None);
         if answer.is_err() {
             assert_eq!(answer, Err(Error::NoMemory));
@@ -290,14 +290,14 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
                 let (pfn, count) = (RAM + below(0x1c00), 1 + below(most));
                 owned.dma().touch(pfn);
                 owned.dma().touch(pfn + count - 1);
-                if owned.host_donate_hyp(named(pfn, count)).is_ok() {
+                if owned.host_donate_hyp(unchecked(pfn, count)).is_ok() {
                     assert!((pfn..pfn + count).all(|page| !owned.dma().reach(page)));
                     held.push((pfn, count));
                 }
             } else {
                 let (pfn, count) =
                     held.swap_remove(usize::try_from(below(u64::try_from(held.len()).unwrap())).unwrap());
-                if owned.hyp_donate_host(named(pfn, count)).is_err() {
+                if owned.hyp_donate_host(unchecked(pfn, count)).is_err() {
                     held.push((pfn, count));
                 }
             }
@@ -309,7 +309,7 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
         cpu_memory.fail_after(None);
         dma_memory.fail_after(None);
         for (pfn, count) in held {
-            owned.hyp_donate_host(named(pfn, count)).unwrap();
+            owned.hyp_donate_host(unchecked(pfn, count)).unwrap();
         }
         (RAM..RAM + PAGES).for_each(|pfn| {
             let _ = owned.host_fault(pfn);

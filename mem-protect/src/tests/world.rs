@@ -31,8 +31,8 @@ pub(super) enum Step {
     El2Unmap,
     CleanInvalidate,
     Zero,
-    Give,
-    Take,
+    AddToPool,
+    RemoveFromPool,
 }
 
 /// The state of the machine, comparable before and after.
@@ -287,22 +287,16 @@ impl PageOps for World {
         m.fails(Step::Zero);
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn));
-            assert!(
-                !m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn),
-                "the host can see the page while it is zeroed"
-            );
-            assert!(
-                m.state.guests.values().all(|pages| !pages.contains(&pfn)),
-                "a device can write after the page was zeroed"
-            );
+            assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host still has access");
+            assert!(m.state.guests.values().all(|pages| !pages.contains(&pfn)), "a device still has access");
             m.dirty.remove(&pfn);
             m.cleaned.insert(pfn);
         }
     }
 
-    fn give(&mut self, range: PageRange) {
+    fn add_to_pool(&mut self, range: PageRange) {
         let mut m = self.get();
-        m.fails(Step::Give);
+        m.fails(Step::AddToPool);
         for pfn in range.pfns() {
             assert!(m.state.el2.contains(&pfn) && m.cleaned.contains(&pfn));
             assert!(!m.state.cpu.contains(&pfn) && !m.state.dma.contains(&pfn), "the host reaches pool pages");
@@ -310,9 +304,9 @@ impl PageOps for World {
         }
     }
 
-    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse> {
         let mut m = self.get();
-        if m.fails(Step::Take) || !range.pfns().all(|pfn| m.state.pool.contains(&pfn)) {
+        if m.fails(Step::RemoveFromPool) || !range.pfns().all(|pfn| m.state.pool.contains(&pfn)) {
             return Err(InUse);
         }
         range.pfns().for_each(|pfn| assert!(m.state.pool.remove(&pfn)));

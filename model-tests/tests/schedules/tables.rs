@@ -183,11 +183,11 @@ impl PageOps for Pages {
         scheduling_point();
     }
 
-    fn give(&mut self, range: PageRange) {
+    fn add_to_pool(&mut self, range: PageRange) {
         world().pool.lock().donated.extend(range.pfns());
     }
 
-    fn take(&mut self, range: PageRange) -> Result<(), InUse> {
+    fn remove_from_pool(&mut self, range: PageRange) -> Result<(), InUse> {
         let world = world();
         let mut pool = world.pool.lock();
         if range.pfns().any(|pfn| !pool.donated.contains(&pfn)) {
