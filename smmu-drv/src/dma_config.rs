@@ -29,7 +29,8 @@ pub struct DmaConfig {
 }
 
 impl DmaConfig {
-    /// For SMMUs with these features, with input addresses of at most `bits` bits, on CPUs with physical addresses of `pa_bits` bits.
+    /// The configuration for SMMUs with these features, with input addresses of at most `bits` bits, on CPUs with
+    /// physical addresses of `pa_bits` bits.
     ///
     /// Each value is the minimum: an SMMU truncates an address above its output size, and would access another page.
     pub fn common<'f>(smmus: impl Iterator<Item = &'f Features> + Clone, bits: u32, pa_bits: u32) -> Self {

@@ -2,9 +2,10 @@
 
 use core::ops::RangeInclusive;
 
-/// Longest waits for hardware. An SMMU that takes longer has failed for good.
+/// Maximum waits for hardware. An SMMU that exceeds one is failed permanently.
 ///
-/// The architecture only says "finite time" [S 6.3.9]. Nothing else happens on the CPU meanwhile, and callers hold their locks.
+/// The architecture only says "finite time" [S 6.3.9]. During a wait the CPU does nothing else, and callers hold their
+/// locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For the acknowledgement of a register, in microseconds.
@@ -14,25 +15,25 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// What each may be: 1 ms to 10 s.
+    /// Valid values: 1 ms to 10 s.
     pub const RANGE: RangeInclusive<u32> = 1_000..=10_000_000;
 }
 
-/// One second each, as Linux waits.
+/// One second each, as in Linux.
 impl Default for Timeouts {
     fn default() -> Self {
         Self { register_us: 1_000_000, sync_us: 1_000_000 }
     }
 }
 
-/// A number of the configuration that is not in its range.
+/// A value of the configuration is not in its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange {
     /// Its name in [`ProbeConfig`](crate::ProbeConfig).
     pub name: &'static str,
-    /// What it is.
+    /// The value.
     pub value: u32,
-    /// The least and the greatest that it may be.
+    /// The minimum and the maximum.
     pub range: (u32, u32),
 }
 

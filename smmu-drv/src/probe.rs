@@ -11,7 +11,7 @@ use crate::smmu::{HOST_CMDQS, ReadsAs, budget};
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
 
-/// What firmware and configuration say about one SMMU.
+/// Properties of one SMMU from firmware and configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeConfig {
     /// The device tree's `dma-coherent`.
@@ -19,15 +19,16 @@ pub struct ProbeConfig {
     /// Whether IDR0 shows the host that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree gives
     /// the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
     pub msi: MsiAdvert,
-    /// Log2 of the largest command queue that the host may have; [`HOST_CMDQS`], the greatest, unless a test wants a smaller one.
+    /// Log2 of the largest command queue that the host may have; the default, [`HOST_CMDQS`], is the maximum; tests use
+    /// smaller values.
     pub cmdq_log2: u32,
     /// Errata identified by the device tree.
     pub quirks: Quirks,
     /// How instruction reads are treated: the device tree's `arm,instdata-override`.
     pub reads: ReadsAs,
-    /// Whose the streams are that were not assigned; only where there is a host.
+    /// The owner of unassigned streams, if there is a host.
     pub unassigned: Unassigned,
-    /// How long hardware is waited for.
+    /// Maximum waits for hardware.
     pub timeouts: Timeouts,
     /// Units of work of one trap of the host, in [`budget::RANGE`]; [`budget::TRAP`] usually. With other units the bounds of
     /// [`budget`] change in proportion.
@@ -35,8 +36,8 @@ pub struct ProbeConfig {
 }
 
 impl ProbeConfig {
-    /// For an SMMU without errata, with the device tree's `dma-coherent`; nothing else is said of it. CMD_SYNC does not complete by a
-    /// store, and what is not assigned is the host's.
+    /// The defaults for an SMMU with the device tree's `dma-coherent`: no errata, CMD_SYNC does not complete by a
+    /// store, and unassigned streams are the host's.
     #[must_use]
     pub fn new(coherent: Coherency) -> Self {
         Self {
@@ -51,7 +52,7 @@ impl ProbeConfig {
         }
     }
 
-    /// Checks what is not wrong by its type.
+    /// Checks the values whose types allow invalid ones.
     fn check(&self) -> Result<(), OutOfRange> {
         let Timeouts { register_us, sync_us } = self.timeouts;
         OutOfRange::check("timeouts.register_us", register_us, &Timeouts::RANGE)?;
@@ -61,13 +62,13 @@ impl ProbeConfig {
     }
 }
 
-/// Whose the streams are that were not assigned.
+/// The owner of unassigned streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unassigned {
-    /// The host's.
+    /// The host.
     #[default]
     Host,
-    /// Nobody's: they abort.
+    /// Nobody: they abort.
     Blocked,
 }
 
@@ -127,7 +128,7 @@ pub enum ProbeError {
     QueueTooSmall(u32),
     /// StreamIDs wider than the architecture allows; the value is SMMU_IDR1.
     SidSize(u32),
-    /// The configuration has a number that is not possible.
+    /// A value of the configuration is out of range.
     Config(OutOfRange),
 }
 

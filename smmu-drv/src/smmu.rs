@@ -66,8 +66,8 @@ where
 }
 
 impl<P: Platform> Probed<P> {
-    /// Takes the SMMU over: afterwards every stream aborts until it is assigned. Its lists are in `storage` from then
-    /// on.
+    /// Takes over the SMMU: afterwards every stream aborts until it is assigned. The driver keeps its lists in
+    /// `storage`.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -162,7 +162,7 @@ impl<P: Platform> Smmu<P> {
         let _ = self.drain(&mut budget, &mut Discard);
     }
 
-    /// Takes records one by one while the budget suffices, keeps them in the log, and gives them to `sink`.
+    /// Takes records one by one while the budget suffices, keeps them in the log, and passes them to `sink`.
     fn drain(&mut self, budget: &mut Budget, sink: &mut impl Records) -> Left {
         let Storage { shadow, log } = &mut *self.storage;
         self.device.drain(budget, &mut Logged { log, shadow, sink })
@@ -182,8 +182,8 @@ impl<P: Platform> Smmu<P> {
         self.tlb_wait()
     }
 
-    /// The first half of [`Smmu::tlb_invalidate`]: hardware begins, and this does not wait. With several SMMUs each
-    /// begins before the first is waited for, so that they work at the same time.
+    /// The first half of [`Smmu::tlb_invalidate`]: submits the commands and does not wait. With several SMMUs, submit
+    /// to all of them before waiting for the first one, so that they work at the same time.
     ///
     /// # Errors
     /// As [`Smmu::tlb_invalidate`].
@@ -218,10 +218,8 @@ impl<P: Platform> Smmu<P> {
     }
 
     /// Detects an SMMU that lost its state, and programs it again before it is used. Every invalidation and assignment
-    /// does so;
-    /// this is for other times at which power may have been off, such as a CPU that wakes. It looks at one register:
-    /// where the power is
-    /// known to have been off, use [`Smmu::resume`].
+    /// does this check; call it also when power may have been off, for example when a CPU wakes. It checks one register
+    /// only: if the power was certainly off, use [`Smmu::resume`].
     ///
     /// # Errors
     /// The SMMU could not be programmed again, now or earlier: it is marked as failed, and GBPA.ABORT was written.
@@ -230,17 +228,17 @@ impl<P: Platform> Smmu<P> {
         if self.device.is_alive() { Ok(()) } else { self.recover() }
     }
 
-    /// Programs the SMMU again after its power was off, regardless of its registers: owners and entries are as before,
-    /// nothing is cached any more.
+    /// Programs the SMMU again after its power was off, regardless of its registers: owners and entries are unchanged,
+    /// and all caches are invalidated.
     ///
-    /// GBPA aborts first, in the order of take-over: between the return of the power and this call everything passes,
-    /// during it and after
-    /// it each stream reaches what its owner has, or aborts. If the SMMU was still on, transactions abort during the
+    /// The order is that of a take-over, which first sets GBPA.ABORT. Between the return of power and this call all
+    /// transactions bypass. During and after the call each stream reaches only the memory of its owner, or aborts. If
+    /// the SMMU was still on, transactions abort during the
     /// call. Records written before the call are lost.
     ///
     /// # Errors
-    /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless it did not
-    /// take GBPA.ABORT.
+    /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless hardware did
+    /// not accept GBPA.ABORT.
     #[cold]
     pub fn resume(&mut self) -> Result<(), SmmuError> {
         self.device.resume()?;
@@ -272,7 +270,7 @@ trait Records {
     fn lost(&mut self);
 }
 
-/// Without a host: nothing else is done with them.
+/// For an SMMU without a host: records are only logged.
 struct Discard;
 
 impl Records for Discard {

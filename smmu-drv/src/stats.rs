@@ -31,7 +31,7 @@ pub struct Stats {
     pub host_events: u64,
     /// Fault records for the host dropped because its queue was full or disabled.
     pub host_events_lost: u64,
-    /// Times that the hardware event queue overflowed.
+    /// Number of overflows of the hardware event queue.
     pub event_overflows: u64,
     /// Fault records that were not kept for the console because the log was full.
     pub faults_not_logged: u64,
@@ -45,7 +45,7 @@ pub struct Stats {
     pub claims_refused: u64,
     /// Errors of EL2's own command queue from which it recovered.
     pub cmdq_recoveries: u64,
-    /// Times that the SMMU was programmed again after it lost its state.
+    /// Number of times that the SMMU was programmed again after it lost its state.
     pub reprograms: u64,
     /// Stage-2 invalidations done for revocations.
     pub s2_invalidations: u64,

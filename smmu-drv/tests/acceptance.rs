@@ -17,7 +17,7 @@ struct Registers {
     asked: RefCell<Vec<usize>>,
 }
 
-/// No memory.
+/// A buffer that is never allocated.
 enum Never {}
 
 impl DmaBuffer for Never {
@@ -307,7 +307,7 @@ fn features_are_the_fields_of_the_id_registers() {
     let snoops = IdRegisters { idr0: 1 << 4, ..none };
     assert_eq!(decode(snoops).coherent, Coherency::Coherent);
     assert_eq!(decode(none).coherent, Coherency::NonCoherent);
-    assert_eq!(Features::decode(snoops, Coherency::NonCoherent).coherent, Coherency::NonCoherent, "both must say so");
+    assert_eq!(Features::decode(snoops, Coherency::NonCoherent).coherent, Coherency::NonCoherent, "both must be set");
 }
 
 #[test]
@@ -346,5 +346,5 @@ fn the_host_is_shown_what_el2_can_shadow_and_what_stage_2_can_map() {
     }
     assert_eq!(ids(IdRegisters { idr5: 1 << 4 | 2, ..GOOD }, 48).idr5 & 7, 2);
     assert_eq!(ids(IdRegisters { idr5: 1 << 4 | 6, ..GOOD }, 52).idr5 & 7, 6);
-    assert_eq!(ids(GOOD, 25).idr5 & 7, 0, "there is no smaller one");
+    assert_eq!(ids(GOOD, 25).idr5 & 7, 0, "there is no smaller encoding");
 }

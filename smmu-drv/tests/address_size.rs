@@ -47,7 +47,7 @@ fn t16_a_context_pointer_above_the_output_size_is_an_illegal_entry() {
             assert!(matches!(rig.dma_write(9, 0, 1), Transfer::Aborted(_)), "bit {bit}");
             event(&mut rig, C_BAD_STE);
         }
-        // Below the output size there is no memory: the interconnect returns an abort.
+        // The address below the output size has no memory: the interconnect returns an abort.
         let mut ste = rig.context(1);
         ste[0] |= 1 << 39;
         rig.set_ste(9, ste);

@@ -100,8 +100,8 @@ fn the_audit_finds_every_unconfined_entry_of_two_levels() {
 
 #[test]
 fn the_audit_finds_every_unconfined_entry_of_a_detached_table() {
-    // Hardware may have the block's descriptor cached, or see the store that clears it later, until a CMD_SYNC
-    // completes.
+    // Until a CMD_SYNC completes, hardware may have the block's descriptor cached, or may not see the store that
+    // cleared it.
     for sync_completes in [true, false] {
         // One trap detaches only the first of so many blocks.
         let mut rig = Rig::new(Config { sid_bits: if sync_completes { 20 } else { 10 }, ..Config::qemu() });
@@ -157,7 +157,7 @@ fn the_audit_finds_a_queue_whose_memory_is_not_claimed() {
         assert_eq!(rig.smmu.audit(&rig.host), Err(SmmuFinding::Unclaimed(queue)));
         rig.host.owned.insert(page / 4096);
     }
-    // A disabled queue has no owner.
+    // The memory of a disabled queue is not claimed.
     rig.write(r::CR0, 0);
     rig.host.owned.remove(&(CMDQ / 4096));
     rig.host.owned.remove(&(EVTQ / 4096));

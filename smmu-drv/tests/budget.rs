@@ -1,4 +1,5 @@
-//! Each trap makes progress, whatever the host requests: each step that is restarted in the next trap fits in one budget, on every part.
+//! Each trap makes progress for every request of the host: each step that is restarted in the next trap fits in one
+//! budget, on every part.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -67,7 +68,7 @@ fn a_level_2_table_that_comes_and_goes_does_not_hold_a_command_up() {
             let mut traps = 1;
             while rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod) == WriteOutcome::Again {
                 traps += 1;
-                assert!(traps < 20, "{issue:?}: it goes on for as long as the host likes");
+                assert!(traps < 20, "{issue:?}: the store never completes");
             }
             rig.host.on_read = None;
             assert_eq!(rig.read(r::CMDQ_CONS), prod);
@@ -96,7 +97,7 @@ fn a_trap_gives_hardware_no_more_syncs_than_it_is_charged_for() {
                     }
                 }
             };
-            // Every block loses the common table, which needs a command for each block.
+            // The shared table of every block is replaced, which needs a command for each block.
             store(&mut rig, r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);
             (0..254).for_each(|asid| rig.queue(tlbi_nh_asid(asid)));
             rig.queue(common::SYNC);

@@ -28,7 +28,7 @@ fn illegal(rig: &mut Rig, cmd: [u64; 2]) {
     assert_eq!(rig.read(r::CMDQ_CONS) & 0xfffff, u64::from(rig.prod), "{cmd:x?}");
 }
 
-/// The answers of an SMMU that has only stage 1 and no optional feature, written independently of the driver.
+/// The legal opcodes of an SMMU with only stage 1 and no optional feature, written independently of the driver.
 fn legal(op: u64) -> bool {
     matches!(op, 1 | 2 | 3 | 4 | 5 | 6 | 0x10..=0x13 | 0x30 | 0x46)
 }
@@ -90,7 +90,7 @@ fn secure_streams_and_reserved_encodings_are_illegal() {
     }
     // Reserved completion signal.
     illegal(&mut rig, sync_cs(CS_RESERVED));
-    // Range fields without meaning; a level that the granule does not have is without meaning too.
+    // Reserved range fields, and levels that the granule does not have.
     for op in [0x12, 0x13] {
         for granule in 1..4 {
             illegal(&mut rig, [op, granule << 10]);

@@ -38,7 +38,7 @@ fn a_ring_of_eight_entries_loses_no_command() {
             rig.queue(SYNC);
             rig.ring();
             assert_eq!(rig.read(r::CMDQ_CONS), u64::from(rig.prod));
-            assert!(asids(&rig) - before >= 150, "{} of 150 were carried out", asids(&rig) - before);
+            assert!(asids(&rig) - before >= 150, "{} of 150 were executed", asids(&rig) - before);
             assert_eq!(rig.smmu.failed(), None);
             assert_eq!(rig.hazards(), []);
         }
@@ -118,7 +118,7 @@ fn what_was_refused_is_overwritten_and_nothing_else() {
         // the refused command.
         assert_eq!(syncs(&rig) - before, 4, "refusal {n}");
     }
-    assert_eq!((rig.smmu.stats().cmdq_recoveries, rig.hazards().len()), (300, 300), "what was injected");
+    assert_eq!((rig.smmu.stats().cmdq_recoveries, rig.hazards().len()), (300, 300), "the injected errors");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_completion_beside_the_queue_is_stored_there() {
         assert_eq!(rig.mem().cpu_read32(address), 0xfeed, "{address:#x}");
         assert_eq!(rig.read(r::GERROR), 0);
     }
-    assert_eq!(rig.host.claims.values().sum::<u32>(), 2, "the queues' own");
+    assert_eq!(rig.host.claims.values().sum::<u32>(), 2, "only the two queues are claimed");
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
     // The stream table still confines every stream: EL2 writes nothing, and does not wait.
     assert_eq!((rig.board.0.mmio.get(), rig.board.0.clock.get()), before);
     assert!(!rig.el2_reachable(3));
-    // It loses its power: closed by the next look, and from then on nothing is left to do.
+    // It loses its power: the next check sets it to abort, and later checks have nothing to do.
     rig.board.0.model.borrow_mut().lose_power();
     rig.smmu.poll_events(&mut rig.host);
     assert!(!rig.el2_reachable(3));

@@ -119,7 +119,7 @@ fn reserved_ranges_are_illegal_and_the_others_arrive_as_they_are() {
                 })
             };
             assert_eq!(decide(raw, &VIEW), expected.map_or(Decision::Illegal, with), "{tg} {num} {scale} {ttl}");
-            assert_eq!(decide(raw, &hidden), with(Extent::Single), "the fields are reserved");
+            assert_eq!(decide(raw, &hidden), with(Extent::Single), "ignored fields are reserved");
         }
     }
 }
@@ -188,7 +188,7 @@ fn the_view_is_what_the_id_registers_show() {
         msi: MsiCompletion::Hidden,
         vmid: 3,
     };
-    assert_eq!(view(bare, MsiAdvert::WhenCoherent), poor, "it does not snoop");
+    assert_eq!(view(bare, MsiAdvert::WhenCoherent), poor, "the SMMU does not snoop");
     let full = CommandView {
         sid_bits: 9,
         ssid_bits: 6,

@@ -11,7 +11,8 @@ fn smmu(oas: u32) -> Features {
     Features::decode(ids, Coherency::Coherent)
 }
 
-/// Memory on both sides of the smaller SMMU's limit: neither SMMU reaches what lies above it, by this or by a lower address.
+/// Memory on both sides of the smaller SMMU's limit: neither SMMU reaches memory above it, by the same or by a
+/// truncated address.
 #[test]
 fn t16_memory_above_the_least_output_size_is_mapped_for_no_smmu() {
     const GIB: u64 = 1 << 30;
@@ -27,8 +28,12 @@ fn t16_memory_above_the_least_output_size_is_mapped_for_no_smmu() {
     for above in [limit, limit + GIB - 4096, 1 << 39] {
         assert_eq!(shadow.leaf(Ipa(above)), None, "{above:#x}");
     }
-    assert_eq!(shadow.leaf(Ipa(0)), None, "an address cut to 36 bits");
-    assert_eq!(shadow.grant(PageRange::covering(Ipa(limit), 4096).unwrap()), Ok(()), "and nothing is mapped later");
+    assert_eq!(shadow.leaf(Ipa(0)), None, "an address truncated to 36 bits");
+    assert_eq!(
+        shadow.grant(PageRange::covering(Ipa(limit), 4096).unwrap()),
+        Ok(()),
+        "the memory is not mapped later either"
+    );
     assert_eq!(shadow.leaf(Ipa(limit)), None);
 }
 

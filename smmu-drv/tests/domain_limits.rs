@@ -7,7 +7,7 @@ use common::{BUF, BYPASS, CFGI_ALL, GUEST, L2TAB, Rig, STRTAB, Stage2, enable_tw
 use smmu_drv::{AssignError, StreamRange};
 use smmu_model::{Config, Transfer};
 
-/// Blocks of the host's table: more than it may have private tables for.
+/// Number of blocks of the host's table: more than its maximum of private tables.
 const BLOCKS: u32 = 300;
 
 #[test]
@@ -23,7 +23,7 @@ fn t68_a_host_with_entries_in_every_block_leaves_tables_for_other_owners() {
     assert!(!rig.can_reach((BLOCKS - 1) << 8, BUF), "the host has used up its share");
     let mut guest = Stage2::of_guest(rig.mem(), 2);
     guest.map(GUEST);
-    // Streams of 32 blocks without a table of their own, and no more.
+    // Streams of 32 blocks without a private table, and no more.
     for block in 0..32 {
         let stream = StreamRange::one((400 + block) << 8);
         assert_eq!(rig.smmu.block(&mut rig.host, stream), Ok(()), "{block}");

@@ -16,7 +16,7 @@ fn one() -> StreamRange {
     StreamRange::one(SID)
 }
 
-/// The stream bypasses, as far as the host decides; the guest has one page.
+/// The host configures bypass for the stream; the guest has one page.
 fn started(config: Config) -> (Rig, Stage2) {
     let mut rig = Rig::new(config);
     rig.enable_linear(5);
@@ -37,7 +37,7 @@ fn release(rig: &mut Rig) {
     rig.smmu.release(&mut rig.host, one()).unwrap();
 }
 
-/// A SubstreamID without stage 1 is an error that a host would be shown.
+/// A transaction with a SubstreamID but without stage 1: an error that is reported to the host.
 fn bad(rig: &mut Rig) {
     assert!(aborted(&rig.board.0.model.borrow_mut().dma_write(SID, Some(1), GUEST, &[1])));
 }
@@ -46,12 +46,12 @@ fn bad(rig: &mut Rig) {
 fn t68_records_of_a_foreign_stream_stay_with_el2() {
     let (mut rig, stage2) = started(Config::qemu());
     rig.set_ste(SID, [0; 8]);
-    // A record of the host's own stream reaches it, also if the stream goes before it looks.
+    // A record of the host's own stream reaches the host, even if the stream is blocked before the host reads its queue.
     assert!(aborted(&rig.dma_write(SID, BUF, 1)));
     assign(&mut rig, &stage2);
     assert_eq!(rig.events(), [record(4, SID)]);
     while rig.smmu.take_fault().is_some() {}
-    // The guest's does not, neither while the stream is the guest's nor after.
+    // A record of the guest's stream does not reach the host, neither then nor later.
     bad(&mut rig);
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events(), [[0; 4]; 0]);
@@ -61,7 +61,7 @@ fn t68_records_of_a_foreign_stream_stay_with_el2() {
     rig.smmu.poll_events(&mut rig.host);
     assert_eq!(rig.events(), [[0; 4]; 0]);
     assert_eq!(rig.smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
-    // A host that bypasses is shown its own.
+    // A host whose streams bypass gets its own records.
     rig.set_ste(SID, BYPASS);
     bad(&mut rig);
     rig.smmu.poll_events(&mut rig.host);
@@ -75,7 +75,7 @@ fn t68_a_record_keeps_the_owner_that_the_stream_had_when_it_was_written() {
     for config in [Config::qemu(), lazy, linear] {
         let (mut rig, stage2) = started(config);
         rig.set_ste(SID, [0; 8]);
-        // Nobody looks before the stream has its next owner.
+        // Nobody reads the queue before the stream has its next owner.
         bad(&mut rig);
         assign(&mut rig, &stage2);
         bad(&mut rig);
@@ -88,7 +88,7 @@ fn t68_a_record_keeps_the_owner_that_the_stream_had_when_it_was_written() {
         let owners = std::iter::from_fn(|| rig.smmu.take_fault()).map(|fault| (fault.record.sid, fault.owner));
         let expected = [StreamOwner::Host, StreamOwner::Domain(VM), StreamOwner::Host].map(|owner| (SID, owner));
         assert_eq!(owners.collect::<Vec<_>>(), expected);
-        assert_eq!(rig.events().len(), 2, "the host has its own");
+        assert_eq!(rig.events().len(), 2, "the host gets its own records");
         assert_eq!((rig.smmu.audit(&rig.host), rig.hazards()), (Ok(()), vec![]));
     }
 }

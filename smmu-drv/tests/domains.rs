@@ -166,7 +166,7 @@ fn blocks_of_a_two_level_table_keep_foreign_streams() {
     let stage2 = guest(&rig, VM);
     let live = |rig: &Rig| rig.board.0.live_bytes.get();
     let before = live(&rig);
-    // The host has no table there yet: the block gets a table for the guest's stream.
+    // The host has no level-2 table for the block yet: EL2 allocates one for the guest's stream.
     assign(&mut rig, one(), &stage2).unwrap();
     assert_eq!(live(&rig), before + 0x4000);
     is_guests(&mut rig, "no table of the host");
@@ -175,11 +175,11 @@ fn blocks_of_a_two_level_table_keep_foreign_streams() {
     l1(&rig, 8, NEXT, 9);
     rig.issue(&[cfgi_ste(NEXT)]);
     assert_eq!(rig.dma_write(NEXT, BUF, 1), Transfer::Done);
-    is_guests(&mut rig, "the host's table came");
+    is_guests(&mut rig, "the host added its table");
     l1(&rig, 8, NEXT, 0);
     rig.issue(&[CFGI_ALL]);
     assert!(aborted(&rig.dma_write(NEXT, BUF, 1)));
-    is_guests(&mut rig, "the host's table went");
+    is_guests(&mut rig, "the host removed its table");
     assert_eq!(live(&rig), before + 0x4000);
     // The table is freed with the last foreign stream.
     release(&mut rig, one()).unwrap();
@@ -231,7 +231,7 @@ fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
         assert_eq!(rig.smmu.release(&mut rig.host, one()), Err(AssignError::NotBlocked));
         rig.smmu.block(&mut rig.host, StreamRange::one(NEXT)).unwrap();
         assert_eq!(rig.smmu.assign(StreamRange::one(NEXT), &other), Err(AssignError::VmidInUse));
-        // An invalidation by the one VMID would leave what is cached with the other.
+        // An invalidation by one VMID would not remove entries cached with the other.
         for table in [first.cfg(), rig.s2.cfg()] {
             let same = smmu_drv::Stage2Cfg { vmid: VM + 2, ..table };
             assert_eq!(rig.smmu.assign(StreamRange::one(NEXT), &same), Err(AssignError::VmidInUse));
@@ -242,12 +242,12 @@ fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
         assert_eq!(rig.smmu.assign(one(), &of_host), Err(AssignError::VmidInUse));
         is_guests(&mut rig, "refusals change nothing");
         rig.smmu.block(&mut rig.host, one()).unwrap();
-        // Still cached: the same VMID must not come back with another table before it was retired.
+        // Entries are still cached: the VMID must not be used with another table before it was retired.
         let again = smmu_drv::Stage2Cfg { vmid: VM, ..second.cfg() };
         assert_eq!(rig.smmu.assign(one(), &again), Err(AssignError::VmidInUse));
         rig.smmu.retire(VM).unwrap();
         rig.smmu.assign(one(), &again).unwrap();
-        assert!(!rig.can_reach(SID, GUEST), "a translation of the domain before is cached");
+        assert!(!rig.can_reach(SID, GUEST), "a translation of the earlier domain is cached");
         assert!(rig.can_reach(SID, GUEST + 0x1000));
         check(&rig);
     }
@@ -266,7 +266,7 @@ fn refused_assignments_change_nothing() {
     }
     let wide = smmu_drv::Stage2Cfg { t0sz: 0, ..stage2.cfg() };
     assert!(matches!(rig.smmu.assign(one(), &wide), Err(AssignError::BadStage2(_))));
-    // A stream in a block that shares a table, without memory for one of its own.
+    // A stream in a block with a shared table, without memory for a private one.
     rig.board.0.allocations.set(0);
     assert_eq!(assign(&mut rig, StreamRange::one(0x300), &stage2), Err(AssignError::NoMemory));
     rig.board.0.allocations.set(usize::MAX);
@@ -360,7 +360,7 @@ fn two_guests_have_a_device_each_without_a_host() {
         assert!(aborted(&dma(SID, GUEST)));
         smmu.poll_faults();
         assert_eq!(smmu.take_fault().map(|fault| fault.record.sid), Some(SID));
-        // Power was off: until the SMMU is programmed again, and after it, the same.
+        // Power was off: after the SMMU was programmed again, the streams are confined as before.
         board.0.model.borrow_mut().lose_power();
         smmu.check_alive().unwrap();
         assert!(!reach(SID, GUEST + 0x1000) && reach(NEXT, GUEST + 0x1000));

@@ -55,7 +55,7 @@ fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
         assert!(!interrupted(&rig));
         rig.write(r::IRQ_CTRL, 4);
         assert!(interrupted(&rig), "polled: {polled}");
-        // A store of the same value enables nothing.
+        // A store of the same value is not a change.
         rig.write(r::IRQ_CTRL, 4);
         assert!(!interrupted(&rig));
         assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
@@ -74,11 +74,7 @@ fn an_smmu_that_is_programmed_again_can_interrupt_before_it_can_record() {
     let count = seen.clone();
     *rig.board.0.watch.borrow_mut() = Some(Box::new(move |model| {
         if model.register(r::CR0ACK) & 4 != 0 {
-            assert_eq!(
-                model.register(r::IRQ_CTRLACK),
-                4,
-                "a record now would raise nothing, and neither would the next"
-            );
+            assert_eq!(model.register(r::IRQ_CTRLACK), 4, "neither this record nor the next one raises an interrupt");
             count.set(count.get() + 1);
         }
     }));
@@ -99,7 +95,7 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
         rig.write(r::CR0, cr0);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1, "CR0 {cr0:#x}");
         assert_eq!(rig.mem().cpu_read64(EVTQ), record(C_BAD_STE, 9)[0]);
-        // Later records are without translation, and are not the host's.
+        // Later records are from transactions without translation, and are not reported to the host.
         rig.dma_write(9, POOL, 1);
         assert_eq!(rig.read(r::EVENTQ_PROD), 1);
     }
@@ -146,8 +142,8 @@ fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
     assert_eq!(rig.smmu.stats().faults, 1);
 }
 
-/// EL2's own queue overflows, and the host does not read its queue: commands continue, and the host finally finds an
-/// overflow of its own queue [IHI 0070G 7.4], never an abort [7.2.2].
+/// EL2's own queue overflows, and the host does not read its queue: commands continue, and the host gets an overflow of
+/// its own queue [IHI 0070G 7.4], never an abort [7.2.2].
 #[test]
 fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
     for abort in [false, true] {
@@ -172,7 +168,7 @@ fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
         assert_eq!(rig.events().len(), kept);
         let _ = interrupted(&rig);
         rig.dma_write(9, BUF, 1);
-        assert!(interrupted(&rig), "EL2's queue takes records again, and says so");
+        assert!(interrupted(&rig), "EL2's queue accepts records again");
         assert_eq!(rig.events(), [record(C_BAD_STE, 9)]);
         assert!(!rig.irqs().contains(&WiredIrq::Gerror));
     }
@@ -198,7 +194,7 @@ fn hardware_that_cannot_write_its_queue_while_el2_empties_it_goes_on() {
     rig.host.on_read = None;
     let _ = interrupted(&rig);
     rig.dma_write(11, BUF, 1);
-    assert!(interrupted(&rig), "nobody but the next interrupt makes EL2 look again");
+    assert!(interrupted(&rig), "only an interrupt makes EL2 read the queue again");
     let events = rig.events();
     assert_eq!(events, [record(C_BAD_STE, 9), record(C_BAD_STE, 11)]);
 }

@@ -141,7 +141,10 @@ fn t63_an_entry_that_survives_the_first_invalidation_does_not_survive_a_revocati
         Config { cmdq_bits: 3, ril: false, ..Config::qemu() },
     ] {
         for stale in [page, Stale::Range { ipa: Ipa(BUF), size: 12 * 4096 }, Stale::All] {
-            assert!(revoke(&mut racing(config.clone(), Issue::Once), stale), "lands without the workaround");
+            assert!(
+                revoke(&mut racing(config.clone(), Issue::Once), stale),
+                "the access succeeds without the workaround"
+            );
             let mut rig = racing(config.clone(), Issue::Twice);
             assert!(!revoke(&mut rig, stale), "{stale:?}");
             assert_eq!(rig.hazards(), []);
@@ -175,7 +178,7 @@ fn t63_what_the_host_invalidates_is_gone_too() {
     assert!(!rig.can_reach(8, BUF));
     assert!(rig.smmu.stats().syncs >= before + 8, "twice each");
     assert_eq!(rig.hazards(), []);
-    // The recovery from a refused command is as on any part, but twice.
+    // The recovery from a rejected command is the same as on other parts, but done twice.
     rig.set_ste(8, BYPASS);
     rig.s2.unmap(BUF);
     rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));

@@ -22,7 +22,7 @@ fn the_event_queue_overflows_exactly_as_hardwares_would() {
     for _ in 0..28 {
         fault(&mut rig);
     }
-    // Full: 128 records, other wrap bit, no overflow yet.
+    // The queue is full: 128 records, the other wrap bit, no overflow yet.
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x80);
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "overflow");

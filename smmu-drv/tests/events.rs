@@ -29,7 +29,7 @@ fn a_record_that_hardware_could_not_write_is_an_overflow_each_time() {
         assert_eq!(rig.read(r::EVENTQ_PROD) & 0xff, n);
         rig.write(r::EVENTQ_CONS, prod & OVERFLOW | n);
     }
-    assert_eq!(rig.read(r::GERROR), 0, "not the host's error");
+    assert_eq!(rig.read(r::GERROR), 0, "the host gets no error");
     assert_eq!(rig.hazards(), []);
 }
 
@@ -72,7 +72,7 @@ fn a_lost_record_raises_no_interrupt_of_the_queue_and_the_first_of_many_does() {
     for n in 0..3 {
         rig.dma_write(9, BUF, 1);
         rig.smmu.poll_events(&mut rig.host);
-        assert_eq!(rig.irqs().len(), usize::from(n == 0), "the host looks already");
+        assert_eq!(rig.irqs().len(), usize::from(n == 0), "the host has already been interrupted");
     }
     assert_eq!(rig.events().len(), 3);
     // Several in one poll, the first of which finds the queue empty.
@@ -117,7 +117,7 @@ fn every_slot_of_the_hosts_queue_is_used_and_no_other() {
 fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them() {
     for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
         let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
-        // Indices with the largest possible distance: one that the wrap bit covers, and one with bits beyond it.
+        // Indices with the largest distance: one within the index and wrap bits, and one with bits above them.
         for (prod, at_most) in [(0xff, 128), (0xf_ffff, 128), (0x80, 128)] {
             let before = rig.smmu.stats().faults;
             rig.board.0.read_as.set(Some((r::EVENTQ_PROD, prod)));

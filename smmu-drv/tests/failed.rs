@@ -9,7 +9,7 @@ use smmu_model::{Config, Injection, Pace, Transfer};
 
 /// Accesses of the host, each of which checks the SMMU.
 const TRAPS: u64 = 200;
-/// Maximum register accesses of a check: CR0ACK and GBPA, GBPA again before it is written, and the write.
+/// Maximum number of register accesses of a check: reads of CR0ACK and GBPA, another read of GBPA, and a write of GBPA.
 const LOOK: u64 = 4;
 /// GBPA.Update and GBPA.ABORT.
 const UPDATE: u32 = 1 << 31;
@@ -25,11 +25,11 @@ fn failed_and_deaf(seed: u64, gbpa: u32) -> Rig {
     assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
     rig.board.0.broken_gbpa.set(Some(gbpa));
     rig.board.0.model.borrow_mut().lose_power();
-    assert!(rig.el2_reachable(8), "out of reset everything passes");
+    assert!(rig.el2_reachable(8), "after reset every transaction bypasses");
     rig
 }
 
-/// All accesses to the SMMU by the host and EL2, and by timers.
+/// Every kind of access to the SMMU: by the host, by EL2, and by timers.
 fn touch(rig: &mut Rig, n: u64) {
     match n % 4 {
         0 => rig.write(r::CMDQ_PROD, 0),
@@ -57,7 +57,7 @@ fn t47_an_smmu_that_cannot_be_closed_is_waited_for_once() {
         }
         let (end, now) = cost(&rig);
         assert!(end - accesses <= LOOK * TRAPS, "{} accesses in {TRAPS} traps", end - accesses);
-        assert_eq!(now, waited, "the clock is not even read");
+        assert_eq!(now, waited, "the clock is not read");
         assert_eq!(rig.hazards(), []);
     }
 }
@@ -69,23 +69,23 @@ fn t09_an_smmu_that_responds_again_is_set_to_abort_without_waiting() {
         for n in 0..TRAPS {
             touch(&mut rig, n);
         }
-        assert!(rig.el2_reachable(8), "nothing could be done about it");
+        assert!(rig.el2_reachable(8), "it cannot be set to abort yet");
         rig.board.0.broken_gbpa.set(None);
         let mut touched = 0;
         while rig.el2_reachable(8) {
             touch(&mut rig, touched);
             touched += 1;
-            assert!(touched < 20, "still open after {touched} looks");
+            assert!(touched < 20, "still not aborting after {touched} checks");
         }
         assert_ne!(rig.dma_write(8, RAM, 1), Transfer::Done);
-        // It loses its power once more, and now there is no update under way that would close it.
+        // It loses its power once more, and now no update is in progress.
         rig.board.0.model.borrow_mut().lose_power();
         assert!(rig.el2_reachable(8));
         touched = 0;
         while rig.el2_reachable(8) {
             touch(&mut rig, touched);
             touched += 1;
-            assert!(touched < 20, "still open after {touched} looks");
+            assert!(touched < 20, "still not aborting after {touched} checks");
         }
         assert_ne!(rig.dma_write(8, POOL, 1), Transfer::Done);
         assert_eq!(rig.hazards(), []);
@@ -117,7 +117,7 @@ fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
         assert!(rig.el2_reachable(8));
         assert_eq!(rig.smmu.quiesce(), Err(SmmuError::SyncTimeout));
         assert!(!rig.el2_reachable(8), "seed {seed}");
-        // Out of reset the queues lie at address 0: they must not be enabled again.
+        // After reset the queue addresses are 0: the queues must not be enabled again.
         assert_eq!(rig.board.0.model.borrow().originated_writes(), []);
         assert_eq!(rig.hazards(), []);
     }
@@ -149,8 +149,8 @@ fn t47_a_failed_smmu_consumes_nothing_and_changes_no_entry() {
         assert_eq!(shadow_entry(&rig), before);
         assert_eq!(rig.read(r::CMDQ_CONS), cons, "the host sees commands that do not complete");
     }
-    assert_eq!(rig.host.reads.get(), reads, "nothing of the host's is read for them");
-    // Changes of the mode of all streams do nothing either.
+    assert_eq!(rig.host.reads.get(), reads, "no host memory is read for them");
+    // Changes of the mode of all streams have no effect either.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN);
     assert_eq!(shadow_entry(&rig), before);
@@ -162,7 +162,7 @@ fn t47_a_failed_smmu_that_reads_all_ones_is_still_reported_as_failed() {
     let mut rig = Rig::qemu();
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);
     assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::SyncTimeout));
-    // Without power.
+    // The SMMU has no power.
     rig.board.0.read_as.set(Some((r::CR0ACK, u32::MAX)));
     assert_eq!(rig.smmu.check_alive(), Err(SmmuError::SyncTimeout));
 }

@@ -6,7 +6,7 @@ mod common;
 use common::{BUF, GBPA_ABORT, GBPA_UPDATE, Rig, r, slow, smaller};
 use smmu_drv::{AccessSize, WriteOutcome};
 
-/// One store of the host, of which a trap does a part.
+/// One trap of a store that may need several traps.
 fn part(rig: &mut Rig, offset: u32, value: u64) -> WriteOutcome {
     rig.smmu.mmio_write(&mut rig.host, offset, AccessSize::Word, value)
 }
@@ -19,7 +19,7 @@ fn gbpa_is_busy_until_every_stream_has_followed() {
     let mut traps = 0;
     while part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT) == WriteOutcome::Again {
         assert_eq!(rig.read(r::GBPA), GBPA_UPDATE | GBPA_ABORT);
-        assert!(rig.can_reach(last, BUF), "not its turn yet");
+        assert!(rig.can_reach(last, BUF), "this stream has not changed yet");
         traps += 1;
     }
     assert!(traps > 10);
@@ -49,20 +49,20 @@ fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
         assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
         assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | (traps % 2) << 20), WriteOutcome::Done);
         traps += 1;
-        assert!(traps < 200, "what is under way starts again each time");
+        assert!(traps < 200, "writes of GBPA restart the change");
     }
     assert!(traps > 10);
     assert_eq!(rig.read(r::CR0ACK), on);
     rig.write(r::GBPA, GBPA_UPDATE | GBPA_ABORT);
-    assert!(rig.can_reach(3, BUF), "its entry says so, whatever GBPA says");
-    assert_eq!(rig.read(r::GBPA), GBPA_ABORT, "stored, and not busy");
+    assert!(rig.can_reach(3, BUF), "its entry determines this, not GBPA");
+    assert_eq!(rig.read(r::GBPA), GBPA_ABORT, "stored, and UPDATE is clear");
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE), WriteOutcome::Done);
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT), WriteOutcome::Done);
     assert!(rig.can_reach(3, BUF));
     // GBPA applies when translation is disabled.
     while part(&mut rig, r::CR0, on & !r::SMMUEN) == WriteOutcome::Again {
-        assert_eq!(rig.read(r::CR0ACK), on, "until the last stream has followed");
-        assert_eq!(rig.read(r::GBPA), GBPA_ABORT, "this update is not GBPA's");
+        assert_eq!(rig.read(r::CR0ACK), on, "until the last stream has changed");
+        assert_eq!(rig.read(r::GBPA), GBPA_ABORT, "UPDATE is clear: this is not a change of GBPA");
     }
     assert_eq!(rig.read(r::CR0ACK), on & !r::SMMUEN);
     assert!(!rig.can_reach(3, BUF));

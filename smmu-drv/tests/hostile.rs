@@ -192,7 +192,7 @@ fn random_hosts_reach_nothing_and_break_nothing() {
     }
 }
 
-/// How many seeds to try; `SMMU_SEEDS` sets another number. Miri takes minutes for one.
+/// Number of seeds; `SMMU_SEEDS` overrides it. Miri takes minutes for one.
 fn seeds() -> u64 {
     let few = if cfg!(miri) { 1 } else { 6 };
     std::env::var("SMMU_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)

@@ -193,7 +193,7 @@ fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on()
     rig.set_ste(8, BYPASS);
     rig.write(r::IRQ_CTRL, 4);
     rig.board.0.model.borrow_mut().lose_power();
-    assert!(rig.el2_reachable(8), "out of reset everything passes");
+    assert!(rig.el2_reachable(8), "after reset every transaction bypasses");
     rig.write(r::CMDQ_PROD, u64::from(rig.prod));
     assert!(!rig.el2_reachable(8));
     assert_eq!(rig.dma_write(8, BUF, 1), Transfer::Done);

@@ -271,7 +271,7 @@ fn events_agree() {
     for (ours, theirs) in pairs {
         assert_eq!(ours.bits(), u64::from(theirs), "{ours:?}");
     }
-    // A record of the model's, decoded by the driver.
+    // A record that the model encoded, decoded by the driver.
     use smmu_drv::fault::{Class, Direction, Stage};
     let record = event::Event {
         kind: event::F_PERMISSION,

@@ -1,4 +1,4 @@
-//! Timeouts and the per-trap budget are what the configuration says.
+//! Timeouts and the per-trap budget have the configured values.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use smmu_drv::{
 };
 use smmu_model::{Config, Injection, Pace};
 
-/// Microseconds of the model's clock that pass between two looks at it, and how many looks a wait may be late.
+/// Microseconds of the model's clock between two reads of it, and the number of reads by which a wait may be late.
 const TICK: u64 = 50;
 const LATE: u64 = 10 * TICK;
 
@@ -56,7 +56,8 @@ fn t47_a_register_is_waited_for_as_long_as_the_configuration_says() {
     }
 }
 
-/// Stores until a command queue with `commands` is consumed: how many traps it takes, and the most commands of one.
+/// Repeats the store until a command queue with `commands` is consumed. Returns the number of traps, and the maximum
+/// number of commands in one trap.
 fn traps(trap_budget: u32, commands: &[[u64; 2]]) -> (usize, u64) {
     let mut rig = Rig::on(Board::new(config()), ProbeConfig { trap_budget, ..firmware(&config()) });
     rig.enable_linear(12);
@@ -92,7 +93,7 @@ fn a_trap_does_as_much_as_its_budget_allows() {
     println!("{small}, {usual}, {large} traps");
     assert!(small > usual && usual > large && large == 1);
 
-    // A command each, and each of them a unit or more.
+    // Each is one command, and costs at least one unit.
     let tlbi = [[0x30, 0]; 100].into_iter().chain([CFGI_ALL, SYNC]).collect::<Vec<_>>();
     assert_eq!(firmware(&config()).trap_budget, default);
     for units in [least, default, most] {
@@ -124,7 +125,7 @@ fn what_is_out_of_range_is_refused_by_name() {
             matches!(error, ProbeError::Config(OutOfRange { name: of, value: is, .. }) if (of, is) == (name, value))
         );
         assert!(error.to_string().contains(name), "{error}");
-        assert_eq!((board.0.mmio.get(), board.0.loads.get()), (0, 0), "not even read");
+        assert_eq!((board.0.mmio.get(), board.0.loads.get()), (0, 0), "no register was read");
     }
     for config in [timeouts(least, most), timeouts(most, least), budget(fewest), budget(greatest)] {
         assert!(Probed::probe(Board::new(self::config()), config).is_ok());

@@ -28,8 +28,8 @@ fn only_what_a_command_names_is_read_again() {
     rig.host.log.borrow_mut().clear();
     rig.issue(&[CFGI_ALL]);
     assert_eq!((entries(&rig).iter().min(), entries(&rig).iter().max()), (Some(&0), Some(&0x3ff)));
-    assert_eq!(rig.smmu.stats().claims_refused, 0, "and nothing else is asked for");
-    assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done, "a table that is still needed stays");
+    assert_eq!(rig.smmu.stats().claims_refused, 0, "no other memory is claimed");
+    assert_eq!(rig.dma_write(0x105, BUF, 1), Transfer::Done, "a table that is still used is kept");
 }
 
 /// Invalidations of configuration since the `from`th.

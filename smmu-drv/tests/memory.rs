@@ -1,4 +1,4 @@
-//! What a take-over allocates is what `memory_needed` says.
+//! A take-over allocates the blocks of `memory_needed`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -30,7 +30,7 @@ fn a_take_over_allocates_what_it_says() {
         assert_eq!(*board.0.allocated.borrow(), needed.blocks(), "{config:?}");
         assert_eq!(board.0.live_bytes.get(), needed.bytes());
 
-        // With a host the same.
+        // The same with a host.
         let board = Board::new(config.clone());
         let s2 = Stage2::new(&board.0.mem);
         let probed = Probed::probe(board.clone(), firmware(&config)).unwrap();

@@ -204,7 +204,7 @@ fn t19_t25_work_of_one_trap_is_bounded_and_the_result_is_right() {
     loop {
         let before = rig.host.reads.get();
         let outcome = rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod);
-        assert!(rig.host.reads.get() - before < 10_000, "one trap did too much");
+        assert!(rig.host.reads.get() - before < 10_000, "one trap read too much host memory");
         traps += 1;
         if outcome == WriteOutcome::Done {
             break;

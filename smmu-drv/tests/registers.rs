@@ -71,7 +71,7 @@ fn t28_t29_ones_everywhere_reach_no_hardware_control() {
         rig.write(r::CMDQ_PROD, u64::MAX);
         assert_eq!(hardware(&rig), before);
         assert!(!rig.el2_reachable(8));
-        assert!(!rig.can_reach(8, BUF), "the host has no table");
+        assert!(!rig.can_reach(8, BUF), "the host has no stream table");
         assert_eq!(rig.hazards(), [], "{config:?}");
     }
 }

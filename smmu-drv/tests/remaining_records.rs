@@ -17,8 +17,8 @@ const COSTLY: u64 = 120;
 /// The capacity of hardware's queue.
 const FULL: u64 = 128;
 
-/// Streams that alternate between two pages of the host's table; they are so far from the first stream that a walk has
-/// not reached them at the end of its first trap.
+/// Streams that alternate between two pages of the host's table; they are so far from the first stream that a walk does
+/// not reach them in its first trap.
 fn stream(n: u64) -> u32 {
     0x2000 + u32::try_from(n % 8).unwrap() * 64
 }
@@ -75,11 +75,11 @@ fn eventqen_goes_down_behind_what_was_recorded() {
     let mut rig = off();
     rig.write(r::CR0, ALL);
     let expected = faults(&mut rig, COSTLY);
-    assert_eq!(store(&mut rig, r::CMDQEN | r::SMMUEN), WriteOutcome::Again, "more than one trap has budget for");
+    assert_eq!(store(&mut rig, r::CMDQEN | r::SMMUEN), WriteOutcome::Again, "the records need more than one budget");
     assert_eq!((rig.read(r::CR0), rig.read(r::CR0ACK)), (r::CMDQEN | r::SMMUEN, ALL));
     complete(&mut rig, r::CMDQEN | r::SMMUEN);
     assert_eq!(rig.read(r::CR0ACK), r::CMDQEN | r::SMMUEN);
-    // No later record is the host's.
+    // Later records are not reported to the host.
     faults(&mut rig, 3);
     assert_eq!(rig.events(), expected);
 }
@@ -91,7 +91,7 @@ fn a_device_that_does_not_stop_does_not_hold_eventqen_up() {
         rig.write(r::CR0, from);
         let board = rig.board.clone();
         faults(&mut rig, COSTLY);
-        // One record for each word that EL2 reads, and as many as there is room for between two traps.
+        // The device records a fault for each word that EL2 reads, and fills the queue between two traps.
         rig.host.on_read = Some(Box::new(move |_| {
             board.0.model.borrow_mut().dma_write(0x2000, None, BUF, &[1]);
         }));
@@ -119,7 +119,7 @@ fn what_was_recorded_before_eventqen_goes_up_is_not_the_hosts() {
     let mut rig = off();
     rig.write(r::CR0, r::SMMUEN);
     faults(&mut rig, FULL);
-    // The command queue takes half of the first trap's budget.
+    // The claim of the command queue uses half of the first trap's budget.
     nothing_is_left_for_the_host(&mut rig);
 }
 

@@ -1,4 +1,4 @@
-//! `resume` after the power was off: what is closed once stays closed until everything is as it was.
+//! `resume` after the power was off: once transactions abort, they abort until the earlier configuration is restored.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,13 +10,13 @@ use common::{BUF, BYPASS, Board, GUEST, POOL, POOL_SIZE, RAM, RAM_SIZE, Rig, Sta
 use smmu_drv::{Probed, SmmuError, Stale, StreamRange};
 use smmu_model::{Config, Injection, Model, Pace, Snoop, Transfer};
 
-/// Streams of the host, by stage 2 alone and by both stages; of a guest; of nobody.
+/// Streams of the host, with stage 2 only and with both stages; a stream of a guest; a stream without an owner.
 const BOTH: u32 = 11;
 const SID: u32 = 8;
 const GUESTS: u32 = 9;
 const BLOCKED: u32 = 10;
 const VM: u16 = 2;
-/// A page that left the host while the power was off: nothing was invalidated.
+/// A page that was revoked from the host while the power was off, without an invalidation.
 const GONE: u64 = BUF + 0x1000;
 
 fn configs() -> Vec<Config> {
@@ -33,7 +33,7 @@ fn configs() -> Vec<Config> {
     all
 }
 
-/// A host, a guest, devices that were busy; then the power goes, and comes back.
+/// A host, a guest, and active devices; then the power is switched off and on again.
 fn off(config: Config) -> Rig {
     let mut rig = Rig::new(config);
     rig.enable_linear(5);
@@ -58,7 +58,7 @@ fn off(config: Config) -> Rig {
     rig
 }
 
-/// Whether each stream can reach at most what its owner has.
+/// Whether each stream reaches at most the memory of its owner.
 fn confined(model: &Model) -> bool {
     let reach = |sid, start, end| model.can_reach_any(sid, start..end).is_some();
     let host = |sid| !reach(sid, POOL, POOL + POOL_SIZE) && !reach(sid, GONE, GONE + 0x1000);
@@ -67,14 +67,15 @@ fn confined(model: &Model) -> bool {
     host(SID) && host(BOTH) && guest && !reach(BLOCKED, RAM, ram) && !reach(BLOCKED, POOL, end)
 }
 
-/// Every device tries what it must not reach, on a copy of the SMMU.
+/// Every device tries to access memory that it must not reach, on a copy of the SMMU. Returns whether an access
+/// succeeded.
 fn attack(model: &Model) -> bool {
     let mut model = model.clone();
     let tries = [(SID, POOL), (SID, GONE), (BOTH, POOL), (GUESTS, BUF), (GUESTS, GUEST + 0x1000), (BLOCKED, BUF)];
     tries.into_iter().any(|(sid, at)| model.dma_write(sid, None, at, &[0xbd]) == Transfer::Done)
 }
 
-/// Looks after each register write; returns how many of them found it open.
+/// Checks the SMMU after each register write; returns the number of writes after which a stream was not confined.
 fn watch(board: &Board) -> Rc<Cell<u32>> {
     let open = Rc::new(Cell::new(0));
     let (seen, closed) = (Rc::clone(&open), Cell::new(false));
@@ -88,7 +89,7 @@ fn watch(board: &Board) -> Rc<Cell<u32>> {
     open
 }
 
-/// What the host reads.
+/// The registers as the host reads them.
 fn registers(rig: &mut Rig) -> Vec<u64> {
     (0..0x200).chain((0x100a8..0x100b0).step_by(4)).step_by(4).map(|offset| rig.read(offset)).collect()
 }
@@ -111,7 +112,7 @@ fn t09_dma_at_every_step_of_a_resume_reaches_only_what_its_owner_has() {
         let open = watch(&rig.board);
         rig.smmu.resume().unwrap();
         // GBPA aborts before anything else is written.
-        assert!(open.get() <= 1, "{config:?}: open after {} writes", open.get());
+        assert!(open.get() <= 1, "{config:?}: not confined after {} writes", open.get());
         *rig.board.0.watch.borrow_mut() = None;
         assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4);
         as_before(&mut rig);
@@ -124,13 +125,13 @@ fn the_host_sees_nothing_of_a_resume() {
         let mut rig = off(config);
         rig.smmu.resume().unwrap();
         let after = registers(&mut rig);
-        // It was not off at all.
+        // The power was not off.
         let before = registers(&mut rig);
         rig.smmu.resume().unwrap();
         assert_eq!((registers(&mut rig), after), (before.clone(), before));
         as_before(&mut rig);
         rig.set_ste(SID, [0; 8]);
-        assert!(aborted(&rig.dma_write(SID, BUF, 1)), "its commands are executed");
+        assert!(aborted(&rig.dma_write(SID, BUF, 1)), "the host's commands are executed");
         assert_eq!(rig.smmu.stats().reprograms, 2);
     }
 }
@@ -138,7 +139,7 @@ fn the_host_sees_nothing_of_a_resume() {
 #[test]
 fn t09_an_smmu_that_looks_as_it_was_is_programmed_all_the_same() {
     let mut rig = off(Config::qemu());
-    // Somebody switched it on with a table of his own.
+    // Other software enabled it with another table.
     let strtab = RAM + 0x50_0000;
     for sid in 0..16 {
         rig.mem().cpu_write64(strtab + sid * 64, dw0(common::CONFIG_BYPASS, 0));
@@ -152,14 +153,14 @@ fn t09_an_smmu_that_looks_as_it_was_is_programmed_all_the_same() {
             model.run_to_idle();
         }
     }
-    assert_eq!(rig.smmu.check_alive(), Ok(()), "one register is all that it looks at");
+    assert_eq!(rig.smmu.check_alive(), Ok(()), "the check reads only one register");
     assert!(!confined(&rig.board.0.model.borrow()));
     rig.board.0.model.borrow_mut().take_hazards();
     rig.smmu.resume().unwrap();
     as_before(&mut rig);
 }
 
-/// It fails, and is closed if hardware can be closed.
+/// Checks that `resume` fails, and that hardware aborts if it accepts GBPA.ABORT.
 fn fails(rig: &mut Rig, what: &str) {
     assert_eq!(rig.smmu.resume(), Err(SmmuError::Reset), "{what}");
     assert_eq!(rig.smmu.failed(), Some(SmmuError::Reset));
@@ -168,7 +169,7 @@ fn fails(rig: &mut Rig, what: &str) {
         [SID, BOTH, GUESTS, BLOCKED].iter().all(|sid| model.can_reach_any(*sid, 0..u64::MAX).is_none())
     };
     assert!(closed(rig), "{what}");
-    // It stays so, whatever is tried, and also if it loses its power again.
+    // It stays failed in later calls, and also if it loses its power again.
     assert_eq!(rig.smmu.tlb_invalidate_host(Stale::All), Err(SmmuError::Reset));
     assert_eq!(rig.smmu.resume(), Err(SmmuError::Reset));
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN | r::SMMUEN);

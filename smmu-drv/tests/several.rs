@@ -49,7 +49,7 @@ impl Machine {
         machine
     }
 
-    /// Number of commands and CMD_SYNCs that `what` gave to each SMMU, and the number of ticks.
+    /// Number of commands and CMD_SYNCs that `what` sent to each SMMU, and the number of ticks.
     fn count(&mut self, what: impl FnOnce(&mut [Smmu<Board>])) -> (Vec<(u64, u64)>, u64) {
         let given = |smmus: &mut Vec<Smmu<Board>>| {
             smmus.iter_mut().map(|smmu| (smmu.stats().forwarded_commands, smmu.stats().syncs)).collect::<Vec<_>>()

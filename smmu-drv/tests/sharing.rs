@@ -15,7 +15,7 @@ const CACHED: u64 = 0xd75;
 fn rig(cr1: u64) -> Rig {
     let mut rig = Rig::qemu();
     rig.write(r::CR1, cr1);
-    // The old content, which EL2 once read.
+    // The old content, which EL2 read earlier.
     let words = (CMDQ..CMDQ + 0x1000).chain(STRTAB..STRTAB + 0x400).chain(L2TAB..L2TAB + 0x4000).step_by(8);
     *rig.host.cached.borrow_mut() = Some(words.map(|at| (at, 0)).collect::<BTreeMap<_, _>>());
     rig.enable_queues();

@@ -100,7 +100,7 @@ fn the_hosts_table_means_nothing_while_translation_is_off() {
             assert_eq!(rig.dma_write(sid, BUF, 1), Transfer::Done);
         }
     }
-    assert!(rig.host.log.borrow().iter().all(|at| *at < STRTAB), "it is not even read");
+    assert!(rig.host.log.borrow().iter().all(|at| *at < STRTAB), "the table is not read");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     while rig.smmu.take_fault().is_some() {}
     assert!(aborted(&rig.dma_write(8, 0x10, 1)));
     assert_eq!(rig.events(), Vec::<[u64; 4]>::new());
-    // EL2 has the record.
+    // EL2 logged the record.
     let fault = rig.smmu.take_fault().unwrap();
     assert_eq!(fault.to_string(), format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write"));
     // A stage-1 fault is the host's own.
@@ -181,7 +181,8 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     let _ = RAM;
 }
 
-/// `arm,instdata-override`: EL2 sets STE.INSTCFG [IHI 0070G 5.2] where hardware has IDR1.ATTR_PERMS_OVR, and the host sees neither.
+/// `arm,instdata-override`: EL2 sets STE.INSTCFG [IHI 0070G 5.2] where hardware has IDR1.ATTR_PERMS_OVR, and hides both
+/// from the host.
 #[test]
 fn reads_are_data_in_every_entry_where_that_is_asked_for_and_possible() {
     const PERMS_OVR: u32 = 1 << 26;

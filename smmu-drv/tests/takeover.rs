@@ -1,4 +1,5 @@
-//! Take-over: from the first write on, no transaction passes that stage 2 does not allow, in whatever state firmware left the SMMU.
+//! Take-over: from the first write on, no transaction reaches memory outside stage 2, for every state in which firmware
+//! can leave the SMMU.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -38,7 +39,7 @@ fn every_stream_reaches_host_memory_and_nothing_else() {
     }
 }
 
-/// Firmware left everything on, with tables and queues of its own.
+/// Firmware left the SMMU enabled, with its own tables and queues.
 fn left_on(board: &Board) {
     let mut model = board.0.model.borrow_mut();
     let mem = &board.0.mem;
@@ -75,12 +76,12 @@ fn t08_no_window_opens_while_firmware_state_is_replaced() {
         let probe = firmware(&config);
         let board = Board::new(config.clone());
         left_on(&board);
-        // Once EL2's memory is out of reach it never comes back into reach.
+        // After EL2's memory has become unreachable, it stays unreachable.
         let closed = Rc::new(Cell::new(false));
         let seen = Rc::clone(&closed);
         *board.0.watch.borrow_mut() = Some(Box::new(move |model: &Model| {
             let open = [0, 15].into_iter().any(|sid| model.can_reach_any(sid, POOL..POOL + POOL_SIZE).is_some());
-            assert!(!(open && seen.get()), "a window opened again: {:?}", model.can_reach(0, POOL));
+            assert!(!(open && seen.get()), "EL2's memory is reachable again: {:?}", model.can_reach(0, POOL));
             seen.set(!open);
         }));
         let rig = Rig::on(board, probe);

@@ -1,4 +1,4 @@
-//! Simple attacks, each also without the defence, where it must succeed: so that no test passes by accident.
+//! Simple attacks. Each is also run without the defence, where it must succeed, so that no test passes by accident.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -12,7 +12,7 @@ use smmu_model::{Config, Memory, Model, Pace, Region, Snoop, Transfer};
 
 const VICTIM: u64 = POOL + 0x8000;
 
-/// The same memory behind an SMMU without EL2: after reset it passes all transactions.
+/// The same memory behind an SMMU without EL2: after reset all transactions bypass.
 fn open_machine(config: Config) -> (Model, Memory) {
     let mem = Memory::new(config.snoop);
     mem.add(RAM, common::RAM_SIZE, Region::Ram);
@@ -31,7 +31,7 @@ fn t01_el2_memory_is_neither_read_nor_written_and_the_attempt_is_recorded() {
     rig.mem().cpu_write64(VICTIM, 0x5ec2e7);
     rig.enable_linear(5);
     let stage1 = rig.context(1);
-    // IOVA 0x1000 of the stage-1 stream leads to the victim.
+    // IOVA 0x1000 of the stage-1 stream translates to the attacked page.
     rig.store(S1TAB + 0x4000 + 0x2000 + 8, s1_page(VICTIM));
     rig.set_ste(1, BYPASS);
     rig.set_ste(2, stage1);
@@ -88,7 +88,7 @@ fn t21_hardware_updates_of_stage_1_tables_stay_in_the_hosts_memory() {
     rig.store(leaf, clear);
     rig.set_ste(8, ste);
     assert_eq!(rig.dma_write(8, 0, 1), Transfer::Done);
-    assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "the control: an update where it is allowed");
+    assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "control: an update where it is allowed");
     // The last-level table is EL2's: nothing is read from it, let alone written.
     rig.mem().cpu_write64(VICTIM, clear);
     rig.store(S1TAB + 0x4000 + 0x1000, VICTIM & !0xfff | 3);
@@ -138,7 +138,7 @@ fn t46_one_page_of_a_cached_block_is_revoked() {
         assert!(rig.can_reach(8, page));
         // A table that already has the hole replaces the block (BBML 2).
         rig.s2.split(block, page);
-        assert!(rig.can_reach(8, page), "the cached block still leads there");
+        assert!(rig.can_reach(8, page), "the cached block still translates to the page");
         rig.smmu.tlb_invalidate_host(Stale::Range { ipa: Ipa(page), size: 4096 }).unwrap();
         assert!(!rig.can_reach(8, page));
         assert!(matches!(rig.dma_write(8, page, 1), Transfer::Aborted(_)));

@@ -106,7 +106,7 @@ fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
         assert!(aborted(&rig.dma_write(bus << 8, BUF, 1)));
         assert!(!rig.can_reach(bus << 8, BUF));
     }
-    assert_eq!(rig.board.0.live_bytes.get(), before, "level-2 tables come back");
+    assert_eq!(rig.board.0.live_bytes.get(), before, "the level-2 tables are added again");
     // A linear table after a 2-level one.
     rig.write(r::CR0, r::CMDQEN | r::EVENTQEN);
     rig.ste(3, BYPASS);
@@ -153,7 +153,7 @@ fn a_change_of_mode_interrupted_by_another_cpu_frees_no_table_that_hardware_may_
             assert_eq!(outcome, WriteOutcome::Again);
             assert_eq!(rig.read(r::CR0ACK) & r::SMMUEN, r::SMMUEN, "not acknowledged yet");
         } else {
-            // Or it removes its level-2 tables.
+            // Alternatively it removes its level-2 tables.
             for block in [0, 1, 2] {
                 l1(&rig, 8, block << 8, 0);
             }
@@ -162,7 +162,7 @@ fn a_change_of_mode_interrupted_by_another_cpu_frees_no_table_that_hardware_may_
             let outcome = rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod);
             assert_eq!(outcome, WriteOutcome::Again);
         }
-        // Another CPU's CMD_SYNC completes meanwhile. Freed memory now holds entries that bypass.
+        // Another CPU's CMD_SYNC completes in between. Freed memory now holds entries that bypass.
         rig.queue(common::SYNC);
         let prod = u64::from(rig.prod);
         let _ = rig.smmu.mmio_write(&mut rig.host, r::CMDQ_PROD, AccessSize::Word, prod);

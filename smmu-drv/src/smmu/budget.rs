@@ -146,7 +146,7 @@ impl Budget {
         Self(budget::Budget::new(units))
     }
 
-    /// The usual one.
+    /// A budget of [`TRAP`] units.
     #[cfg(test)]
     pub(super) const fn for_one_trap() -> Self {
         Self::new(TRAP)

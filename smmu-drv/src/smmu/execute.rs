@@ -35,7 +35,7 @@ impl<P: Platform> Hardware<P::Buffer> for Device<P> {
     }
 }
 
-/// Takes the records of the host's streams to the host; those of others stay in EL2's log.
+/// Converts records of the host's streams for the host; records of other streams stay in EL2's log.
 impl<H: HostMemory> Records for Source<'_, H> {
     fn record(&mut self, budget: &mut Budget, owner: StreamOwner, record: &FaultRecord) {
         if owner == StreamOwner::Host {

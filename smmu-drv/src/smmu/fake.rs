@@ -258,7 +258,7 @@ impl HostMemory for FakeHostMemory {
         Ok(Claimed(ipa.0, size))
     }
     fn release(&mut self, claim: Claimed) {
-        let at = self.claims.iter().position(|held| *held == claim).expect("a claim ends once");
+        let at = self.claims.iter().position(|held| *held == claim).expect("a claim is released once");
         self.claims.swap_remove(at);
     }
     fn holds(&self, claim: &Claimed) -> bool {

@@ -46,8 +46,10 @@ where
 }
 
 impl<P: Platform> Probed<P> {
-    /// Takes the SMMU over for a host: afterwards every stream of it is confined by `stage2`, and its accesses are emulated.
-    /// Whether unassigned streams are the host's, [`crate::ProbeConfig::unassigned`] says. Its lists are in `storage` from then on.
+    /// Takes over the SMMU for a host: afterwards every stream of it is confined by `stage2`, and its accesses are
+    /// emulated.
+    /// [`crate::ProbeConfig::unassigned`] determines whether unassigned streams are the host's. The driver keeps its
+    /// lists in `storage`.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -190,7 +192,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         if self.smmu.device.is_alive() { Ok(()) } else { self.recover() }
     }
 
-    /// Programs the SMMU again after its power was off, see [`Smmu::resume`]. The host sees nothing of it.
+    /// Programs the SMMU again after its power was off, see [`Smmu::resume`]. The host does not notice it.
     ///
     /// # Errors
     /// As there; the host sees the failure.

@@ -23,7 +23,7 @@ pub(super) struct Indices {
 }
 
 impl Indices {
-    /// For a queue of 2^`log2` entries; `log2` is at most 19 [S 6.3.2].
+    /// The indices of a queue of 2^`log2` entries; `log2` is at most 19 [S 6.3.2].
     pub(super) const fn new(log2: u32) -> Self {
         Self { mask: u32::MAX >> 31_u32.saturating_sub(log2) }
     }

@@ -11,12 +11,12 @@ use super::shadow::owners::StreamOwner;
 use crate::fault::{FAULT_LOG, FaultRecord};
 use crate::stats::bump;
 
-/// A fault record, and whose it is.
+/// A fault record, and the owner of its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The owner of the stream when the record was read. Whoever owns it now has nothing to do with it.
+    /// The owner of the stream when the record was read. The current owner may be another one.
     pub owner: StreamOwner,
-    /// What hardware recorded.
+    /// The record of hardware.
     pub record: FaultRecord,
 }
 
@@ -40,12 +40,12 @@ pub(super) struct FaultLog {
 }
 
 impl FaultLog {
-    /// No record.
+    /// An empty log.
     pub(super) const fn new() -> Self {
         Self { records: ArrayVec::new_const(), not_kept: 0 }
     }
 
-    /// As new.
+    /// Removes all records and clears the counter.
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.not_kept = 0;
@@ -58,18 +58,18 @@ impl FaultLog {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no record.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest record.
     pub(super) fn take(&mut self) -> Option<Fault> {
         self.records.pop_at(0)
     }
 
-    /// Records that were not kept, since take-over.
+    /// Number of records that were not kept since take-over.
     pub(super) fn not_kept(&self) -> u64 {
         self.not_kept
     }

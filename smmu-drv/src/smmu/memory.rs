@@ -1,4 +1,4 @@
-//! How much memory a take-over needs, before it happens.
+//! The memory that a take-over needs, computed in advance.
 
 use arrayvec::ArrayVec;
 
@@ -6,10 +6,10 @@ use super::device::QUEUES;
 use super::shadow::table_blocks;
 use crate::features::Features;
 
-/// Blocks of a stream table, and the two queues.
+/// Maximum number of blocks: those of a stream table, and the two queues.
 const MAX_BLOCKS: usize = 6;
 
-/// Memory that [`Platform::alloc`](crate::Platform::alloc) is asked for.
+/// Memory that is allocated with [`Platform::alloc`](crate::Platform::alloc).
 ///
 /// ```
 /// use smmu_drv::{Coherency, Features, IdRegisters, memory_needed};
@@ -37,21 +37,21 @@ impl MemoryNeeded {
         self.blocks.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
-    /// Bytes of a level-2 stream table, and its alignment: one more for each 256 streams, from a multiple of 256 on, whose entries
-    /// differ, when they do so first; [`MAX_LEVEL2`](crate::MAX_LEVEL2) at most. 0 if the table is linear.
+    /// Bytes of a level-2 stream table, and its alignment; 0 if the table is linear. One is allocated for a block of
+    /// 256 streams when the entries of the block first differ; at most [`MAX_LEVEL2`](crate::MAX_LEVEL2) in all.
     #[must_use]
     pub fn level2(&self) -> usize {
         self.level2
     }
 }
 
-/// What a take-over of an SMMU with `features` allocates, with or without a host.
+/// The memory that a take-over of an SMMU with `features` allocates, with or without a host.
 #[must_use]
 pub fn memory_needed(features: &Features) -> MemoryNeeded {
     let table = table_blocks(features);
     let mut blocks = ArrayVec::new();
     for bytes in table.fixed.into_iter().chain(QUEUES).filter(|bytes| *bytes != 0) {
-        // Four and two.
+        // There is room: at most four blocks of the table, and two queues.
         let _ = blocks.try_push(bytes);
     }
     MemoryNeeded { blocks, level2: table.level2 }

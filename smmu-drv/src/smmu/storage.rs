@@ -1,10 +1,11 @@
-//! What an SMMU needs and is too large to be moved: it stays where the caller has put it.
+//! The part of the driver's state that is too large to be moved. It stays where the caller has placed it.
 
 use super::log::FaultLog;
 use super::shadow::ShadowTable;
 use crate::platform::Platform;
 
-/// Place for the lists of one SMMU with buffers `B`: level-2 tables, owners of streams, domains, fault records. About 12 KiB.
+/// Memory for the lists of one SMMU with buffers `B`: level-2 tables, owners of streams, domains, fault records. About
+/// 12 KiB.
 ///
 /// Usually in a static, from which `&'static mut` is taken once: with the crate `static_cell`, or as
 /// `examples/partitions/src/bare.rs` does it. A take-over drops the previous content.
@@ -20,17 +21,17 @@ pub struct Storage<B> {
     pub(super) log: FaultLog,
 }
 
-/// How the driver holds a [`Storage`] on platform `P`.
+/// The pointer type to a [`Storage`] on platform `P`.
 pub type StorageOf<P> = <P as Platform>::Place<Storage<<P as Platform>::Buffer>>;
 
 impl<B> Storage<B> {
-    /// Nothing is in it.
+    /// An empty value.
     #[must_use]
     pub const fn new() -> Self {
         Self { shadow: ShadowTable::unused(), log: FaultLog::new() }
     }
 
-    /// Drops everything: memory goes back to the platform.
+    /// Drops the whole content, and with it all memory of the platform.
     pub(super) fn clear(&mut self) {
         self.shadow.clear();
         self.log.clear();

@@ -29,7 +29,7 @@ pub(super) fn next_block(block: u32) -> u64 {
     (u64::from(block) + 1) << SPLIT
 }
 
-/// Whether the host has entries for some of these streams that could be read.
+/// Whether the host has readable entries for some of these streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HostEntries {
     /// For none of them.

@@ -1,7 +1,8 @@
-//! Streams change their owner, on an SMMU with a host and on one without: first to nobody, then to the new owner.
+//! Changes of a stream's owner, on an SMMU with or without a host: first to nobody, then to the new owner.
 //!
-//! In between the caller stops the device: what it has sent and the SMMU has not seen yet would be the new owner's
-//! [S 4.7.2.1]. Records about a stream are taken before its owner changes, so that each belongs to the owner of its time.
+//! In between the caller stops the device: transactions that have not reached the SMMU yet would be handled as those of
+//! the new owner [S 4.7.2.1]. Records about a stream are taken before its owner changes, so that each record gets the
+//! owner at its time.
 
 use super::budget::{self, Unfinished};
 use super::shadow::assign::{AssignError, RetireError};
@@ -12,17 +13,18 @@ use crate::error::SmmuError;
 use crate::platform::{HostMemory, Platform};
 use crate::stage2::{Stage2Cfg, Stage2Words};
 
-/// Drains that suffice for the records of one queue, each with a full budget.
+/// Number of drains, each with a full budget, that is sufficient for a full queue.
 const MAX_DRAINS: u32 = budget::MOST_EVENTS;
 
 impl<P: Platform> Smmu<P> {
-    /// The owner of a stream: what EL2 decided. A failed SMMU may go on with what it had before.
+    /// The owner of a stream according to EL2. A failed SMMU may still use an earlier configuration.
     pub fn owner(&self, sid: u32) -> StreamOwner {
         self.storage.shadow.owner(sid)
     }
 
-    /// Takes streams from their owner and gives them to nobody: they abort when this returns, and no transaction of before is in
-    /// progress in the SMMU. What the device itself still holds aborts too; stop it before the streams are assigned.
+    /// Takes streams from their owner and gives them to nobody: when this returns they abort, and no earlier
+    /// transaction is in progress in the SMMU. Transactions that are still in the device abort too; stop the device
+    /// before the streams are assigned.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -41,8 +43,8 @@ impl<P: Platform> Smmu<P> {
         self.take_streams(streams)
     }
 
-    /// Assigns streams that nobody owns to the domain with the VMID and the stage 2 of `domain`: they reach what it maps when this
-    /// returns.
+    /// Assigns streams that nobody owns to the domain with the VMID and the stage 2 of `domain`: they reach the memory
+    /// that it maps when this returns.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -53,8 +55,8 @@ impl<P: Platform> Smmu<P> {
         Ok(self.check_alive()?)
     }
 
-    /// Invalidates everything of a domain without streams. When every SMMU has done so its VMID can have another stage 2. Needs no
-    /// hardware on an SMMU on which the domain had no streams.
+    /// Invalidates everything of a domain without streams. After this call on every SMMU, its VMID can be used with
+    /// another stage 2. An SMMU on which the domain had no streams is not accessed.
     ///
     /// # Errors
     /// See [`RetireError`].
@@ -83,8 +85,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.smmu.owner(sid)
     }
 
-    /// See [`Smmu::block`]. What the host has for the streams has no effect from now on, and neither have its commands for them; it
-    /// gets the records of its own streams up to here.
+    /// See [`Smmu::block`]. From now on the host's entries and commands for the streams have no effect. The host gets
+    /// all records of the streams up to this call.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -117,8 +119,8 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.reported(assigned)
     }
 
-    /// Gives streams that nobody owns to the host: its entries for them, or what it has set for all streams, are in force when this
-    /// returns.
+    /// Gives streams that nobody owns to the host: when this returns, its entries for them, or its configuration for
+    /// all streams, are in effect.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -142,12 +144,12 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         self.reported(retired)
     }
 
-    /// Enters what the host has for the blocks of `streams`.
+    /// Refreshes the shadow entries of the blocks of `streams` from the host's table.
     fn enter_streams(&mut self, host_mem: &mut H, streams: StreamRange) -> Result<(), SmmuError> {
         let mode = self.vsmmu.mode();
         let mut cursor = Cursor::at(u64::from(streams.first() >> SPLIT << SPLIT));
         let end = next_block(streams.last() >> SPLIT);
-        // Each round begins with a full budget, which any step fits in: it ends.
+        // Each iteration has a full budget, which is sufficient for any step, so the loop ends.
         loop {
             self.budget = self.smmu.full_budget;
             let done = self.set_streams(host_mem, mode, &mut cursor, end);

@@ -10,7 +10,7 @@ use smmu_model::{Config, Injection, Memory, Model, Region, Snoop, WriteBuffer};
 
 use super::*;
 
-/// A function that inspects the hardware.
+/// A function that inspects hardware's state.
 pub type Watch = Box<dyn FnMut(&Model)>;
 
 /// The state that the platform, its buffers and the test share.
@@ -19,7 +19,7 @@ pub struct World {
     pub mem: Memory,
     /// EL2's stores to queues and tables that hardware may not see yet.
     pub stores: WriteBuffer,
-    /// EVENTQ_PROD was read, and there was no barrier after it that orders reads of the records.
+    /// EVENTQ_PROD was read, and no barrier has ordered it before reads of the records.
     pub announced: Cell<bool>,
     pub clock: Cell<u64>,
     pub irqs: RefCell<Vec<WiredIrq>>,
@@ -180,7 +180,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         self.world.live_bytes.set(self.world.live_bytes.get() - self.size);
         self.world.stores.discard(&(self.pa..self.pa + self.size as u64));
-        // Freed memory is reused for anything: make entries in it bypass, as a hostile later owner would.
+        // Fills freed memory with bypass entries, as a hostile later owner could.
         for at in (self.pa..self.pa + self.size as u64).step_by(64) {
             self.world.mem.cpu_write64(at, 1 | 4 << 1);
         }
@@ -198,7 +198,7 @@ impl DmaBuffer for Buffer {
         if !offset.is_multiple_of(8) || offset + 8 > self.size {
             return 0;
         }
-        assert!(!self.world.announced.get(), "no barrier between EVENTQ_PROD and what it announces");
+        assert!(!self.world.announced.get(), "no barrier between the read of EVENTQ_PROD and the read of a record");
         self.world.stores.read64(self.pa + offset as u64)
     }
     fn write64(&mut self, offset: usize, value: u64) {

@@ -155,7 +155,7 @@ impl<B: DmaBuffer> Cmdq<B> {
     #[cold]
     fn make_room<P: Platform<Buffer = B>>(&mut self, hw: &Hw<P>) -> Result<(), CmdqError> {
         if self.issue == Issue::Twice {
-            // Room for a batch and its CMD_SYNC, issued twice.
+            // Makes room for a batch and its CMD_SYNC, issued twice.
             let most = most_twice(self.indices);
             let queued = self.indices.used(self.prod, self.batch);
             return if queued < most { Ok(()) } else { self.complete_twice(hw) };

@@ -22,7 +22,7 @@ pub enum Stale {
     All,
 }
 
-/// A range of a stage 2, of any translations: those of its tables too.
+/// A range of a stage 2, with last-level and table entries.
 impl From<TlbRange> for Stale {
     fn from(range: TlbRange) -> Self {
         Self::Range { ipa: Ipa(range.iova.0), size: range.size }
@@ -30,7 +30,7 @@ impl From<TlbRange> for Stale {
 }
 
 impl Stale {
-    /// What was stale before, if anything, and `range` as well: of one range that range, of several everything.
+    /// Adds `range` to `before`. The result is `range` if there was nothing before, otherwise everything.
     ///
     /// ```
     /// use io_pgtable::{Ipa, TlbRange};
@@ -135,7 +135,7 @@ mod tests {
             };
             assert!(num <= 31 && scale <= 31 && (num, scale) != (0, 0), "{pages}: {num}, {scale}");
             assert!((num + 1) << scale >= pages, "{pages}: {num}, {scale}");
-            // With half the unit it would take more than 32.
+            // With half the unit, more than 32 units would be needed.
             if scale > 0 {
                 assert!(pages.div_ceil(1 << (scale - 1)) > 32, "{pages}: {num}, {scale}");
             }

@@ -7,8 +7,8 @@
 //! `disable` before power-off; counters.
 //!
 //! Each wait, for a CMD_SYNC or for a register, has a timeout ([`Timeouts`]), and each function a fixed number of
-//! waits. A device
-//! that times out is failed and stays failed: every function that needs it returns the same error at once.
+//! waits. A device that times out is failed permanently: every function that needs it returns the same error
+//! immediately.
 
 mod drain;
 mod el2_cmdq;
@@ -55,7 +55,7 @@ pub(super) struct TableRegisters {
     pub(super) cfg: u32,
 }
 
-/// What the device counts; fields as in [`Stats`].
+/// Counters of the device; fields as in [`Stats`].
 #[derive(Clone, Copy, Default)]
 struct Counters {
     faults: u64,
@@ -101,9 +101,8 @@ where
 }
 
 impl<P: Platform> Device<P> {
-    /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: how often a batch of
-    /// commands
-    /// is issued; `timeouts`: how long hardware is waited for.
+    /// Allocates the queues and takes the SMMU over, with the stream table at `table`. `issue`: number of times that a
+    /// batch of commands is issued; `timeouts`: maximum waits for hardware.
     ///
     /// # Errors
     /// See [`TakeOverError`].
@@ -205,7 +204,7 @@ impl<P: Platform> Device<P> {
         self.reprogram()
     }
 
-    /// As at take-over. If it fails, every transaction aborts, unless hardware did not take GBPA.ABORT.
+    /// As at take-over. If it fails, every transaction aborts, unless hardware did not accept GBPA.ABORT.
     fn reprogram(&mut self) -> Result<(), SmmuError> {
         bump(&mut self.counters.reprograms);
         self.program().map_err(|_| {

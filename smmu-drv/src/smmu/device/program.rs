@@ -115,7 +115,7 @@ impl<P: Platform> Device<P> {
     }
 }
 
-/// SMMU_CR0 from take-over to power-off.
+/// The value of SMMU_CR0 from take-over to power-off.
 pub(super) fn cr0_live(features: &Features) -> Cr0 {
     cr0_before_smmuen(features, Cr0::SMMUEN.union(Cr0::CMDQEN).union(Cr0::EVENTQEN))
 }
@@ -124,7 +124,7 @@ pub(super) fn cr0_live(features: &Features) -> Cr0 {
 ///
 /// CR0's fields are updated independently of each other [S 6.3.9]: set by one write, SMMUEN may take effect first, and
 /// Translated transactions would bypass the stream table. So ATSCHK is acknowledged before SMMUEN is written, and
-/// before the invalidation that configuration caches need after it changed.
+/// before the invalidation of configuration caches, which the change requires.
 fn cr0_before_smmuen(features: &Features, queues: Cr0) -> Cr0 {
     if features.ats() { queues.union(Cr0::ATSCHK) } else { queues }
 }

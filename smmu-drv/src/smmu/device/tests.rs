@@ -105,7 +105,7 @@ fn a_register_that_is_not_acknowledged_ends_the_take_over() {
     machine.allow(1);
     machine.did();
     assert_eq!(take_over(&machine).err(), Some(TakeOverError::NoMemory));
-    assert_eq!((machine.did(), machine.live()), (Vec::new(), 0), "nothing is written, nothing kept");
+    assert_eq!((machine.did(), machine.live()), (Vec::new(), 0), "nothing is written and no memory is kept");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn commands_are_stored_before_a_barrier_and_the_barrier_before_prod() {
     device.sync().unwrap();
     let did = machine.did();
     assert!(matches!(did[..], [Did::Store(..), Did::Store(..), Did::Dsb, Did::Write(reg::CMDQ_PROD, 6)]), "{did:?}");
-    // Nothing is queued: no second CMD_SYNC in a row without a command.
+    // Nothing is queued after the CMD_SYNC: there is no second CMD_SYNC.
     device.push(Command::CfgiAll).unwrap();
     device.queue_sync().unwrap();
     device.queue_sync().unwrap();
@@ -157,8 +157,8 @@ fn a_queue_that_does_not_move_fails_the_device_for_good() {
     assert_eq!(device.push(Command::CfgiAll), Err(SmmuError::SyncTimeout));
     assert_eq!(invalidate(&mut device, Stale::All), Err(SmmuError::SyncTimeout));
     assert_eq!(device.set_irq_ctrl(IrqCtrl::EVENTQ_IRQEN), IrqCtrl::empty());
-    assert_eq!(machine.did(), [], "at once, without a wait");
-    // It has lost power since: it is set to abort, not programmed.
+    assert_eq!(machine.did(), [], "immediately, without a wait");
+    // The SMMU has lost power: it is set to abort and not programmed.
     machine.set(reg::CR0ACK, 0);
     machine.set(reg::GBPA, 0);
     assert_eq!(device.recover(), Err(SmmuError::SyncTimeout));
@@ -182,7 +182,7 @@ fn an_smmu_that_lost_its_state_is_programmed_with_the_same_table() {
     assert_eq!(machine.register(reg::IRQ_CTRL), u64::from(IrqCtrl::EVENTQ_IRQEN.bits()));
 }
 
-/// StreamIDs of the records, and the number of overflows.
+/// The StreamIDs of the records, and the number of overflows.
 #[derive(Default)]
 struct Seen(Vec<u32>, usize);
 

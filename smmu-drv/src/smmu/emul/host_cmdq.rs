@@ -75,7 +75,7 @@ impl<C> VirtualSmmu<C> {
         if !self.regs.cr0ack.contains(Cr0::CMDQEN) || self.active_gerror().contains(Gerror::CMDQ_ERR) {
             return false;
         }
-        // Completions of a batch that failed are never signalled.
+        // Completions of a failed batch are never signalled.
         self.signals.clear();
         self.head = self.indices().of(self.regs.cmdq_cons);
         true

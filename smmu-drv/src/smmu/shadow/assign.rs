@@ -208,7 +208,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
             DomainError::Full => AssignError::TooMany,
         })?;
         self.make_private(device, streams)?;
-        // From here on translations with this VMID may be cached.
+        // Translations with this VMID may be cached after this.
         self.domains.add(vmid, words);
         let done = self.enter_domain(device, streams, words);
         if done.is_ok() {

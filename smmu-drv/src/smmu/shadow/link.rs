@@ -13,7 +13,7 @@ use crate::spec::ste::l1std;
 use crate::spec::{mask64, put64, union64};
 use crate::stage2::Stage2Words;
 
-/// A level-1 descriptor whose table is visible before the descriptor is.
+/// A level-1 descriptor whose table is already visible to hardware.
 #[derive(Clone, Copy)]
 pub(super) struct Link(u64);
 

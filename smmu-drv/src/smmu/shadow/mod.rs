@@ -38,10 +38,10 @@ use slots::{Reserve, Slot};
 const L2_SIZE: usize = STE_SIZE << SPLIT;
 /// Memory of a table.
 pub(super) struct TableBlocks {
-    /// Bytes of what is allocated at once: the linear table; or level 1, the map of its slots, and the two shared tables of level 2.
-    /// 0 is none.
+    /// Bytes of the blocks that are allocated at take-over: the linear table; or level 1, the map of its slots, and the
+    /// two shared tables of level 2. 0 means that the block does not exist.
     pub(super) fixed: [usize; 4],
-    /// Bytes of each table of level 2 that is allocated later; 0 is none.
+    /// Bytes of each level-2 table that is allocated later; 0 if there are none.
     pub(super) level2: usize,
 }
 
@@ -81,7 +81,7 @@ struct TwoLevel<B> {
 
 #[derive(Clone)]
 enum Shape<B> {
-    /// No memory: before take-over.
+    /// No memory yet: before take-over.
     None,
     Linear {
         table: B,
@@ -89,7 +89,7 @@ enum Shape<B> {
     TwoLevel(TwoLevel<B>),
 }
 
-/// The table, what its entries have in common, and whose they are. It is large, and is never moved.
+/// The table, the common fields of its entries, and the owners of the streams. It is large and never moved.
 #[derive(Clone)]
 pub(super) struct ShadowTable<B> {
     shape: Shape<B>,
@@ -116,7 +116,7 @@ pub(super) struct ShadowTable<B> {
 pub(super) struct NoMemory;
 
 impl<B> ShadowTable<B> {
-    /// No table yet. Nothing but zeroes, so that a static takes no space in an image.
+    /// A value without a table. It is all zeroes, so that a static takes no space in an image.
     pub(super) const fn unused() -> Self {
         Self {
             shape: Shape::None,
@@ -133,7 +133,7 @@ impl<B> ShadowTable<B> {
         }
     }
 
-    /// Frees all memory: no table, as before [`ShadowTable::init`].
+    /// Frees all memory; afterwards there is no table, as before [`ShadowTable::init`].
     pub(super) fn clear(&mut self) {
         self.shape = Shape::None;
         for slot in &mut self.slots {
@@ -143,7 +143,8 @@ impl<B> ShadowTable<B> {
 }
 
 impl<B: DmaBuffer> ShadowTable<B> {
-    /// Becomes a table in which every stream is `unassigned`'s: the host's have `initial`, others abort.
+    /// Creates a table in which `unassigned` owns every stream. Streams of the host have the configuration `initial`,
+    /// others abort.
     ///
     /// # Errors
     /// [`NoMemory`]; there is no table then.
@@ -184,7 +185,7 @@ impl<B: DmaBuffer> ShadowTable<B> {
         Ok(())
     }
 
-    /// Gives every stream `initial`; only while hardware does not use the table.
+    /// Sets every stream to `initial`; only while hardware does not use the table.
     fn fill(&mut self, initial: Shared) {
         let ste = self.shared_ste(initial);
         let words = self.words;

@@ -170,7 +170,7 @@ impl Owners {
     }
 }
 
-/// The stage 2 of each domain that has, or had, streams here: from its first stream until its VMID is retired.
+/// The stage 2 of each domain, from the assignment of its first stream until its VMID is retired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Domains(ArrayVec<(u16, Stage2Words), MAX_DOMAINS>);
 
@@ -184,12 +184,12 @@ pub(super) enum DomainError {
 }
 
 impl Domains {
-    /// None.
+    /// No domains.
     pub(super) const fn new() -> Self {
         Self(ArrayVec::new_const())
     }
 
-    /// None again.
+    /// Removes all domains.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -204,7 +204,8 @@ impl Domains {
         self.0.iter().copied()
     }
 
-    /// Whether `vmid` can have `words`. A table has one VMID: an invalidation by one would leave what is cached with another.
+    /// Whether `vmid` can have `words`. A table can have one VMID only: an invalidation by one VMID would not remove
+    /// entries cached with another.
     pub(super) fn check(&self, vmid: u16, words: Stage2Words) -> Result<(), DomainError> {
         if self.0.iter().any(|(known, other)| *known != vmid && other.dw3 == words.dw3) {
             return Err(DomainError::VmidInUse);
@@ -220,7 +221,7 @@ impl Domains {
     /// `vmid` has `words` from now on, until [`Domains::remove`]; the caller has called [`Domains::check`].
     pub(super) fn add(&mut self, vmid: u16, words: Stage2Words) {
         if self.get(vmid).is_none() {
-            // There is room, as was checked.
+            // There is room: the caller has checked it.
             let _ = self.0.try_push((vmid, words));
         }
     }

@@ -1,8 +1,7 @@
 //! The private level-2 tables: a block gets one, and it is freed when no hardware can use it any more.
 //!
-//! A table goes from prepared to live, with [`ShadowTable::attach`]; to detached, when its block shares another; to
-//! one whose
-//! invalidation is queued; and is freed by the CMD_SYNC after that.
+//! A prepared table becomes live with [`ShadowTable::attach`]. It is detached when its block gets a shared table, then
+//! its invalidation is queued, and it is freed after the next CMD_SYNC.
 
 use super::entry::write_ste;
 use super::link::{Link, publish};

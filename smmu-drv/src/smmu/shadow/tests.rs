@@ -26,7 +26,7 @@ fn words() -> Stage2Words {
     Stage2Words::new(&cfg)
 }
 
-/// A table, or why there is none.
+/// Creates a table.
 fn new(machine: &Machine, st_level: u32, initial: Shared) -> Result<ShadowTable<Block>, NoMemory> {
     let mut table = ShadowTable::unused();
     table.init(machine, &features(st_level), words(), FIXED, initial, StreamOwner::Host)?;
@@ -102,7 +102,7 @@ fn refresh(table: &mut ShadowTable<Block>, queue: &mut Queue, host: &mut Host) -
             Err(unfinished) => assert_eq!(unfinished, Unfinished::Budget),
         }
     }
-    panic!("it does not end");
+    panic!("the refresh does not end");
 }
 
 /// A table in which stream 5 has `ste`, and no invalidation is pending.

@@ -27,7 +27,7 @@ fn an_access_of_two_registers_means_both_and_others_are_counted() {
     assert_eq!(host.smmu.stores(reg::IDR6 + 4, AccessSize::Word, 1), None);
     assert_eq!(host.smmu.load(reg::CR0, AccessSize::Byte), Some(0));
     assert_eq!(host.smmu.stats().denied_accesses, before.denied_accesses + 2);
-    // These depend on the host's memory, and have no value before hardware's records are taken.
+    // Their values depend on the host's memory, and are known only after hardware's records were taken.
     let exits = host.smmu.stats().exits;
     assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Word), None);
     assert_eq!(host.smmu.load(reg::EVENTQ_PROD, AccessSize::Double), None);
@@ -110,7 +110,7 @@ fn a_failure_is_shown_once_and_an_error_interrupts_where_it_is_enabled() {
     host.smmu.fail();
     assert_eq!((host.load(reg::GERROR), host.interrupts()), (Gerror::SFM_ERR.bits(), Vec::new()));
     host.smmu.fail();
-    assert_eq!(host.load(reg::GERROR), Gerror::SFM_ERR.bits(), "a second toggle would take it back");
+    assert_eq!(host.load(reg::GERROR), Gerror::SFM_ERR.bits(), "a second toggle would clear it");
     host.store(reg::GERRORN, Gerror::SFM_ERR.bits());
     host.smmu.fail();
     assert_eq!(host.smmu.active_gerror(), Gerror::empty(), "acknowledged once for all");

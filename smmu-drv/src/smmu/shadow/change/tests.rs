@@ -54,7 +54,7 @@ fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
             }
             assert_eq!(behaviour(now), behaviour(new), "{old:?} -> {new:?}");
             if broke {
-                // It is needed only if both entries use dword 1 and the used bits differ in both dwords.
+                // An abort is needed only if both entries use dword 1 and the used bits differ in both dwords.
                 assert!(get64(dw0::CONFIG, old.dw0) >= dw0::CONFIG_S2 && get64(dw0::CONFIG, new.dw0) >= dw0::CONFIG_S2);
                 assert!(old.dw0 != new.dw0 && old.dw1 != new.dw1);
                 breaks += 1;
