@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_of_every_smmu_counts() {
+    fn the_configuration_is_the_minimum_of_all_smmus() {
         let [small, large] = [smmu(1), smmu(4)];
         assert_eq!([small, large].map(|smmu| (smmu.oas, smmu.bbml)), [(36, 2), (44, 2)]);
         let whole = DmaConfig { ias: 40, oas: 44, bbml: 2, coherent: true };

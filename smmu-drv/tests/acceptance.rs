@@ -130,7 +130,7 @@ fn with(word: u32, lo: u32, bits: u32, value: u32) -> u32 {
 }
 
 #[test]
-fn an_smmu_is_refused_for_every_single_thing_that_it_lacks() {
+fn an_smmu_is_refused_for_each_missing_feature() {
     let idr0 = |lo, bits, value| IdRegisters { idr0: with(GOOD.idr0, lo, bits, value), ..GOOD };
     let idr1 = |lo, bits, value| IdRegisters { idr1: with(GOOD.idr1, lo, bits, value), ..GOOD };
     let cases = [
@@ -172,7 +172,7 @@ fn an_smmu_is_refused_for_every_single_thing_that_it_lacks() {
 }
 
 #[test]
-fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
+fn a_stage_2_is_refused_just_beyond_hardwares_limits() {
     let oas = |encoding: u32| IdRegisters { idr5: 1 << 4 | encoding, ..GOOD };
     let vmid8 = IdRegisters { idr0: GOOD.idr0 & !(1 << 18), ..GOOD };
     // The start level for the input size.
@@ -255,7 +255,7 @@ fn a_stage_2_is_refused_just_beyond_what_hardware_can_do() {
 }
 
 #[test]
-fn refusals_say_what_to_do() {
+fn error_messages_name_the_remedy() {
     let cases = [
         (TakeOverError::NoMemory, "larger pool"),
         (TakeOverError::NoAck(0x44), "register 0x44"),
@@ -311,7 +311,7 @@ fn features_are_the_fields_of_the_id_registers() {
 }
 
 #[test]
-fn the_host_is_shown_what_el2_can_shadow_and_what_stage_2_can_map() {
+fn the_hosts_id_registers_are_limited_to_emulated_features_and_stage_2() {
     let ids = |ids, bits| HostIds::new(&Features::decode(ids, Coherency::Coherent), MsiAdvert::WhenCoherent, bits);
     let two_level = |sid_bits| IdRegisters { idr1: sid_bits, ..GOOD };
     let linear = |sid_bits| IdRegisters { idr0: GOOD.idr0 & !(3 << 27), ..two_level(sid_bits) };

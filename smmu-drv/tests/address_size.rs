@@ -81,7 +81,7 @@ fn a_level_2_pointer_above_the_output_size_is_a_bad_substream() {
 }
 
 #[test]
-fn an_address_that_stage_1_makes_above_the_output_size_is_an_address_size_fault() {
+fn a_stage_1_output_above_the_output_size_is_an_address_size_fault() {
     // Hardware has 44 bits, the host's SMMU has 40.
     let mut rig = rig(Config::qemu(), 40);
     let ste = rig.context(1);
@@ -136,7 +136,7 @@ fn bypass_above_the_output_size_aborts_and_never_reaches_the_address_below() {
 }
 
 #[test]
-fn tables_above_the_output_size_are_not_the_tables_below() {
+fn table_addresses_above_the_output_size_are_not_truncated() {
     // Bit 40 of 40, and the highest bit of the field.
     for bit in [40, 50, 51] {
         let mut rig = rig(Config::qemu(), 40);
@@ -181,7 +181,7 @@ fn queues_above_the_output_size_are_truncated_to_it() {
 }
 
 #[test]
-fn the_output_size_shown_covers_all_that_stage_2_maps_where_hardware_can() {
+fn the_shown_output_size_covers_stage_2_if_hardware_can() {
     // Bits of stage 2, hardware's encoding, bits shown.
     for (bits, oas, shown) in
         [(40, 4, 40), (41, 4, 42), (41, 3, 42), (39, 4, 40), (33, 1, 36), (32, 2, 32), (36, 1, 36)]
@@ -192,7 +192,7 @@ fn the_output_size_shown_covers_all_that_stage_2_maps_where_hardware_can() {
 }
 
 #[test]
-fn a_stage_2_wider_than_one_of_the_smmus_is_refused_by_that_one() {
+fn a_stage_2_wider_than_an_smmu_is_refused_by_that_smmu() {
     let config = Config { oas: 1, ..Config::qemu() };
     let board = common::Board::new(config.clone());
     let stage2 = common::Stage2::new(&board.0.mem);

@@ -165,7 +165,7 @@ fn the_audit_finds_a_queue_whose_memory_is_not_claimed() {
 }
 
 #[test]
-fn findings_say_where_and_what() {
+fn findings_name_the_place_and_the_value() {
     for (finding, words) in [
         (SmmuFinding::Strtab(StrtabFinding::Descriptor { block: 0x12 }), "descriptor 0x12 "),
         (SmmuFinding::Strtab(StrtabFinding::Entry { index: 0x34, dw0: 9 }), "entry 0x34 is not confined (dword 0 0x9)"),
@@ -177,7 +177,7 @@ fn findings_say_where_and_what() {
 
 /// `arm,instdata-override`: STE.INSTCFG is EL2's, in every entry or in none.
 #[test]
-fn the_audit_holds_instcfg_against_what_el2_sets() {
+fn the_audit_checks_instcfg() {
     const PERMS_OVR: u32 = 1 << 26;
     const INSTCFG_DATA: u64 = 2 << 50;
     for reads in [ReadsAs::Data, ReadsAs::Incoming] {

@@ -27,7 +27,7 @@ fn nested(context: u64) -> [u64; 2] {
 }
 
 #[test]
-fn a_level_2_table_that_comes_and_goes_does_not_hold_a_command_up() {
+fn a_level_2_table_that_is_added_and_removed_does_not_block_a_command() {
     for issue in [Issue::Once, Issue::Twice] {
         for cmdq_bits in [3, 8] {
             let mut rig = part(Config { sid_bits: 16, cmdq_bits, ..Config::qemu() }, issue);
@@ -78,7 +78,7 @@ fn a_level_2_table_that_comes_and_goes_does_not_hold_a_command_up() {
 }
 
 #[test]
-fn a_trap_gives_hardware_no_more_syncs_than_it_is_charged_for() {
+fn a_trap_sends_no_more_syncs_than_were_charged() {
     for issue in [Issue::Once, Issue::Twice] {
         for cmdq_bits in [3, 5, 8] {
             let mut rig = part(Config { sid_bits: 16, cmdq_bits, ..Config::qemu() }, issue);

@@ -113,7 +113,7 @@ fn out_of_range_streams_have_no_effect() {
 }
 
 #[test]
-fn t59_stall_cannot_be_had() {
+fn t59_stalls_are_refused() {
     let mut rig = Rig::new(Config::full());
     assert_eq!(rig.read(r::IDR0) >> 24 & 3, 1);
     rig.enable_linear(4);
@@ -136,7 +136,7 @@ fn t59_stall_cannot_be_had() {
 }
 
 #[test]
-fn t32_ats_is_refused_with_the_feature_hidden() {
+fn t32_ats_is_hidden_and_refused() {
     let mut rig = Rig::new(Config::full());
     rig.enable_linear(4);
     // EATS = full ATS, in a bypass and in a stage-1 entry.

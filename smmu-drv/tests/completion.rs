@@ -46,7 +46,7 @@ fn a_ring_of_eight_entries_loses_no_command() {
 }
 
 #[test]
-fn a_batch_costs_one_write_of_the_index() {
+fn a_batch_needs_one_write_of_prod() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     let before = rig.board.0.mmio.get();
@@ -74,7 +74,7 @@ fn a_batch_costs_one_write_of_the_index() {
 }
 
 #[test]
-fn a_ring_that_lost_its_place_starts_from_the_beginning() {
+fn a_reprogrammed_ring_starts_at_index_0() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for n in 0..60 {
@@ -92,7 +92,7 @@ fn a_ring_that_lost_its_place_starts_from_the_beginning() {
 }
 
 #[test]
-fn four_refusals_in_one_wait_are_made_up_for_and_the_fifth_is_too_many() {
+fn four_rejected_commands_in_one_wait_are_recovered_and_the_fifth_fails_the_smmu() {
     for (refusals, expected) in [(1, Ok(())), (4, Ok(())), (5, Err(SmmuError::CommandRejected))] {
         for (seed, pace) in [(1, Pace::Eager), (1, Pace::Lazy), (2, Pace::Lazy), (3, Pace::Lazy), (4, Pace::Lazy)] {
             let mut rig = Rig::new(Config { pace, seed, ..Config::qemu() });
@@ -106,7 +106,7 @@ fn four_refusals_in_one_wait_are_made_up_for_and_the_fifth_is_too_many() {
 }
 
 #[test]
-fn what_was_refused_is_overwritten_and_nothing_else() {
+fn only_the_rejected_command_is_overwritten() {
     let mut rig = Rig::qemu();
     let syncs = |rig: &Rig| rig.board.0.model.borrow().syncs();
     // In every slot of the ring.
@@ -143,7 +143,7 @@ fn seventeen_completions_take_two_hardware_syncs_and_one_trap() {
 }
 
 #[test]
-fn a_completion_is_given_once() {
+fn a_completion_is_stored_once() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for n in 0..3 {
@@ -159,7 +159,7 @@ fn a_completion_is_given_once() {
 }
 
 #[test]
-fn a_completion_beside_the_queue_is_stored_there() {
+fn a_completion_next_to_the_queue_is_stored_at_its_address() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for address in [CMDQ, CMDQ + QUEUE - 4, CMDQ + QUEUE, CMDQ - 4, CMDQ + QUEUE + 0x40] {
@@ -212,7 +212,7 @@ fn a_command_error_stays_until_it_is_acknowledged() {
 }
 
 #[test]
-fn without_the_enable_nothing_is_consumed() {
+fn without_cmdqen_nothing_is_consumed() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.set_ste(3, BYPASS);
@@ -230,7 +230,7 @@ fn without_the_enable_nothing_is_consumed() {
 }
 
 #[test]
-fn an_index_beyond_a_smaller_queue_is_cut_when_it_is_enabled() {
+fn an_index_beyond_a_smaller_queue_is_reduced_at_the_enable() {
     let mut rig = Rig::qemu();
     rig.enable_queues();
     rig.write(r::CR0, 0);
@@ -250,7 +250,7 @@ fn an_index_beyond_a_smaller_queue_is_cut_when_it_is_enabled() {
 }
 
 #[test]
-fn a_failed_smmu_is_left_as_it_is_while_it_confines_or_stops_everything() {
+fn a_failed_smmu_is_not_accessed_while_it_confines_or_aborts_everything() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.board.0.model.borrow_mut().inject(Injection::SyncNever);

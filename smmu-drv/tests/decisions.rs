@@ -25,7 +25,7 @@ fn of(opcode: u64, sid: u64) -> u64 {
 }
 
 #[test]
-fn configuration_commands_name_streams_of_the_view() {
+fn configuration_commands_cover_streams_of_the_view() {
     let one = |sid, depth| Decision::Reshadow(Scope::One { sid, depth });
     let range = |first, log2| Decision::Reshadow(Scope::Range { first, log2 });
     let all = Decision::Reshadow(Scope::All);
@@ -88,7 +88,7 @@ fn invalidations_carry_el2s_vmid_and_the_hosts_fields() {
 }
 
 #[test]
-fn reserved_ranges_are_illegal_and_the_others_arrive_as_they_are() {
+fn reserved_ranges_are_illegal_and_others_are_forwarded_unchanged() {
     let ranged = |granule, num, scale, ttl| Some(Extent::Range { granule, num, scale, ttl });
     let cases = [
         // TG, NUM, SCALE, TTL
@@ -125,7 +125,7 @@ fn reserved_ranges_are_illegal_and_the_others_arrive_as_they_are() {
 }
 
 #[test]
-fn every_range_is_answered_as_the_section_says() {
+fn every_range_is_handled_as_specified() {
     // [S 4.4.1.1], sentence by sentence, for an SMMU with RIL and without DS and 128-bit descriptors.
     for (tg, ttl, num) in (0..4).flat_map(|tg| (0..4).flat_map(move |ttl| (0..32).map(move |num| (tg, ttl, num)))) {
         for scale in 0..64 {
@@ -155,7 +155,7 @@ fn every_range_is_answered_as_the_section_says() {
 }
 
 #[test]
-fn a_sync_is_signalled_as_the_host_asked() {
+fn a_sync_is_signalled_as_the_host_requested() {
     let sync = |cs: u64| 0x46 | cs << 12 | 0xdead_beef << 32;
     let (address, data) = (0x00ff_ffff_ffff_fffc, 0xdead_beef);
     let cases = [
@@ -176,7 +176,7 @@ fn a_sync_is_signalled_as_the_host_asked() {
 }
 
 #[test]
-fn the_view_is_what_the_id_registers_show() {
+fn the_view_matches_the_hosts_id_registers() {
     let bare = IdRegisters { idr0: 0b11 | 2 << 2, idr1: 16, idr3: 0, idr5: 1 << 4 | 2, iidr: 0, aidr: 0 };
     let rich = IdRegisters { idr0: bare.idr0 | 1 << 4 | 1 << 12, idr1: 9 | 6 << 6, idr3: 1 << 10, ..bare };
     let view = |ids, msi| CommandView::new(&HostIds::new(&Features::decode(ids, Coherency::Coherent), msi, 40), 3);

@@ -14,7 +14,7 @@ fn smmu(oas: u32) -> Features {
 /// Memory on both sides of the smaller SMMU's limit: neither SMMU reaches memory above it, by the same or by a
 /// truncated address.
 #[test]
-fn t16_memory_above_the_least_output_size_is_mapped_for_no_smmu() {
+fn t16_memory_above_the_smallest_output_size_is_not_mapped_for_any_smmu() {
     const GIB: u64 = 1 << 30;
     let smmus = [smmu(1), smmu(4)];
     let cfg = DmaConfig::common(smmus.iter(), 40, 48).table();

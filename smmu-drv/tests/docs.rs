@@ -24,7 +24,7 @@ fn number(text: &str) -> u32 {
 }
 
 #[test]
-fn the_register_table_is_the_codes() {
+fn the_register_table_agrees_with_the_code() {
     let rows = table("\n## Registers\n");
     assert_eq!(rows.len(), Register::ROWS.len());
     for (row, (register, offset, width, read, write)) in rows.iter().zip(Register::ROWS) {
@@ -89,7 +89,7 @@ fn ste_bits(treatment: &str) -> [u64; 8] {
 }
 
 #[test]
-fn the_stream_table_entry_table_is_the_codes() {
+fn the_stream_table_entry_table_agrees_with_the_code() {
     use smmu_drv::emul::policy::SteCheck;
     let rules = common::rules();
     let (host, checked, el2) = (ste_bits("host"), ste_bits("checked"), ste_bits("EL2"));
@@ -174,7 +174,7 @@ mod common {
     }
 
     #[test]
-    fn the_page_lists_what_is_really_there() {
+    fn the_page_lists_existing_files_and_items() {
         assert!(!table("\n## Registers\n").is_empty());
     }
 }

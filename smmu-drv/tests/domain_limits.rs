@@ -11,7 +11,7 @@ use smmu_model::{Config, Transfer};
 const BLOCKS: u32 = 300;
 
 #[test]
-fn t68_a_host_with_entries_in_every_block_leaves_tables_for_other_owners() {
+fn t68_tables_are_reserved_for_other_owners() {
     let mut rig = Rig::new(Config { sid_bits: 17, ..Config::qemu() });
     enable_two_level(&mut rig, 8, 17);
     l2_ste(&rig, 8, 0, BYPASS);

@@ -43,7 +43,7 @@ fn bad(rig: &mut Rig) {
 }
 
 #[test]
-fn t68_records_of_a_foreign_stream_stay_with_el2() {
+fn t68_records_of_a_foreign_stream_are_not_reported_to_the_host() {
     let (mut rig, stage2) = started(Config::qemu());
     rig.set_ste(SID, [0; 8]);
     // A record of the host's own stream reaches the host, even if the stream is blocked before the host reads its queue.
@@ -69,7 +69,7 @@ fn t68_records_of_a_foreign_stream_stay_with_el2() {
 }
 
 #[test]
-fn t68_a_record_keeps_the_owner_that_the_stream_had_when_it_was_written() {
+fn t68_a_record_has_the_owner_of_its_stream_at_its_time() {
     let lazy = Config { pace: Pace::Lazy, ..Config::qemu() };
     let linear = Config { two_level: false, sid_bits: 10, ..lazy.clone() };
     for config in [Config::qemu(), lazy, linear] {

@@ -73,7 +73,7 @@ fn release(rig: &mut Rig, streams: StreamRange) -> Result<(), AssignError> {
 }
 
 #[test]
-fn t68_nothing_that_the_host_does_reaches_an_assigned_stream() {
+fn t68_accesses_of_the_host_do_not_change_an_assigned_stream() {
     for config in machines() {
         let mut rig = started(config);
         let stage2 = guest(&rig, VM);
@@ -110,7 +110,7 @@ fn t68_nothing_that_the_host_does_reaches_an_assigned_stream() {
 }
 
 #[test]
-fn t68_a_stream_never_reaches_two_owners_memory() {
+fn t68_a_stream_never_reaches_memory_of_two_owners() {
     for config in machines() {
         let mut rig = started(config);
         let stage2 = guest(&rig, VM);
@@ -134,7 +134,7 @@ fn t68_a_stream_never_reaches_two_owners_memory() {
 }
 
 #[test]
-fn t68_a_released_stream_has_the_hosts_present_entry() {
+fn t68_a_released_stream_has_the_hosts_current_entry() {
     for config in machines() {
         let mut rig = started(config);
         let stage2 = guest(&rig, VM);
@@ -219,7 +219,7 @@ fn blocked_streams_abort_and_need_no_table() {
 }
 
 #[test]
-fn t69_a_vmid_is_used_again_when_nothing_of_it_is_cached() {
+fn t69_a_vmid_can_be_reused_after_it_was_retired() {
     for config in machines() {
         let mut rig = started(config);
         let (first, mut second) = (guest(&rig, VM), Stage2::of_guest(rig.mem(), VM + 1));
@@ -287,7 +287,7 @@ fn refused_assignments_change_nothing() {
 }
 
 #[test]
-fn t69_hardware_that_fails_in_between_leaves_the_stream_to_nobody() {
+fn t69_a_stream_has_no_owner_after_a_failed_assignment() {
     let mut failed = 0;
     for after in 1..12 {
         let mut rig = started(Config::qemu());
@@ -337,7 +337,7 @@ fn partitions(config: Config) -> (Board, Smmu<Board>) {
 }
 
 #[test]
-fn two_guests_have_a_device_each_without_a_host() {
+fn two_guests_can_have_devices_without_a_host() {
     for config in machines() {
         let (board, mut smmu) = partitions(config);
         let reach = |sid, pa| board.0.model.borrow().can_reach(sid, pa).is_some();
@@ -374,7 +374,7 @@ fn two_guests_have_a_device_each_without_a_host() {
 }
 
 #[test]
-fn unassigned_streams_can_be_nobodys_beside_a_host() {
+fn unassigned_streams_can_be_blocked_with_a_host() {
     let config = Config::qemu();
     let firmware = ProbeConfig { unassigned: Unassigned::Blocked, ..firmware(&config) };
     let mut rig = Rig::on(Board::new(config), firmware);

@@ -29,7 +29,7 @@ fn prepared() -> Rig {
 /// Hardware raises the interrupt when its queue becomes non-empty [IHI 0070G 3.18.2]: a record that is in the queue
 /// before the interrupt is enabled raises none.
 #[test]
-fn a_record_from_before_the_interrupt_was_enabled_prevents_no_later_interrupt() {
+fn a_record_from_before_the_interrupt_enable_does_not_block_later_interrupts() {
     let mut rig = prepared();
     // A fault of stage 2, between EVENTQEN and IRQ_CTRL.
     rig.dma_write(9, POOL, 1);
@@ -43,7 +43,7 @@ fn a_record_from_before_the_interrupt_was_enabled_prevents_no_later_interrupt() 
 }
 
 #[test]
-fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
+fn waiting_records_interrupt_the_host_when_it_enables_interrupts() {
     // The record is in hardware's queue, or already in the host's.
     for polled in [false, true] {
         let mut rig = prepared();
@@ -66,7 +66,7 @@ fn records_that_wait_for_the_host_interrupt_it_when_it_asks_for_interrupts() {
 }
 
 #[test]
-fn an_smmu_that_is_programmed_again_can_interrupt_before_it_can_record() {
+fn a_reprogrammed_smmu_enables_interrupts_before_its_event_queue() {
     let mut rig = prepared();
     rig.write(r::IRQ_CTRL, 4);
     rig.write(r::CR0, ALL);
@@ -87,7 +87,7 @@ fn an_smmu_that_is_programmed_again_can_interrupt_before_it_can_record() {
 }
 
 #[test]
-fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
+fn records_from_before_smmuen_is_cleared_are_reported() {
     for cr0 in [QUEUES, r::EVENTQEN, 0] {
         let mut rig = prepared();
         rig.write(r::CR0, ALL);
@@ -102,7 +102,7 @@ fn what_was_recorded_before_smmuen_goes_down_reaches_the_host() {
 }
 
 #[test]
-fn what_is_recorded_while_smmuen_is_cleared_is_converted_by_the_table_of_its_time() {
+fn records_during_the_clearing_of_smmuen_use_the_old_table() {
     // A linear table of hardware: the change takes many traps.
     let mut rig = Rig::new(Config { two_level: false, sid_bits: 13, ..Config::qemu() });
     rig.enable_queues();
@@ -129,7 +129,7 @@ fn what_is_recorded_while_smmuen_is_cleared_is_converted_by_the_table_of_its_tim
 }
 
 #[test]
-fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
+fn records_from_before_smmuen_is_set_are_not_reported() {
     let mut rig = Rig::new(Config { ssid_bits: 16, ..Config::qemu() });
     rig.enable_queues();
     rig.mem().cpu_write(STRTAB, &[0; 64 << 4]);
@@ -145,7 +145,7 @@ fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
 /// EL2's own queue overflows, and the host does not read its queue: commands continue, and the host gets an overflow of
 /// its own queue [IHI 0070G 7.4], never an abort [7.2.2].
 #[test]
-fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
+fn unread_records_end_as_an_overflow_without_an_abort() {
     for abort in [false, true] {
         let mut rig = prepared();
         rig.write(r::IRQ_CTRL, 5);
@@ -175,7 +175,7 @@ fn a_storm_that_the_host_does_not_look_at_is_an_overflow_and_nothing_else() {
 }
 
 #[test]
-fn hardware_that_cannot_write_its_queue_while_el2_empties_it_goes_on() {
+fn records_after_an_aborted_queue_write_are_reported() {
     let mut rig = prepared();
     rig.write(r::IRQ_CTRL, 4);
     rig.write(r::CR0, ALL);

@@ -43,7 +43,7 @@ fn answer(answer: Answer) -> &'static str {
 }
 
 #[test]
-fn the_errata_table_is_the_codes() {
+fn the_errata_table_agrees_with_the_code() {
     let rows = rows::<6>(0);
     assert_eq!(rows.len(), ERRATA.len());
     for ([part, product, revisions, numbers, _, here], erratum) in rows.into_iter().zip(ERRATA) {
@@ -74,7 +74,7 @@ fn exactly_the_revisions_that_break_nesting_are_refused() {
 }
 
 #[test]
-fn what_is_worked_around_is_off_on_every_part() {
+fn features_with_errata_are_off_on_every_part() {
     let ids = IdRegisters { idr0: u32::MAX, idr1: u32::MAX, idr3: u32::MAX, idr5: u32::MAX, iidr: 0, aidr: u32::MAX };
     let shown = HostIds::new(&Features::decode(ids, Coherency::Coherent), MsiAdvert::WhenCoherent, 48);
     let (sev, btm) = (1 << 14, 1 << 5);
@@ -85,7 +85,7 @@ fn what_is_worked_around_is_off_on_every_part() {
 }
 
 #[test]
-fn the_table_of_names_is_the_codes() {
+fn the_table_of_names_agrees_with_the_code() {
     let rows = rows::<4>(1);
     assert_eq!(rows.len(), NAMED.len());
     for ([name, place, _, here], named) in rows.into_iter().zip(NAMED) {
@@ -105,7 +105,7 @@ fn the_table_of_names_is_the_codes() {
 }
 
 #[test]
-fn t63_a_part_that_cannot_be_made_sound_is_refused_by_name() {
+fn t63_a_part_without_a_workaround_is_refused() {
     let config = Config::qemu();
     let board = Board::new(config.clone());
     let quirks = Quirks::of(|named| named.name.starts_with("cavium"));
@@ -153,7 +153,7 @@ fn t63_an_entry_that_survives_the_first_invalidation_does_not_survive_a_revocati
 }
 
 #[test]
-fn t63_what_the_host_invalidates_is_gone_too() {
+fn t63_the_hosts_invalidations_are_repeated() {
     let mut rig = racing(Config::qemu(), Issue::Twice);
     rig.enable_linear(5);
     let stage1 = rig.context(1);

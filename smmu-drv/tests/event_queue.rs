@@ -7,7 +7,7 @@ use common::{BUF, C_BAD_STE, OVERFLOW, POOL, Rig, r, record};
 use smmu_drv::WiredIrq;
 
 #[test]
-fn the_event_queue_overflows_exactly_as_hardwares_would() {
+fn the_event_queue_overflows_as_on_hardware() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::IRQ_CTRL, 4);
@@ -41,7 +41,7 @@ fn the_event_queue_overflows_exactly_as_hardwares_would() {
 }
 
 #[test]
-fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
+fn t43_a_flood_of_faults_has_bounded_cost_and_the_first_faults_are_kept() {
     let mut rig = Rig::qemu();
     for n in 0..5_000_u64 {
         rig.dma_write(9, POOL + n * 8 % 0x10_0000, 1);
@@ -69,7 +69,7 @@ fn t43_a_flood_costs_el2_a_bounded_amount_and_keeps_the_first_faults() {
 }
 
 #[test]
-fn a_poll_from_outside_interrupts_the_host_that_has_something_to_read() {
+fn a_poll_interrupts_the_host_if_it_has_records() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::IRQ_CTRL, 4);
@@ -88,7 +88,7 @@ fn a_poll_from_outside_interrupts_the_host_that_has_something_to_read() {
 }
 
 #[test]
-fn recinvsid_and_the_enables_decide_which_records_the_host_gets() {
+fn recinvsid_and_the_enables_select_the_hosts_records() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.dma_write(900, BUF, 1);

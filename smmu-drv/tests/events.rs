@@ -34,7 +34,7 @@ fn a_record_that_hardware_could_not_write_is_an_overflow_each_time() {
 }
 
 #[test]
-fn a_queue_that_the_host_does_not_own_gets_one_abort_and_no_record_until_it_is_acknowledged() {
+fn a_queue_outside_host_memory_reports_one_abort_until_acknowledged() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::CR0, r::CMDQEN | r::SMMUEN);
@@ -65,7 +65,7 @@ fn a_queue_that_the_host_does_not_own_gets_one_abort_and_no_record_until_it_is_a
 }
 
 #[test]
-fn a_lost_record_raises_no_interrupt_of_the_queue_and_the_first_of_many_does() {
+fn a_lost_record_raises_no_interrupt_and_the_first_of_several_does() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::IRQ_CTRL, 4);
@@ -114,7 +114,7 @@ fn every_slot_of_the_hosts_queue_is_used_and_no_other() {
 }
 
 #[test]
-fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them() {
+fn too_large_a_producer_index_costs_one_full_queue() {
     for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
         let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
         // Indices with the largest distance: one within the index and wrap bits, and one with bits above them.
@@ -129,7 +129,7 @@ fn hardware_that_names_more_records_than_its_queue_has_costs_one_queue_of_them()
 }
 
 #[test]
-fn a_queue_that_lost_its_place_starts_from_the_beginning() {
+fn a_reprogrammed_event_queue_starts_at_index_0() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for _ in 0..5 {
@@ -145,7 +145,7 @@ fn a_queue_that_lost_its_place_starts_from_the_beginning() {
 }
 
 #[test]
-fn every_record_arrives_as_it_was_written_round_after_round() {
+fn records_are_unchanged_across_the_end_of_the_queue() {
     for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
         let mut rig = Rig::new(Config { snoop, ..Config::qemu() });
         rig.enable_linear(10);
@@ -160,7 +160,7 @@ fn every_record_arrives_as_it_was_written_round_after_round() {
 }
 
 #[test]
-fn faults_that_come_while_others_are_being_taken_are_kept() {
+fn faults_during_a_drain_are_kept() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     assert!(!rig.smmu.has_fault());

@@ -44,7 +44,7 @@ fn cost(rig: &Rig) -> (u64, u64) {
 }
 
 #[test]
-fn t47_an_smmu_that_cannot_be_closed_is_waited_for_once() {
+fn t47_an_smmu_that_cannot_be_set_to_abort_is_waited_for_once() {
     // An earlier update never ends, or EL2's update does not.
     for (seed, gbpa) in [(1, UPDATE), (2, UPDATE), (3, 0), (4, 0)] {
         let mut rig = failed_and_deaf(seed, gbpa);
@@ -93,7 +93,7 @@ fn t09_an_smmu_that_responds_again_is_set_to_abort_without_waiting() {
 }
 
 #[test]
-fn t39_power_off_waits_for_an_update_that_can_be_read_already() {
+fn t39_power_off_waits_for_an_update_in_progress() {
     let mut rig = failed_and_deaf(1, 0);
     for n in 0..4 {
         touch(&mut rig, n);
@@ -106,7 +106,7 @@ fn t39_power_off_waits_for_an_update_that_can_be_read_already() {
 }
 
 #[test]
-fn t39_power_off_waits_once_more_for_an_smmu_to_close() {
+fn t39_power_off_waits_again_for_gbpa_abort() {
     for seed in 1..40 {
         let mut rig = failed_and_deaf(seed, UPDATE);
         for n in 0..4 {

@@ -12,7 +12,7 @@ fn part(rig: &mut Rig, offset: u32, value: u64) -> WriteOutcome {
 }
 
 #[test]
-fn gbpa_is_busy_until_every_stream_has_followed() {
+fn gbpa_update_is_set_until_every_stream_has_changed() {
     let mut rig = slow();
     let last = 0xffff;
     assert!(rig.can_reach(last, BUF));
@@ -35,7 +35,7 @@ fn gbpa_is_busy_until_every_stream_has_followed() {
 }
 
 #[test]
-fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
+fn gbpa_has_no_effect_while_translation_is_or_becomes_enabled() {
     let mut rig = slow();
     rig.enable_queues();
     rig.mem().cpu_write(common::STRTAB, &[0; 64 << 6]);
@@ -71,7 +71,7 @@ fn gbpa_means_nothing_while_translation_is_on_or_on_its_way() {
 }
 
 #[test]
-fn gbpa_is_read_only_while_an_update_is_under_way() {
+fn gbpa_is_read_only_during_an_update() {
     let mut rig = smaller();
     let (abort, bypass) = (GBPA_UPDATE | GBPA_ABORT, GBPA_UPDATE);
     assert_eq!(part(&mut rig, r::GBPA, abort), WriteOutcome::Again);
@@ -92,7 +92,7 @@ fn gbpa_is_read_only_while_an_update_is_under_way() {
 }
 
 #[test]
-fn gbpa_written_while_translation_goes_down_holds_when_it_is_down() {
+fn gbpa_written_while_smmuen_is_being_cleared_applies_afterwards() {
     let mut rig = smaller();
     rig.enable_linear(4);
     assert_eq!(part(&mut rig, r::CR0, 0), WriteOutcome::Again);

@@ -178,7 +178,7 @@ fn run(config: &Config, seed: u64) {
 }
 
 #[test]
-fn random_hosts_reach_nothing_and_break_nothing() {
+fn random_hosts_reach_no_memory_of_el2() {
     let configs = [
         Config::qemu(),
         Config { pace: Pace::Lazy, ..Config::full() },

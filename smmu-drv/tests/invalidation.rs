@@ -14,7 +14,7 @@ fn aborted(transfer: &Transfer) -> bool {
 }
 
 #[test]
-fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
+fn t02_t04_t05_a_page_is_unreachable_when_the_invalidation_returns() {
     for config in [
         Config::qemu(),
         Config { ril: false, ..Config::qemu() },
@@ -56,7 +56,7 @@ fn t02_t04_t05_a_page_is_out_of_reach_when_the_invalidation_returns() {
 }
 
 #[test]
-fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
+fn an_invalidation_of_pages_uses_the_minimum_of_commands() {
     // Start, bytes, and the targets of the commands with and without range invalidation: addresses, or the whole VMID.
     let all = |rig: &Rig| rig.board.0.model.borrow().invalidations().to_vec();
     for ril in [true, false] {
@@ -119,7 +119,7 @@ fn an_invalidation_of_pages_takes_as_few_commands_as_hardware_allows() {
 }
 
 #[test]
-fn invalidation_of_everything_and_of_odd_ranges_is_enough() {
+fn invalidation_of_everything_and_of_unaligned_ranges_is_sufficient() {
     for stale in [
         Stale::All,
         Stale::Range { ipa: Ipa(BUF + 8), size: 1 },
@@ -160,7 +160,7 @@ fn t47_a_sync_that_never_completes_fails_the_smmu_in_bounded_time() {
 }
 
 #[test]
-fn t47_a_rejected_command_is_made_up_for_by_invalidating_everything() {
+fn t47_a_rejected_command_is_replaced_by_an_invalidation_of_everything() {
     let mut rig = Rig::qemu();
     assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
     for code in [1, 2] {
@@ -187,7 +187,7 @@ fn service_failure_is_reported() {
 }
 
 #[test]
-fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on() {
+fn t09_an_smmu_that_lost_its_state_is_programmed_before_the_host_continues() {
     let mut rig = Rig::qemu();
     rig.enable_linear(5);
     rig.set_ste(8, BYPASS);
@@ -208,7 +208,7 @@ fn t09_an_smmu_that_lost_its_state_is_programmed_again_before_the_host_goes_on()
 }
 
 #[test]
-fn quiesce_stops_everything_for_good() {
+fn quiesce_stops_all_dma_permanently() {
     for config in [Config::qemu(), Config { two_level: false, sid_bits: 9, ..Config::qemu() }] {
         let mut rig = Rig::new(config);
         rig.enable_linear(8);

@@ -169,7 +169,7 @@ fn opcodes_agree() {
 }
 
 #[test]
-fn el2s_commands_mean_what_they_say_and_set_no_reserved_bit() {
+fn el2s_commands_decode_correctly_and_set_no_reserved_bit() {
     let extents = [
         Extent::Single,
         Extent::Range { granule: Granule::K4, num: 31, scale: 31, ttl: 3 },

@@ -23,7 +23,7 @@ fn with(timeouts: Timeouts) -> ProbeConfig {
 }
 
 #[test]
-fn t47_a_cmd_sync_is_waited_for_as_long_as_the_configuration_says() {
+fn t47_the_wait_for_a_cmd_sync_has_the_configured_timeout() {
     for sync_us in [1_000, 20_000, 1_000_000, 10_000_000] {
         let timeouts = Timeouts { sync_us, register_us: 5_000 };
         let mut rig = Rig::on(Board::new(config()), with(timeouts));
@@ -36,7 +36,7 @@ fn t47_a_cmd_sync_is_waited_for_as_long_as_the_configuration_says() {
 }
 
 #[test]
-fn t47_a_register_is_waited_for_as_long_as_the_configuration_says() {
+fn t47_the_wait_for_a_register_has_the_configured_timeout() {
     for (injection, register) in [(Injection::Cr0Never, r::CR0), (Injection::GbpaNever, r::GBPA)] {
         for register_us in [1_000, 30_000, 2_000_000] {
             let board = Board::new(config());
@@ -86,7 +86,7 @@ fn traps(trap_budget: u32, commands: &[[u64; 2]]) -> (usize, u64) {
 }
 
 #[test]
-fn a_trap_does_as_much_as_its_budget_allows() {
+fn a_trap_uses_its_whole_budget() {
     let all = [CFGI_ALL, SYNC];
     let [least, default, most] = [*budget::RANGE.start(), budget::TRAP, *budget::RANGE.end()];
     let [(small, _), (usual, _), (large, _)] = [least, default, most].map(|units| traps(units, &all));
@@ -103,7 +103,7 @@ fn a_trap_does_as_much_as_its_budget_allows() {
 }
 
 #[test]
-fn what_is_out_of_range_is_refused_by_name() {
+fn values_out_of_range_are_refused_by_name() {
     let good = firmware(&config());
     let (least, most) = (*Timeouts::RANGE.start(), *Timeouts::RANGE.end());
     let timeouts = |register_us, sync_us| ProbeConfig { timeouts: Timeouts { register_us, sync_us }, ..good };

@@ -103,13 +103,13 @@ fn replay(text: &str) -> Rig {
 }
 
 #[test]
-fn linux_6_1_finds_the_smmu_that_it_expects() {
+fn the_trace_of_linux_6_1_matches() {
     let rig = replay(include_str!("data/linux-6.1.192-smmu.trace"));
     assert!(rig.smmu.stats().host_commands > 300);
 }
 
 #[test]
-fn linux_6_12_finds_the_smmu_that_it_expects() {
+fn the_trace_of_linux_6_12_matches() {
     let rig = replay(include_str!("data/linux-6.12.117-smmu.trace"));
     assert!(rig.smmu.stats().host_commands > 300);
 }

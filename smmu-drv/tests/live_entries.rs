@@ -10,7 +10,7 @@ use smmu_model::inval::Scope;
 use smmu_model::{Config, Transfer};
 
 #[test]
-fn only_what_a_command_names_is_read_again() {
+fn a_command_rereads_only_the_entries_that_it_covers() {
     let mut rig = Rig::qemu();
     rig.enable_linear(10);
     rig.set_ste(0x105, BYPASS);
@@ -44,7 +44,7 @@ fn configuration(rig: &Rig, from: usize) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn an_invalidation_of_configuration_names_what_changed() {
+fn an_invalidation_of_configuration_covers_the_changed_entries() {
     let issued = |rig: &Rig| rig.board.0.model.borrow().invalidations().len();
     for config in [Config::qemu(), Config { two_level: false, sid_bits: 10, ..Config::qemu() }] {
         let mut rig = Rig::new(config.clone());
@@ -122,7 +122,7 @@ fn t17_a_live_entry_changes_by_one_dword_between_two_commands() {
 }
 
 #[test]
-fn t17_every_transition_shows_the_old_or_the_new_entry_and_nothing_else() {
+fn t17_every_transition_has_the_access_of_the_old_or_the_new_entry() {
     // Each host entry, with the access that it gives device 8: reach BUF through a bypass, through stage 1, or
     // nothing.
     let config = Config { ssid_bits: 4, cd2l: true, attr_types_ovr: true, ..Config::qemu() };

@@ -20,7 +20,7 @@ fn configs() -> Vec<Config> {
 }
 
 #[test]
-fn a_take_over_allocates_what_it_says() {
+fn a_take_over_allocates_the_blocks_of_memory_needed() {
     for config in configs() {
         let board = Board::new(config.clone());
         let probed = Probed::probe(board.clone(), firmware(&config)).unwrap();
@@ -40,7 +40,7 @@ fn a_take_over_allocates_what_it_says() {
 }
 
 #[test]
-fn later_a_block_of_streams_needs_a_level_2_table() {
+fn a_block_of_streams_needs_a_level_2_table_later() {
     let mut rig = Rig::qemu();
     let needed = memory_needed(rig.smmu.features());
     rig.enable_linear(8);

@@ -11,7 +11,7 @@ use smmu_drv::{AccessSize, WiredIrq, WriteOutcome};
 use smmu_model::{Config, Transfer};
 
 #[test]
-fn a_sync_completes_by_msi_in_the_queue_as_linux_wants_it() {
+fn a_sync_completes_by_msi_in_the_queue_as_in_linux() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     let slot = CMDQ + u64::from(rig.prod & 0xff) * 16;
@@ -77,7 +77,7 @@ fn without_idr0_msi_a_sync_raises_the_wired_interrupt_and_stores_nothing() {
 }
 
 #[test]
-fn a_sync_of_the_host_is_one_of_hardware_and_the_batch_is_waited_for_once() {
+fn a_sync_of_the_host_is_forwarded_and_the_batch_has_one_wait() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     let (syncs, writes) = (rig.smmu.stats().syncs, rig.board.0.mmio.get());
@@ -117,7 +117,7 @@ fn t12_t52_a_command_queue_in_foreign_memory_is_a_fetch_abort() {
 }
 
 #[test]
-fn a_queue_larger_than_idr1_says_is_cut_to_size() {
+fn a_queue_larger_than_idr1_is_limited() {
     let mut rig = Rig::qemu();
     // The last 256 KiB of RAM: 2^14 commands fit, 2^19 do not.
     let base = RAM + common::RAM_SIZE - 0x4_0000;
@@ -130,7 +130,7 @@ fn a_queue_larger_than_idr1_says_is_cut_to_size() {
 }
 
 #[test]
-fn t13_a_queue_page_cannot_be_given_away_while_the_queue_is_on() {
+fn t13_a_queue_page_cannot_be_donated_while_the_queue_is_enabled() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     for page in [CMDQ, EVTQ] {
@@ -149,7 +149,7 @@ fn t13_a_queue_page_cannot_be_given_away_while_the_queue_is_on() {
 }
 
 #[test]
-fn t14_what_was_checked_is_what_is_sent() {
+fn t14_the_checked_command_is_the_one_that_is_sent() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     let mem = rig.mem().clone();
@@ -190,7 +190,7 @@ fn t24_inconsistent_indices_neither_hang_nor_over_read() {
 }
 
 #[test]
-fn t19_t25_work_of_one_trap_is_bounded_and_the_result_is_right() {
+fn t19_t25_the_work_of_a_trap_is_bounded_and_the_result_is_correct() {
     let mut rig = Rig::new(Config { two_level: false, sid_bits: 14, ..Config::qemu() });
     rig.enable_linear(14);
     for sid in [0, 1, 4000, 16383] {

@@ -49,7 +49,7 @@ fn t29_t33_every_offset_at_every_size_is_emulated_or_raz_wi() {
 }
 
 #[test]
-fn t28_t29_ones_everywhere_reach_no_hardware_control() {
+fn t28_t29_all_ones_never_reach_hardwares_control_registers() {
     for config in [Config::qemu(), Config::full()] {
         let mut rig = Rig::new(config.clone());
         let hardware = |rig: &Rig| {
@@ -77,7 +77,7 @@ fn t28_t29_ones_everywhere_reach_no_hardware_control() {
 }
 
 #[test]
-fn wide_registers_take_halves_and_wholes_in_both_directions() {
+fn wide_registers_can_be_accessed_whole_and_in_halves() {
     let mut rig = Rig::qemu();
     for (offset, mask) in [(r::STRTAB_BASE, 0x40ff_ffff_ffff_ffc0), (r::CMDQ_BASE, 0x40ff_ffff_ffff_ffff)] {
         rig.write64(offset, u64::MAX);
@@ -202,7 +202,7 @@ const STORED: [(u32, u64, AccessSize); 17] = [
 ];
 
 #[test]
-fn every_register_has_the_bits_of_the_architecture_and_no_other() {
+fn every_register_stores_exactly_its_implemented_bits() {
     for pattern in [u64::MAX, 0, 0x5555_5555_5555_5555, 0xaaaa_aaaa_aaaa_aaaa] {
         for (offset, mask, size) in STORED {
             let mut rig = Rig::qemu();
@@ -224,7 +224,7 @@ fn every_register_has_the_bits_of_the_architecture_and_no_other() {
 }
 
 #[test]
-fn an_enable_guards_its_registers_and_no_other() {
+fn an_enable_guards_exactly_its_registers() {
     let table = [(0x80, 0xffc0), (0x88, 0x3f), (0x2c, 2)];
     let commands = [(0x90, 0x1f), (0x9c, 0x1f)];
     let events = [(0xa0, 0x1f), (0x100a8, 0x1f)];
@@ -268,7 +268,7 @@ fn interrupt_configuration_is_guarded_by_its_own_enable() {
 }
 
 #[test]
-fn hardware_interrupts_for_events_exactly_while_the_host_would_see_them() {
+fn hardwares_event_interrupt_is_enabled_when_the_host_can_get_events() {
     let mut rig = Rig::qemu();
     let hardware = |rig: &Rig| rig.board.0.model.borrow_mut().read32(r::IRQ_CTRLACK);
     let all = r::CMDQEN | r::EVENTQEN | r::SMMUEN;
@@ -313,7 +313,7 @@ fn the_size_of_an_access_is_a_power_of_two_up_to_eight_bytes() {
 /// that the architecture allows [IHI 0070G 6.2], and the one that FreeBSD's driver relies on for the indices of its
 /// queues.
 #[test]
-fn two_registers_side_by_side_are_one_64_bit_access() {
+fn a_64_bit_access_covers_two_adjacent_registers() {
     let mut rig = Rig::new(Config::full());
     rig.enable_linear(4);
     rig.write(r::IRQ_CTRL, 5);

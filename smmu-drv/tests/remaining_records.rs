@@ -71,7 +71,7 @@ fn faults_of_bypass(rig: &mut Rig, count: u64) {
 }
 
 #[test]
-fn eventqen_goes_down_behind_what_was_recorded() {
+fn clearing_eventqen_takes_earlier_records_first() {
     let mut rig = off();
     rig.write(r::CR0, ALL);
     let expected = faults(&mut rig, COSTLY);
@@ -85,7 +85,7 @@ fn eventqen_goes_down_behind_what_was_recorded() {
 }
 
 #[test]
-fn a_device_that_does_not_stop_does_not_hold_eventqen_up() {
+fn continuous_faults_do_not_block_a_change_of_eventqen() {
     for (from, to) in [(ALL, r::CMDQEN | r::SMMUEN), (r::CMDQEN | r::SMMUEN, ALL), (ALL, QUEUES), (QUEUES, ALL)] {
         let mut rig = off();
         rig.write(r::CR0, from);
@@ -115,7 +115,7 @@ fn nothing_is_left_for_the_host(rig: &mut Rig) {
 }
 
 #[test]
-fn what_was_recorded_before_eventqen_goes_up_is_not_the_hosts() {
+fn records_from_before_eventqen_is_set_are_not_reported() {
     let mut rig = off();
     rig.write(r::CR0, r::SMMUEN);
     faults(&mut rig, FULL);
@@ -124,7 +124,7 @@ fn what_was_recorded_before_eventqen_goes_up_is_not_the_hosts() {
 }
 
 #[test]
-fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
+fn records_from_before_smmuen_is_set_are_not_reported() {
     let mut rig = off();
     rig.write(r::CR0, r::EVENTQEN);
     faults_of_bypass(&mut rig, FULL);
@@ -132,7 +132,7 @@ fn what_was_recorded_before_smmuen_goes_up_is_not_the_hosts() {
 }
 
 #[test]
-fn smmuen_goes_down_behind_what_was_recorded_on_its_way() {
+fn clearing_smmuen_takes_records_of_the_change_first() {
     let mut rig = off();
     rig.write(r::CR0, ALL);
     let before = faults(&mut rig, COSTLY);
@@ -147,7 +147,7 @@ fn smmuen_goes_down_behind_what_was_recorded_on_its_way() {
 }
 
 #[test]
-fn another_value_of_cr0_begins_its_own_change() {
+fn another_value_of_cr0_starts_a_new_change() {
     let mut rig = off();
     rig.write(r::CR0, ALL);
     let first = faults(&mut rig, COSTLY);
@@ -161,7 +161,7 @@ fn another_value_of_cr0_begins_its_own_change() {
 }
 
 #[test]
-fn what_was_recorded_while_the_hosts_queue_had_failed_is_not_the_hosts() {
+fn records_while_the_hosts_queue_had_an_abort_are_not_reported() {
     let mut rig = off();
     assert!(rig.host.donate(common::EVTQ));
     rig.write(r::CR0, ALL);

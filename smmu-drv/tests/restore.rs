@@ -70,7 +70,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
 /// before: the architecture requires BASE first and leaves the rest UNKNOWN [IHI 0070G 6.3.26, 6.3.27], so no driver
 /// may depend on it.
 #[test]
-fn indices_written_before_the_base_do_no_harm() {
+fn indices_written_before_the_base_are_reduced_at_the_enable() {
     let mut rig = Rig::qemu();
     rig.write64(r::STRTAB_BASE, STRTAB);
     for (offset, value) in [(r::CMDQ_PROD, 0xf_ffff), (r::CMDQ_CONS, 0xf_ffff), (r::EVENTQ_PROD, 0xf_ffff)] {

@@ -106,7 +106,7 @@ fn as_before(rig: &mut Rig) {
 }
 
 #[test]
-fn t09_dma_at_every_step_of_a_resume_reaches_only_what_its_owner_has() {
+fn t09_dma_during_a_resume_reaches_only_memory_of_its_owner() {
     for config in configs() {
         let mut rig = off(config.clone());
         let open = watch(&rig.board);
@@ -120,7 +120,7 @@ fn t09_dma_at_every_step_of_a_resume_reaches_only_what_its_owner_has() {
 }
 
 #[test]
-fn the_host_sees_nothing_of_a_resume() {
+fn a_resume_does_not_change_the_hosts_registers() {
     for config in [Config::qemu(), Config::full()] {
         let mut rig = off(config);
         rig.smmu.resume().unwrap();
@@ -137,7 +137,7 @@ fn the_host_sees_nothing_of_a_resume() {
 }
 
 #[test]
-fn t09_an_smmu_that_looks_as_it_was_is_programmed_all_the_same() {
+fn t09_resume_programs_an_smmu_that_seems_unchanged() {
     let mut rig = off(Config::qemu());
     // Other software enabled it with another table.
     let strtab = RAM + 0x50_0000;
@@ -182,7 +182,7 @@ fn fails(rig: &mut Rig, what: &str) {
 }
 
 #[test]
-fn t09_a_resume_that_fails_leaves_the_smmu_closed_and_failed() {
+fn t09_a_failed_resume_leaves_the_smmu_aborting_and_failed() {
     for config in configs().into_iter().filter(|config| config.pace == Pace::Lazy) {
         for injection in [Injection::Cr0Never, Injection::SyncNever] {
             let mut rig = off(config.clone());
@@ -220,7 +220,7 @@ fn t09_a_resume_that_fails_leaves_the_smmu_closed_and_failed() {
 }
 
 #[test]
-fn without_a_host_guests_have_their_devices_again() {
+fn guests_have_their_devices_after_a_resume_without_a_host() {
     for config in configs() {
         let board = Board::new(config.clone());
         let mut smmu = Probed::probe(board.clone(), firmware(&config)).unwrap().take_over(Default::default()).unwrap();

@@ -83,7 +83,7 @@ fn at_the_same_time(smmus: &mut [Smmu<Board>]) {
 }
 
 #[test]
-fn a_revocation_takes_the_time_of_the_slowest_smmu() {
+fn a_revocation_takes_as_long_as_the_slowest_smmu() {
     // The slowest SMMU makes a step every nine ticks.
     let periods = [3, 9, 5, 2, 7, 4, 8, 6];
     let alone = |period| Machine::new(&[period]).count(one_after_the_other).1;

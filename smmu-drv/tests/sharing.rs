@@ -36,7 +36,7 @@ fn translate(rig: &mut Rig, levels: u32) {
 }
 
 #[test]
-fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
+fn non_cacheable_queues_and_tables_are_accessed_in_memory() {
     // Non-cacheable; cacheable inside only; write-through; non-shareable, which differs from EL2's attributes.
     for queues in [0, 0b1, 0b1010, 0b0101] {
         for tables in [0, 0b1, 0b1010, 0b0101] {
@@ -56,7 +56,7 @@ fn queues_and_tables_past_the_caches_are_read_from_memory_and_written_to_it() {
 }
 
 #[test]
-fn what_is_shared_through_the_caches_costs_no_maintenance() {
+fn cacheable_queues_and_tables_need_no_maintenance() {
     // EL2's cache could differ from memory only if the host accessed memory without caches; here EL2 must use its
     // cache.
     let mut rig = Rig::qemu();
@@ -76,7 +76,7 @@ fn what_is_shared_through_the_caches_costs_no_maintenance() {
 }
 
 #[test]
-fn without_snooping_it_is_memory_whatever_cr1_says() {
+fn without_snooping_memory_is_accessed_for_any_cr1() {
     let mut rig = Rig::new(smmu_model::Config { snoop: smmu_model::Snoop::NonCoherent, ..smmu_model::Config::qemu() });
     rig.write(r::CR1, CACHED);
     *rig.host.cached.borrow_mut() = Some((CMDQ..CMDQ + 0x1000).step_by(8).map(|at| (at, 0)).collect());

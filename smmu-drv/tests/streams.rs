@@ -13,7 +13,7 @@ use smmu_model::{Config, Pace, Snoop, Transfer};
 const EL2: u64 = POOL + 0x1000;
 
 #[test]
-fn t07_a_disabled_smmu_lets_streams_reach_host_memory_only() {
+fn t07_streams_of_a_disabled_smmu_reach_host_memory_only() {
     let mut rig = Rig::qemu();
     assert_eq!(rig.dma_write(8, BUF, 7), Transfer::Done);
     assert!(aborted(&rig.dma_write(8, EL2, 7)));
@@ -69,7 +69,7 @@ fn linear_table_bypass_abort_stage_1_and_back() {
 }
 
 #[test]
-fn an_entry_that_was_never_announced_has_no_shadow_and_the_event_that_hardware_had() {
+fn an_entry_without_an_invalidation_has_no_shadow_and_reports_the_hardware_event() {
     let mut rig = Rig::qemu();
     enable_two_level(&mut rig, 8, 12);
     // Neither the host nor EL2 has a level-2 table yet.
@@ -87,7 +87,7 @@ fn an_entry_that_was_never_announced_has_no_shadow_and_the_event_that_hardware_h
 }
 
 #[test]
-fn the_hosts_table_means_nothing_while_translation_is_off() {
+fn the_hosts_table_is_not_used_while_translation_is_off() {
     let mut rig = Rig::qemu();
     rig.enable_queues();
     rig.write64(r::STRTAB_BASE, STRTAB);
@@ -184,7 +184,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
 /// `arm,instdata-override`: EL2 sets STE.INSTCFG [IHI 0070G 5.2] where hardware has IDR1.ATTR_PERMS_OVR, and hides both
 /// from the host.
 #[test]
-fn reads_are_data_in_every_entry_where_that_is_asked_for_and_possible() {
+fn instcfg_is_set_in_every_entry_if_requested_and_supported() {
     const PERMS_OVR: u32 = 1 << 26;
     for (asked, able) in [(true, true), (true, false), (false, true)] {
         let board = common::Board::new(Config::qemu());

@@ -27,7 +27,7 @@ fn configs() -> Vec<Config> {
 }
 
 #[test]
-fn every_stream_reaches_host_memory_and_nothing_else() {
+fn every_stream_reaches_host_memory_only() {
     for config in configs() {
         let mut rig = Rig::new(config.clone());
         assert_eq!(rig.dma_write(8, RAM + 0x1000, 5), Transfer::Done, "{config:?}");
@@ -71,7 +71,7 @@ fn left_on(board: &Board) {
 }
 
 #[test]
-fn t08_no_window_opens_while_firmware_state_is_replaced() {
+fn t08_el2_memory_stays_unreachable_while_firmware_state_is_replaced() {
     for config in configs() {
         let probe = firmware(&config);
         let board = Board::new(config.clone());
@@ -109,7 +109,7 @@ fn hardware_interrupts_and_msis_start_disabled() {
 }
 
 #[test]
-fn hardware_reaches_tables_and_queues_with_the_attributes_that_it_can_use() {
+fn tables_and_queues_have_the_attributes_of_hardwares_coherency() {
     // Inner shareable and write-back where it snoops, outer shareable and non-cacheable elsewhere; CR2: RECINVSID, PTM.
     for (snoop, cr1) in [(Snoop::Coherent, 0xd75), (Snoop::NonCoherent, 0x820)] {
         let rig = Rig::new(Config { snoop, ..Config::qemu() });
@@ -118,7 +118,7 @@ fn hardware_reaches_tables_and_queues_with_the_attributes_that_it_can_use() {
 }
 
 #[test]
-fn ats_is_checked_from_the_moment_translation_is_on() {
+fn atschk_is_set_before_smmuen() {
     let rig = Rig::new(Config::full());
     assert_eq!(rig.board.read32(r::CR0ACK), 0x1d);
     let rig = Rig::qemu();
@@ -126,7 +126,7 @@ fn ats_is_checked_from_the_moment_translation_is_on() {
 }
 
 #[test]
-fn what_cannot_be_isolated_is_refused_before_anything_is_written() {
+fn unsupported_smmus_are_refused_without_a_write() {
     let broken = |iidr: u32| Config { iidr, ..Config::qemu() };
     type Expected = fn(&ProbeError) -> bool;
     let cases: [(Config, Expected); 9] = [
@@ -154,7 +154,7 @@ fn what_cannot_be_isolated_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn t47_hardware_that_does_not_answer_is_reported_in_bounded_time() {
+fn t47_unresponsive_hardware_is_reported_in_bounded_time() {
     for injection in [Injection::GbpaNever, Injection::Cr0Never, Injection::SyncNever] {
         let config = Config { pace: Pace::Lazy, ..Config::qemu() };
         let board = Board::new(config.clone());

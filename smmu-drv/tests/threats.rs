@@ -10,7 +10,7 @@ use smmu_drv::fault::{Class, Direction, Stage};
 use smmu_drv::spec::events::EventType;
 use smmu_model::{Config, Memory, Model, Pace, Region, Snoop, Transfer};
 
-const VICTIM: u64 = POOL + 0x8000;
+const ATTACKED_PAGE: u64 = POOL + 0x8000;
 
 /// The same memory behind an SMMU without EL2: after reset all transactions bypass.
 fn open_machine(config: Config) -> (Model, Memory) {
@@ -22,20 +22,20 @@ fn open_machine(config: Config) -> (Model, Memory) {
 }
 
 #[test]
-fn t01_el2_memory_is_neither_read_nor_written_and_the_attempt_is_recorded() {
+fn t01_accesses_to_el2_memory_are_blocked_and_recorded() {
     let (mut open, mem) = open_machine(Config::qemu());
-    assert_eq!(open.dma_write(8, None, VICTIM, &[1, 2, 3, 4]), Transfer::Done);
-    assert_eq!(mem.cpu_read32(VICTIM), 0x0403_0201, "lands without EL2");
+    assert_eq!(open.dma_write(8, None, ATTACKED_PAGE, &[1, 2, 3, 4]), Transfer::Done);
+    assert_eq!(mem.cpu_read32(ATTACKED_PAGE), 0x0403_0201, "lands without EL2");
 
     let mut rig = Rig::qemu();
-    rig.mem().cpu_write64(VICTIM, 0x5ec2e7);
+    rig.mem().cpu_write64(ATTACKED_PAGE, 0x5ec2e7);
     rig.enable_linear(5);
     let stage1 = rig.context(1);
     // IOVA 0x1000 of the stage-1 stream translates to the attacked page.
-    rig.store(S1TAB + 0x4000 + 0x2000 + 8, s1_page(VICTIM));
+    rig.store(S1TAB + 0x4000 + 0x2000 + 8, s1_page(ATTACKED_PAGE));
     rig.set_ste(1, BYPASS);
     rig.set_ste(2, stage1);
-    for (sid, iova) in [(1, VICTIM), (2, 0x1000)] {
+    for (sid, iova) in [(1, ATTACKED_PAGE), (2, 0x1000)] {
         while rig.smmu.take_fault().is_some() {}
         let mut stolen = [0; 8];
         let read = rig.board.0.model.borrow_mut().dma_read(sid, None, iova, &mut stolen);
@@ -49,15 +49,15 @@ fn t01_el2_memory_is_neither_read_nor_written_and_the_attempt_is_recorded() {
             let detail = fault.detail.unwrap();
             assert_eq!((fault.kind, fault.sid), (Some(EventType::Translation), sid));
             assert_eq!((detail.stage, detail.class, detail.direction), (Stage::Two, Class::In, direction));
-            assert_eq!((detail.iova.0, detail.ipa.unwrap().0), (iova, VICTIM));
+            assert_eq!((detail.iova.0, detail.ipa.unwrap().0), (iova, ATTACKED_PAGE));
         }
     }
-    assert_eq!(rig.mem().cpu_read64(VICTIM), 0x5ec2e7);
+    assert_eq!(rig.mem().cpu_read64(ATTACKED_PAGE), 0x5ec2e7);
     assert_eq!(rig.hazards(), []);
 }
 
 #[test]
-fn t06_device_registers_are_out_of_reach() {
+fn t06_device_registers_are_unreachable() {
     let (mut open, mem) = open_machine(Config::qemu());
     assert_eq!(open.dma_write(8, None, MMIO, &[1]), Transfer::Done);
     assert_eq!(mem.take_mmio_writes().len(), 1, "lands without EL2");
@@ -90,11 +90,11 @@ fn t21_hardware_updates_of_stage_1_tables_stay_in_the_hosts_memory() {
     assert_eq!(rig.dma_write(8, 0, 1), Transfer::Done);
     assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "control: an update where it is allowed");
     // The last-level table is EL2's: nothing is read from it, let alone written.
-    rig.mem().cpu_write64(VICTIM, clear);
-    rig.store(S1TAB + 0x4000 + 0x1000, VICTIM & !0xfff | 3);
+    rig.mem().cpu_write64(ATTACKED_PAGE, clear);
+    rig.store(S1TAB + 0x4000 + 0x1000, ATTACKED_PAGE & !0xfff | 3);
     rig.issue(&[[0x30, 0]]);
-    assert!(matches!(rig.dma_write(8, (VICTIM & 0xfff) * 512, 1), Transfer::Aborted(_)));
-    assert_eq!(rig.mem().cpu_read64(VICTIM), clear);
+    assert!(matches!(rig.dma_write(8, (ATTACKED_PAGE & 0xfff) * 512, 1), Transfer::Aborted(_)));
+    assert_eq!(rig.mem().cpu_read64(ATTACKED_PAGE), clear);
     let event = rig.events();
     assert_eq!(event[0][0], 0xb | 8 << 32, "F_WALK_EABT");
 }

@@ -67,7 +67,7 @@ fn every_stream_of_a_block_has_an_entry() {
 }
 
 #[test]
-fn without_two_levels_the_format_is_not_looked_at() {
+fn without_two_levels_the_format_is_ignored() {
     let mut rig = Rig::new(Config { two_level: false, sid_bits: 10, ..Config::qemu() });
     assert_eq!(rig.read(r::IDR0) >> 27 & 3, 0);
     rig.mem().cpu_write(STRTAB, &[0; 64 << 10]);
@@ -87,7 +87,7 @@ fn enable_two_level_format(rig: &mut Rig) {
 }
 
 #[test]
-fn t41_a_table_that_the_host_drops_leaves_no_pointer_behind() {
+fn t41_no_pointer_to_a_replaced_table_remains() {
     let mut rig = Rig::qemu();
     let before = rig.board.0.live_bytes.get();
     enable_two_level(&mut rig, 8, 16);

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_whose_it_is_unless_it_is_the_hosts() {
+    fn a_line_has_the_owner_unless_it_is_the_host() {
         let line = |owner| std::format!("{}", Fault { owner, record: record(5) });
         assert_eq!(line(StreamOwner::Host), "C_BAD_STE sid=0x5");
         assert_eq!(line(StreamOwner::Blocked), "C_BAD_STE sid=0x5 blocked");

@@ -10,7 +10,7 @@ use crate::bench::traps::from_count;
 use crate::checkout::Checkout;
 
 /// The test.
-const TEST: &str = "a_revocation_takes_the_time_of_the_slowest_smmu";
+const TEST: &str = "a_revocation_takes_as_long_as_the_slowest_smmu";
 /// How each of its lines begins.
 const LINE: &str = "SCALING ";
 /// What a line says, in this order.

@@ -70,7 +70,7 @@ fn encoded(commands: &[Command]) -> Vec<u64> {
 }
 
 #[test]
-fn nothing_passes_from_the_first_write_to_the_last() {
+fn all_transactions_abort_during_take_over() {
     let machine = Machine::reacting(answers);
     take_over(&machine).unwrap();
     let writes = writes(&machine.did());
@@ -146,7 +146,7 @@ fn commands_are_stored_before_a_barrier_and_the_barrier_before_prod() {
 }
 
 #[test]
-fn a_queue_that_does_not_move_fails_the_device_for_good() {
+fn a_queue_that_does_not_advance_fails_the_device() {
     let machine = Machine::reacting(gets_stuck);
     let mut device = device(&machine);
     device.push(Command::CfgiAll).unwrap();
@@ -206,7 +206,7 @@ fn fault(machine: &Machine, from: u64, count: u64) {
 }
 
 #[test]
-fn records_are_taken_in_their_order_and_their_slots_freed() {
+fn records_are_taken_in_order_and_their_slots_freed() {
     let machine = Machine::reacting(answers);
     let mut device = device(&machine);
     let mut seen = Seen::default();
@@ -222,7 +222,7 @@ fn records_are_taken_in_their_order_and_their_slots_freed() {
 }
 
 #[test]
-fn records_beyond_the_budget_wait_for_the_next_trap() {
+fn records_beyond_the_budget_are_taken_in_the_next_trap() {
     let machine = Machine::reacting(answers);
     let mut device = device(&machine);
     fault(&machine, 0, 100);
@@ -238,7 +238,7 @@ fn records_beyond_the_budget_wait_for_the_next_trap() {
 }
 
 #[test]
-fn what_hardware_dropped_is_reported_and_acknowledged() {
+fn dropped_records_are_reported_and_acknowledged() {
     let machine = Machine::reacting(answers);
     let mut device = device(&machine);
     let mut seen = Seen::default();

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn every_stream_has_the_owner_that_was_set_last() {
+    fn every_stream_has_the_owner_that_was_last_set() {
         let mut state = 1;
         for round in 0..200 {
             let unassigned = OWNERS[round % 2];
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_of_the_stream_ids_can_be_given() {
+    fn the_lowest_and_highest_stream_ids_can_be_assigned() {
         let mut owners = Owners::all(StreamOwner::Host);
         owners.set(StreamRange::new(u32::MAX, 1).unwrap(), StreamOwner::Blocked).unwrap();
         owners.set(StreamRange::one(0), StreamOwner::Domain(2)).unwrap();

@@ -119,7 +119,7 @@ fn enter(table: &mut ShadowTable<Block>, queue: &mut Queue, sid: u32, ste: Ste) 
 }
 
 #[test]
-fn every_stream_begins_with_what_the_table_is_made_with() {
+fn every_stream_has_the_initial_configuration_of_the_table() {
     for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
         for (initial, expected) in [
             (Shared::Stage2, full(FIXED.stage2())),
@@ -137,7 +137,7 @@ fn every_stream_begins_with_what_the_table_is_made_with() {
 }
 
 #[test]
-fn without_memory_there_is_no_table_and_nothing_is_kept() {
+fn without_memory_no_table_is_created_and_all_memory_is_freed() {
     for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
         let machine = Machine::new();
         let needed = {
@@ -153,7 +153,7 @@ fn without_memory_there_is_no_table_and_nothing_is_kept() {
 }
 
 #[test]
-fn two_words_that_matter_change_through_an_abort() {
+fn two_used_words_change_through_an_abort() {
     let (old, new) = (nested(0x1000, 0), nested(0x2000, 1));
     let (mut table, mut queue) = with(old);
     let at = address(&table, &queue.machine, 5).unwrap();
@@ -178,7 +178,7 @@ fn two_words_that_matter_change_through_an_abort() {
 }
 
 #[test]
-fn an_entry_becomes_valid_last() {
+fn dword_0_of_a_new_entry_is_stored_last() {
     let new = nested(0x2000, 1);
     for old in [FIXED.invalid(), FIXED.abort()] {
         let (mut table, mut queue) = with(old);
@@ -256,7 +256,7 @@ fn a_table_whose_invalidation_is_not_queued_yet_outlives_a_sync() {
 }
 
 #[test]
-fn without_memory_the_streams_of_a_block_abort_and_others_stay() {
+fn without_memory_the_streams_of_a_block_abort_and_others_are_unchanged() {
     let (mut table, mut queue) = with(nested(0x1000, 1));
     queue.machine.allow(0);
     let mut host = Host(BTreeMap::from([(5, nested(0x1000, 1)), (0x100, nested(0x3000, 0))]));
@@ -271,7 +271,7 @@ fn without_memory_the_streams_of_a_block_abort_and_others_stay() {
 }
 
 #[test]
-fn an_entry_without_a_place_asks_for_its_block() {
+fn an_entry_without_a_private_table_needs_its_block() {
     let (mut table, mut queue) = empty();
     assert_eq!(enter(&mut table, &mut queue, 5, nested(0x1000, 1)), Ok(Entered::NeedsBlock));
     let (mut table, mut queue) = with(nested(0x1000, 1));
@@ -313,7 +313,7 @@ fn a_failed_smmu_ends_a_change_with_its_error() {
 }
 
 #[test]
-fn all_streams_abort_when_it_says_so() {
+fn all_streams_abort_after_abort_all() {
     for st_level in [ST_LINEAR, idr0::ST_TWO_LEVEL] {
         let (mut table, mut queue) = self::table(st_level, Shared::Stage2);
         refresh(&mut table, &mut queue, &mut Host(BTreeMap::from([(5, nested(0x1000, 1))])));
@@ -328,7 +328,7 @@ fn all_streams_abort_when_it_says_so() {
 }
 
 #[test]
-fn the_audit_finds_what_does_not_confine() {
+fn the_audit_finds_unconfined_entries() {
     let (table, queue) = with(nested(0x1000, 1));
     let at = address(&table, &queue.machine, 5).unwrap();
     let entry = |dw0| Err(StrtabFinding::Entry { index: 5, dw0 });

@@ -73,7 +73,7 @@ fn shown(record: &FaultRecord) -> &'static str {
 }
 
 #[test]
-fn the_event_table_is_the_codes() {
+fn the_event_table_agrees_with_the_code() {
     let rows = rows();
     let stages = ["1", "2"];
     let classes = ["CD", "TT", "IN", "reserved"];

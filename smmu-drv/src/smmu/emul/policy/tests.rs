@@ -31,7 +31,7 @@ fn legal(rules: &SteRules, word0: u64, word1: u64) -> Option<Ste> {
 }
 
 #[test]
-fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2() {
+fn t16_t17_every_config_behaves_as_on_a_stage_1_only_smmu_with_stage_2_added() {
     let rules = rules(NO_STALL, 0, 0);
     for host1 in [0, !mask64(dw1::S1STALLD)] {
         for config in 0..8 {
@@ -53,7 +53,7 @@ fn t16_t17_every_config_becomes_what_a_stage_1_only_smmu_would_do_under_stage_2(
 }
 
 #[test]
-fn t16_no_field_of_stage_2_ats_el2_or_attributes_survives() {
+fn t16_fields_of_stage_2_ats_el2_and_attributes_are_not_copied() {
     for (idr0, ssid, ovr) in [(NO_STALL, 0, 0), (CD2L, 8, 1), (CD2L | NO_STALL, 20, 0)] {
         let rules = rules(idr0, ssid, ovr);
         for config in [0, 4, 5] {

@@ -86,7 +86,7 @@ fn commands_become_steps_with_the_hosts_vmid() {
 }
 
 #[test]
-fn cons_moves_and_interrupts_come_when_hardware_has_completed() {
+fn cons_and_interrupts_follow_the_completion_by_hardware() {
     let mut host = Host::running();
     let msi =
         RawCmd([op(Opcode::Sync) | put64(sync::CS, sync::CS_IRQ) | put64(sync::MSIDATA, 0x1234), CMDQ + 16 * 3 + 4]);
@@ -138,7 +138,7 @@ fn an_illegal_command_stops_the_queue_until_it_is_acknowledged() {
 }
 
 #[test]
-fn a_queue_that_is_not_the_hosts_is_cerror_abt_and_is_claimed_again() {
+fn a_queue_outside_host_memory_is_cerror_abt_and_is_claimed_again() {
     let mut host = Host::new();
     host.memory.foreign.insert(CMDQ >> 12);
     host.store64(reg::CMDQ_BASE, CMDQ | put64(queue_base::LOG2SIZE, u64::from(CMDQ_LOG2)));
@@ -151,7 +151,7 @@ fn a_queue_that_is_not_the_hosts_is_cerror_abt_and_is_claimed_again() {
 }
 
 #[test]
-fn a_batch_ends_when_the_budget_does_and_goes_on_from_there() {
+fn a_batch_ends_with_the_budget_and_continues_in_the_next_trap() {
     let mut host = Host::running();
     host.queue(&[plain(Opcode::TlbiNhAll); 20]);
     let mut budget = Budget::for_one_trap();
@@ -178,7 +178,7 @@ fn sixteen_completions_are_signalled_together() {
 }
 
 #[test]
-fn the_entry_of_a_stream_is_fetched_and_checked_when_the_host_says_it_changed() {
+fn cfgi_ste_fetches_and_checks_the_hosts_entry() {
     let mut host = Host::translating();
     let bypass = put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_BYPASS);
     let both_stages = put64(dw0::V, 1) | put64(dw0::CONFIG, dw0::CONFIG_NESTED);
@@ -200,7 +200,7 @@ fn the_entry_of_a_stream_is_fetched_and_checked_when_the_host_says_it_changed() 
 }
 
 #[test]
-fn what_a_command_has_left_to_do_comes_before_the_next_command() {
+fn pending_work_of_a_command_is_done_before_the_next_command() {
     let mut host = Host::translating();
     let all = RawCmd([op(Opcode::CfgiSteRange), put64(cfgi::RANGE, cfgi::RANGE_ALL)]);
     host.queue(&[all, all, sync_by(sync::CS_NONE)]);
@@ -219,7 +219,7 @@ fn what_a_command_has_left_to_do_comes_before_the_next_command() {
 }
 
 #[test]
-fn while_translation_is_off_only_the_invalidation_of_a_range_is_due() {
+fn while_translation_is_off_only_the_invalidation_is_forwarded() {
     let mut host = Host::running();
     host.queue(&[RawCmd([op(Opcode::CfgiSteRange) | put64(cmd::SID, 0x20), put64(cfgi::RANGE, 3)])]);
     let nothing = CommandStep::Refresh(Cursor::at(0x100), 0x100);

@@ -7,7 +7,7 @@ use crate::spec::events::{self as ev, EventType, RawEvent};
 use crate::spec::registers::queue_index;
 
 #[test]
-fn a_64_bit_register_is_stored_and_loaded_in_halves_too() {
+fn a_64_bit_register_can_be_stored_and_loaded_in_halves() {
     let mut host = Host::new();
     assert_eq!(host.store64(reg::STRTAB_BASE, 0x12_3456_7000), [Effect::Done]);
     host.store(reg::STRTAB_BASE + 4, 0x34);
@@ -17,7 +17,7 @@ fn a_64_bit_register_is_stored_and_loaded_in_halves_too() {
 }
 
 #[test]
-fn an_access_of_two_registers_means_both_and_others_are_counted() {
+fn a_64_bit_access_of_two_registers_is_emulated_and_others_are_counted() {
     let mut host = Host::running();
     let both = host.smmu.stores(reg::CMDQ_PROD, AccessSize::Double, 3 << 32 | 5).unwrap();
     assert_eq!(both.map(|store| store.value), [5, 3]);
@@ -35,7 +35,7 @@ fn an_access_of_two_registers_means_both_and_others_are_counted() {
 }
 
 #[test]
-fn cmdqen_claims_the_queue_and_its_registers_are_fixed_until_it_is_clear() {
+fn cmdqen_claims_the_queue_and_guards_its_registers() {
     let mut host = Host::running();
     assert_eq!(host.memory.claimed(), [(CMDQ, 16 << CMDQ_LOG2)]);
     assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
@@ -49,7 +49,7 @@ fn cmdqen_claims_the_queue_and_its_registers_are_fixed_until_it_is_clear() {
 }
 
 #[test]
-fn a_change_of_eventqen_takes_what_hardware_recorded_first() {
+fn a_change_of_eventqen_takes_earlier_records_first() {
     let mut host = Host::running();
     assert_eq!(host.store(reg::IRQ_CTRL, IrqCtrl::EVENTQ_IRQEN.bits()), [Effect::Done], "there is no queue yet");
     let on = Cr0::CMDQEN.union(Cr0::EVENTQEN);
@@ -88,7 +88,7 @@ fn smmuen_is_acknowledged_when_all_streams_have_changed() {
 }
 
 #[test]
-fn gbpa_changes_what_streams_do_and_shows_its_update_until_they_do() {
+fn gbpa_update_is_set_until_all_streams_have_changed() {
     let mut host = Host::new();
     let abort = put32(gbpa::ABORT, 1);
     assert_eq!(host.store(reg::GBPA, abort), [Effect::Done], "without UPDATE it is ignored");
@@ -105,7 +105,7 @@ fn gbpa_changes_what_streams_do_and_shows_its_update_until_they_do() {
 }
 
 #[test]
-fn a_failure_is_shown_once_and_an_error_interrupts_where_it_is_enabled() {
+fn a_failure_is_reported_once_and_an_enabled_error_interrupts() {
     let mut host = Host::new();
     host.smmu.fail();
     assert_eq!((host.load(reg::GERROR), host.interrupts()), (Gerror::SFM_ERR.bits(), Vec::new()));
@@ -144,7 +144,7 @@ fn records_fill_the_hosts_queue_and_then_overflow_it() {
 }
 
 #[test]
-fn an_event_queue_that_is_not_the_hosts_reports_an_abort() {
+fn an_event_queue_outside_host_memory_reports_an_abort() {
     let mut host = Host::running();
     host.memory.foreign.insert(EVENTQ >> 12);
     host.store(reg::CR0, Cr0::CMDQEN.union(Cr0::EVENTQEN).union(Cr0::SMMUEN).bits());

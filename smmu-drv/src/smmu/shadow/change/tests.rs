@@ -18,7 +18,7 @@ fn behaviour(ste: Ste) -> (u64, u64) {
 }
 
 #[test]
-fn t17_a_change_shows_the_old_or_the_new_entry_and_aborts_only_where_it_must() {
+fn t17_each_state_of_a_change_is_the_old_entry_the_new_entry_or_a_required_abort() {
     let fixed = Fixed { dw1: put64(dw1::SHCFG, dw1::SHCFG_INCOMING) };
     let mut entries = Vec::from([fixed.invalid(), fixed.abort(), fixed.stage2()]);
     let mev = mask64(dw1::MEV);
