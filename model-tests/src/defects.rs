@@ -1,4 +1,4 @@
-//! Defects of the tests' own EL2: a step of a revocation or of a change of owner that it leaves out.
+//! Defects of the tests' own EL2: a step that is missing in a revocation or a change of owner.
 //!
 //! Each defect names tests that must fail with it. Defences of the driver are
 //! removed by patches (`xtask/defences`), which also name the tests that must fail.
@@ -76,7 +76,7 @@ fn is_known(word: &str) -> bool {
 /// # Panics
 /// If there is no such defect.
 pub fn with_defects<T>(words: &'static str, with: impl FnOnce() -> T) -> T {
-    assert!(words.split(',').all(is_known), "the tests' EL2 has no defect {words}");
+    assert!(words.split(',').all(is_known), "the tests' EL2 has no defect named {words}");
     let before = DEFECTS.replace(words);
     let result = with();
     DEFECTS.set(before);

@@ -44,7 +44,7 @@ fn t10_completion_by_store_anywhere() {
         assert_eq!(m.mem.take_mmio_writes(), [], "{name}");
         assert_eq!(m.read32(0, r::CMDQ_CONS) & 0xf_ffff, host.prod, "{name}: it completes");
         let active = m.read32(0, r::GERROR) ^ m.read32(0, r::GERRORN);
-        assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: and reports the abort");
+        assert_eq!(active, r::GERROR_MSI_CMDQ, "{name}: the abort is reported");
         m.write32(0, r::GERRORN, r::GERROR_MSI_CMDQ);
         // An address above the output size is truncated; the result is in the host's own memory.
         host.sync_msi(&mut m, HOST_FLAG | 1 << 50, 0x77);

@@ -11,7 +11,7 @@ use smmu_drv::{RetireError, StreamOwner, StreamRange};
 use smmu_model::arch::regs as r;
 use smmu_model::{Bbml, Config, Pace, Snoop, Transfer};
 
-/// The guest's page, and one that stays the host's.
+/// The guest's page, and a page that stays the host's.
 const PAGE: u64 = HOST_DATA;
 const HOSTS: u64 = HOST_DATA + 0x1000;
 /// A stream that stays the host's.
@@ -43,7 +43,7 @@ fn guest_with(m: &mut Machine, pa: u64) -> GuestId {
     guest
 }
 
-/// Both streams of both SMMUs bypass in the host's tables. Each SMMU has used the page that the guest then gets.
+/// Both streams of both SMMUs bypass in the host's tables. Each SMMU has used the page before the guest gets it.
 fn started(setup: &Setup) -> (Machine, Vec<Host>, GuestId) {
     let mut m = Machine::new(setup);
     let mut hosts = Vec::new();
@@ -141,7 +141,7 @@ fn t68_dma_while_a_stream_changes_owner_reaches_one_owner() {
         }
         *m.store_hook.borrow_mut() = None;
         let [one, guests, both] = *seen.borrow();
-        assert!(one > 0 && guests > 0, "the test needs stores of EL2 before and after: {one}, {guests}");
+        assert!(one > 0 && guests > 0, "the test needs stores of EL2 before and after the change: {one}, {guests}");
         assert_eq!(both, 0, "stores of EL2 at which the stream reaches the pages of two owners");
     }
 }
@@ -178,7 +178,7 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
             });
             let owner = m.vmid_of(guest).map(StreamOwner::Domain);
             let own = taken.iter().filter(|(sid, of)| *sid == SID && Some(*of) == owner).count();
-            assert_eq!(own, 2, "EL2 has them: {taken:x?}");
+            assert_eq!(own, 2, "EL2 logged them: {taken:x?}");
             assert_eq!(m.isolated(&SIDS), Ok(()));
         }
     }
@@ -206,7 +206,7 @@ fn t69_a_vmid_is_used_again_when_nothing_of_its_domain_is_cached() {
             assert_eq!(m.assign(n, one(), second), Ok(()));
             assert_eq!(m.vmid_of(second), vmid, "the test needs the same VMID");
             assert_eq!(m.isolated(&SIDS), Ok(()));
-            assert!(aborts(&mut m, n, SID, PAGE), "a translation of the former domain is cached");
+            assert!(aborts(&mut m, n, SID, PAGE), "a translation of the earlier domain is cached");
             assert_eq!(m.dma_write(n, SID, HOSTS, 2), Transfer::Done);
         }
         assert_eq!(m.apply(Transition::HostReclaimPage(page(PAGE))), Ok(None));
@@ -229,7 +229,7 @@ fn destroyed_under_dma() {
         assert_eq!(m.apply(Transition::HostReclaimPage(page(PAGE))), Err(Error::GuestAlive));
         assert_eq!(dma(&mut m, PAGE), [true; 2], "a refusal changes nothing");
         assert_eq!(m.apply(Transition::VmDestroy(handle)), Ok(None));
-        assert_eq!((dma(&mut m, PAGE), dma(&mut m, HOSTS)), ([true; 2], [true; 2]), "its pages are its own");
+        assert_eq!((dma(&mut m, PAGE), dma(&mut m, HOSTS)), ([true; 2], [true; 2]), "the guest still owns its pages");
         for (back, left) in [(PAGE, Some(HOSTS)), (HOSTS, None)] {
             assert_eq!(m.apply(Transition::HostReclaimPage(page(back))), Ok(None));
             assert_eq!(m.isolated(&SIDS), Ok(()));
@@ -273,7 +273,7 @@ fn t69_pages_and_vmid_are_kept_after_a_timeout_of_hardware() {
         assert_eq!(m.block(1 - failing, one()), Ok(()));
         let domain = m.domains()[0];
         assert!(m.retire(domain).is_err());
-        assert_eq!(m.domains(), [domain], "its VMID is not free");
+        assert_eq!(m.domains(), [domain], "its VMID is still in use");
         assert_eq!((m.isolated(&SIDS), m.owners_agree(&SIDS)), (Ok(()), Ok(())));
     }
 }

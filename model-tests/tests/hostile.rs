@@ -140,7 +140,7 @@ fn committed_inputs_keep_their_meaning() {
         let Ok(paths) = fs::read_dir(corpus(name)) else { panic!("no corpus for {name}") };
         for path in paths.flatten().map(|file| file.path()) {
             let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };
-            // Files that are older than owners of streams: none of their bytes may decode to a change of owner.
+            // In files from before streams had owners, no byte may decode to a change of owner.
             let old = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with("streams-"));
             let found = Run::decode(set, &bytes).actions.iter().any(changes);
             assert!(!(old && found), "{path:?}");

@@ -59,7 +59,7 @@ fn t47_an_smmu_that_stops_answering() {
         assert_eq!(m.dma_write(0, SID, HOST_DATA, 1), Transfer::Done);
         fail(&mut m);
         assert_eq!(m.donate(HOST_DATA, 1), Err(Error::NotCompleted), "{name}");
-        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::NotCompleted), "{name}: further revocations are refused");
+        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::NotCompleted), "{name}: later revocations are refused");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}: the page is still the host's");
         assert!(m.driver(0, |smmu, _| smmu.failed()).is_some(), "{name}");
         // The host's accesses are still emulated.

@@ -40,7 +40,7 @@ fn first_kernel(config: Config, store_hook: StoreHook) -> (Machine, Host) {
 }
 
 /// A hook at EL2's stores: checks that the donated page is never reachable, and records whether the first kernel's
-/// stream ever lost its own page.
+/// stream ever lost access to its own page.
 struct ReachCheck {
     store_hook: StoreHook,
     interrupted: Rc<Cell<bool>>,
@@ -213,8 +213,8 @@ fn t67_a_kernel_that_reprograms_everything_reaches_no_more_than_the_first() {
     }
 }
 
-/// The first kernel stopped while EL2 waited for it to repeat a store. The second one works, whatever its first access
-/// is.
+/// The first kernel stopped while EL2 waited for it to repeat a store. The second kernel works for every kind of first
+/// access.
 #[test]
 fn t67_a_store_that_is_never_repeated_blocks_nothing() {
     // With a linear table in hardware, a change of SMMUEN or of all entries takes several traps.

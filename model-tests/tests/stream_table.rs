@@ -210,7 +210,7 @@ fn t41_the_table_changes_its_shape() {
     m.write32(0, r::STRTAB_BASE_CFG, host.table_cfg());
     host.write_ste(&m, 0x55, BYPASS);
     host.cr0(&mut m, ON);
-    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "its entry is gone");
+    assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "its entry is removed");
     assert_eq!(m.dma_write(0, 0x55, HOST_DATA, 2), Transfer::Done);
     // The memory of the old table is reused. Data in it that would decode as entries has no effect.
     for sid in 0..64 {

@@ -46,8 +46,8 @@ fn t08_firmware_left_it_on() {
         let open = open.borrow();
         let blocked = open.iter().position(|open| !open).unwrap_or(open.len());
         assert!(open.first() == Some(&true), "the test needs firmware's bypass entry");
-        assert!(blocked < open.len(), "it is blocked in the end");
-        assert!(open.iter().skip(blocked).all(|open| !open), "once blocked it stays blocked");
+        assert!(blocked < open.len(), "it is blocked after take-over");
+        assert!(open.iter().skip(blocked).all(|open| !open), "it stays blocked");
         assert_eq!(m.isolated(&SIDS), Ok(()));
         assert_eq!(m.models[0].borrow_mut().take_hazards(), []);
     }
@@ -68,7 +68,7 @@ fn t09_reset_while_running() {
         let mut m = Machine::new(&Setup::guarded().with(config));
         let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);
         m.models[0].borrow_mut().lose_power();
-        assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+        assert!(m.isolated(&SIDS).is_err(), "after reset every transaction bypasses");
         // The next trap programs it again.
         let prod = host.prod;
         m.write32(0, r::CMDQ_PROD, prod);
@@ -97,7 +97,7 @@ fn t09_every_access_detects_an_smmu_that_lost_its_state() {
                 Host::with_stage1(&mut m, IOVA, HOST_DATA);
                 assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
                 m.models[0].borrow_mut().lose_power();
-                assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+                assert!(m.isolated(&SIDS).is_err(), "after reset every transaction bypasses");
                 if load {
                     let _ = m.read(0, offset, size);
                 } else if matches!(offset, r::CR0ACK | r::IDR0 | r::IIDR | r::GERROR | 0x100..) {
@@ -123,7 +123,7 @@ fn t09_a_cpu_that_resumes_checks_the_smmu_before_the_host_runs() {
     assert_eq!(m.driver(0, |smmu, _| smmu.stats().reprograms), 0);
     assert_eq!(m.donate(HOST_DATA + 0x1000, 1), Ok(()));
     m.models[0].borrow_mut().lose_power();
-    assert!(m.isolated(&SIDS).is_err(), "hardware out of reset lets everything through");
+    assert!(m.isolated(&SIDS).is_err(), "after reset every transaction bypasses");
     assert_eq!(m.driver(0, |smmu, _| smmu.check_alive()), Ok(()));
     assert_eq!(m.isolated(&SIDS), Ok(()));
     assert!(matches!(m.dma_write(0, SID, HOST_DATA + 0x1000, 1), Transfer::Aborted(_)));

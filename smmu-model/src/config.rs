@@ -47,7 +47,7 @@ pub enum Res0 {
 /// When pending hardware work is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
-    /// At once, inside the register access (as QEMU does).
+    /// Immediately, during the register access (as in QEMU).
     Eager,
     /// At polls: each register read or [`crate::Model::relax`] makes a random amount of progress.
     Lazy,

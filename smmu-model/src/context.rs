@@ -24,7 +24,7 @@ pub(crate) struct Fault {
     pub(crate) item: Rc<Item>,
 }
 
-/// A context descriptor as a cache may hold it.
+/// A context descriptor that a cache may contain.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedCd {
     pub(crate) raw: cd::Cd,
@@ -32,7 +32,7 @@ pub(crate) struct CachedCd {
 }
 
 impl View<'_> {
-    /// Every context descriptor that index `ssid` may give; not filtered for usability.
+    /// Every context descriptor that a lookup of index `ssid` may return; not filtered for usability.
     pub(crate) fn lookup_cd(
         &self,
         sid: u32,
@@ -78,7 +78,7 @@ impl View<'_> {
         out
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this state")]
     fn fetch_cd(
         &self,
         sid: u32,
@@ -124,7 +124,7 @@ impl View<'_> {
     }
 
     /// The values of one word of a configuration structure, with the items that were used to find them.
-    #[expect(clippy::type_complexity, reason = "used twice, here and above")]
+    #[expect(clippy::type_complexity, reason = "also used by the function above")]
     fn config_access(
         &self,
         address: u64,
@@ -221,7 +221,7 @@ pub(crate) fn plain(kind: u8, class: Class, item: Rc<Item>) -> Fault {
     Fault { kind, stage2: false, class, ipa: 0, item }
 }
 
-/// C_BAD_CD for a descriptor that was found.
+/// C_BAD_CD for the descriptor `context`.
 pub(crate) fn bad_cd(context: &CachedCd) -> Fault {
     plain(C_BAD_CD, Class::Cd, context.item.clone())
 }

@@ -8,7 +8,7 @@ pub(crate) type ByKey<K, T> = HashMap<K, T, BuildHasherDefault<AddressHasher>>;
 /// A set of such keys.
 pub(crate) type SetOf<K> = HashSet<K, BuildHasherDefault<AddressHasher>>;
 
-/// Multiplicative hash. It is not resistant to chosen keys, and need not be.
+/// Multiplicative hash. It need not be resistant to chosen keys.
 #[derive(Default)]
 pub(crate) struct AddressHasher(u64);
 

@@ -1,4 +1,4 @@
-//! Invalidations and what each of them is required to remove [IHI 0070G 4.3, 4.4, 16.2].
+//! Invalidations, and the entries that each of them must remove [IHI 0070G 4.3, 4.4, 16.2].
 //!
 //! The model never removes more than a command must remove, so its caches keep as much as the architecture allows.
 
@@ -26,7 +26,7 @@ pub enum AsidTag {
     Asid(u32),
     /// Global, or the regime has no ASIDs.
     Global,
-    /// Any ASID, as the host controls it: the entry has the one with which the fewest invalidations remove it.
+    /// Any ASID that the host can choose: the one for which the fewest invalidations remove the entry.
     Any,
 }
 
@@ -172,7 +172,7 @@ pub enum Scope {
     },
     /// TLBI_NH_ALL.
     NhAll {
-        /// VMID, and how many of its low bits are ignored (VMW).
+        /// VMID, and the number of its low bits that are ignored (VMW).
         vmid: VmidMatch,
     },
     /// TLBI_NH_ASID.
@@ -252,7 +252,7 @@ impl VmidMatch {
 pub struct Invalidation {
     /// The entries that it must remove.
     pub scope: Scope,
-    /// When it was consumed: information read before must not survive it.
+    /// When it was consumed: information that was read before must be removed.
     pub consumed: Time,
     /// When a later SYNC completed; before that, entries may still be cached.
     pub completed: Option<Time>,

@@ -1,4 +1,4 @@
-//! Cached items, and whether the architecture allows one to be cached.
+//! Cached items, and the check whether the architecture allows them to be cached.
 //!
 //! An [`Item`] is a piece of information that a cache may hold: the words it was read from (each with the time during
 //! which they had that value), its tag for invalidation, and the items that were used to find it.
@@ -7,7 +7,7 @@
 //! entries that it must remove (`Scope::covers`), and of these only what was read before the command was consumed:
 //!
 //! - a combined VA to PA entry that was made after NH_ALL was consumed, out of a stage 2 entry whose S2_IPA had not
-//!   completed then, survives both: that is why the two need a SYNC between them [IHI 0070G 4.4.3.1, 4.7.3];
+//!   completed then, survives both: for this reason a SYNC is needed between the two [IHI 0070G 4.4.3.1, 4.7.3];
 //! - one command that covers both (S12_VMALL) leaves nothing.
 //!
 //! For given values the earliest possible read times are the best choice: fewer invalidations have completed before
@@ -58,7 +58,7 @@ impl Item {
         self.until == Time::MAX
     }
 
-    /// Whether both have the same information from the same times.
+    /// Whether both contain the same information, read at the same times.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.tag == other.tag && self.words == other.words && self.since == other.since

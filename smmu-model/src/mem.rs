@@ -21,7 +21,7 @@ pub use saved::Saved;
 /// Logical time: it advances with every store, command and register write that changes state.
 pub type Time = u64;
 
-/// A value that a word held during `start..end`.
+/// A value that a word had during `start..end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version {
     /// The 64-bit word.
@@ -263,7 +263,7 @@ impl Memory {
         m.floors.len() - 1
     }
 
-    /// SMMU `observer` has nothing in its caches that is older than `before`: drops history that no SMMU needs.
+    /// Records that SMMU `observer` caches nothing older than `before`, and drops history that no SMMU needs.
     pub fn drop_history(&self, observer: usize, before: Time) {
         let mut m = self.lock();
         if let Some(floor) = m.floors.get_mut(observer) {

@@ -93,7 +93,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// An SMMU out of reset, attached to `mem`.
+    /// An SMMU after reset, attached to `mem`.
     #[must_use]
     pub fn new(config: Config, mem: Memory) -> Self {
         let regs = Regs::reset(&config);
@@ -126,13 +126,13 @@ impl Model {
         }
     }
 
-    /// What is implemented.
+    /// The modelled implementation.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Changes which legal outcome later transactions have; returns the former choice.
+    /// Sets which legal outcome later transactions have; returns the earlier setting.
     pub fn set_cache(&mut self, cache: Cache) -> Cache {
         std::mem::replace(&mut self.config.cache, cache)
     }
@@ -193,7 +193,7 @@ impl Model {
         while self.step() {}
     }
 
-    /// Lets time pass for the hardware: under [`Pace::Lazy`] up to three steps, otherwise whatever the pace allows.
+    /// Lets time pass for the hardware: up to three steps with [`Pace::Lazy`], otherwise the steps that the pace allows.
     pub fn relax(&mut self) {
         match self.config.pace {
             Pace::Eager => self.run_to_idle(),
@@ -316,7 +316,7 @@ impl Model {
         }
     }
 
-    /// The invalidations that were consumed and still matter, oldest first.
+    /// The consumed invalidations that may still affect cached items, oldest first.
     #[must_use]
     pub fn invalidations(&self) -> &[Invalidation] {
         &self.timeline.invalidations

@@ -35,7 +35,7 @@ pub(crate) fn tlb_sources(
             if stages.regime != regime {
                 continue;
             }
-            // Another stream with the same tables adds nothing.
+            // Another stream with the same tables adds no source.
             let like = |s: &Source| s.stages.s2 == stages.s2 && s.stages.s1.is_some() == stages.s1.is_some();
             if sid != own && out.iter().any(like) {
                 continue;

@@ -39,7 +39,7 @@ struct Half {
 }
 
 impl View<'_> {
-    /// Every legal end of the stage 1 walk of `va` through `context`; not filtered for usability.
+    /// Every legal result of the stage 1 walk of `va` through `context`; not filtered for usability.
     pub(crate) fn walk_s1(
         &self,
         context: &CachedCd,

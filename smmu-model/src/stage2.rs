@@ -92,7 +92,7 @@ impl View<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this state")]
     fn s2_descriptor(
         &self,
         s2: &S2,
@@ -151,7 +151,7 @@ impl View<'_> {
         out
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this state")]
     fn s2_table(
         &self,
         s2: &S2,
@@ -182,7 +182,7 @@ impl View<'_> {
     }
 
     /// Every leaf that a walk may find through this value of the descriptor at `at`, except those that `now` covers.
-    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "a step of a walk has this state")]
     pub(crate) fn s2_version(
         &self,
         s2: &S2,

@@ -26,7 +26,7 @@ pub(crate) enum Lookup {
     Abort(u64, Rc<Item>),
 }
 
-/// An entry as a cache may hold it.
+/// An entry that a cache may contain.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedSte {
     pub(crate) kind: SteKind,

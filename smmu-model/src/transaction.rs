@@ -149,7 +149,7 @@ impl Transaction<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this state")]
     fn stage2_end(
         &self,
         end: S2Result,
@@ -254,7 +254,7 @@ impl Transaction<'_> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this much state")]
+    #[expect(clippy::too_many_arguments, reason = "the end of a walk has this state")]
     fn after_stage1(
         &self,
         leaf: crate::stage1::S1Leaf,

@@ -152,7 +152,7 @@ fn an_entry_changed_word_by_word_may_be_fetched_in_any_combination() {
     // V and Config are stored before the table pointer: hardware may fetch this state.
     machine.mem.cpu_write64(STRTAB + u64::from(SID) * 64, s2_only()[0]);
     machine.mem.cpu_write64(STRTAB + u64::from(SID) * 64 + 16, S2_WORD);
-    assert_eq!(machine.write(DATA, 1), Transfer::Aborted(None), "nothing is mapped at address 0");
+    assert_eq!(machine.write(DATA, 1), Transfer::Aborted(None), "address 0 is not mapped");
     machine.mem.cpu_write64(STRTAB + u64::from(SID) * 64 + 24, S2_ROOT);
     assert_eq!(machine.write(DATA, 1), Transfer::Done);
 }

@@ -166,11 +166,11 @@ fn event_records_have_the_specified_layout_and_overflow() {
     for _ in 1..32 {
         let _ = machine.write(SECRET, 1);
     }
-    assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 32, "full, not yet overflown");
+    assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 32, "full, no overflow yet");
     let _ = machine.write(SECRET, 1);
     assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 32 | r::QUEUE_OVERFLOW);
     let _ = machine.write(SECRET, 1);
-    assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 32 | r::QUEUE_OVERFLOW, "it toggles once");
+    assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 32 | r::QUEUE_OVERFLOW, "the flag toggles once");
     machine.smmu.write32(r::EVENTQ_CONS, 32 | r::QUEUE_OVERFLOW);
     let _ = machine.write(SECRET, 1);
     assert_eq!(machine.smmu.read32(r::EVENTQ_PROD), 33 | r::QUEUE_OVERFLOW);

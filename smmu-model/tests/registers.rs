@@ -72,7 +72,7 @@ fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
     let mut machine = Machine::new(Config { pace: Pace::Manual, ..Config::qemu() });
     machine.smmu.write32(r::GBPA, r::GBPA_ABORT | r::GBPA_UPDATE);
     assert_eq!(machine.smmu.read32(r::GBPA), r::GBPA_ABORT | r::GBPA_UPDATE);
-    assert_eq!(machine.smmu.reach(SID)[0].via, Via::Disabled, "the update may not have happened");
+    assert_eq!(machine.smmu.reach(SID)[0].via, Via::Disabled, "the update may not have taken effect");
     assert_eq!(machine.write(DATA, 1), Transfer::Done);
     machine.smmu.run_to_idle();
     assert_eq!(machine.smmu.read32(r::GBPA), r::GBPA_ABORT);
@@ -84,7 +84,7 @@ fn cr0_takes_effect_between_the_write_and_its_acknowledgement() {
     machine.smmu.write32(r::CR0, r::CR0_SMMUEN);
     assert_eq!(machine.smmu.read32(r::CR0), r::CR0_SMMUEN);
     assert_eq!(machine.smmu.read32(r::CR0ACK), 0);
-    assert_eq!(machine.smmu.reach(SID)[0].via, Via::Bypass, "it may have happened already");
+    assert_eq!(machine.smmu.reach(SID)[0].via, Via::Bypass, "it may already have taken effect");
     machine.assert_no_hazards();
     machine.smmu.write32(r::CR0, 0);
     assert_eq!(machine.smmu.take_hazards(), [Hazard::UnacknowledgedCr0]);

@@ -1,4 +1,4 @@
-//! Stream tables, context descriptors, both stages, and the event for each way to fail.
+//! Stream tables, context descriptors, both stages, and the event for each kind of failure.
 
 mod common;
 

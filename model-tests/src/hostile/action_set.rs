@@ -58,8 +58,8 @@ pub(super) enum Kind {
 
 use Kind as K;
 
-/// The kinds of actions that change the owner of streams. They have bytes of their own, which no file committed before
-/// these kinds existed contains: such files keep their meaning.
+/// The kinds of actions that change the owner of streams. They use bytes that do not occur in files that were committed
+/// before these kinds existed, so that such files decode as before.
 const STREAMS: [Kind; 5] = [K::Assign, K::Block, K::Release, K::Retire, K::GuestPage];
 /// The bytes of [`STREAMS`], each kind several times.
 const STREAM_BYTES: std::ops::RangeInclusive<u8> = 0xe8..=0xf7;
@@ -205,8 +205,7 @@ impl ActionSet {
         if machine == MEDIUM { LARGE } else { machine }
     }
 
-    /// Whether streams change their owner. Such a change is not a trap, so the set of expensive traps does not have
-    /// it.
+    /// Whether streams change their owner. Such a change is not a trap, so the set of expensive traps omits it.
     fn has_streams(self) -> bool {
         self != Self::Costs
     }

@@ -2,8 +2,8 @@
 //!
 //! The ownership audit reads the map and both stage 2 tables. It is repeated if the map's number of transitions, or
 //! one of the tables, differs from the last audit. A driver's audit reads its stream table; it is repeated if the
-//! stamp of a page that it read has changed. Complete audits at the end of every run cover what these comparisons
-//! miss.
+//! stamp of a page that it read has changed. Complete audits at the end of every run find changes that these
+//! comparisons miss.
 
 use std::rc::Rc;
 

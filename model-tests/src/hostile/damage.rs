@@ -66,8 +66,8 @@ impl Execution {
             if number == word { value ^ flipped } else { value }
         };
         let valid = read(0) & 1 == 1;
-        // Configurations that no entry of that owner has: a bypass, stage 1 alone, and those that reach more than its
-        // owner.
+        // Configurations that no entry of that owner has: a bypass, stage 1 alone, and those that reach more memory
+        // than the owner's.
         let bad: &[u64] = match owner {
             StreamOwner::Host => &[4, 5],
             StreamOwner::Domain(_) => &[4, 5, 7],

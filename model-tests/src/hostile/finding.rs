@@ -175,12 +175,12 @@ impl Execution {
         self.write32(n, r::CMDQ_PROD, self.drivers[n].prod)?;
         let cons = self.cached.m.read32(n, r::CMDQ_CONS);
         if cons != self.drivers[n].prod {
-            return Err(Finding::Stuck(format!("SMMU {n}: a restart leaves CMDQ_CONS at {cons:#x}")));
+            return Err(Finding::Stuck(format!("SMMU {n}: after a restart CMDQ_CONS is {cons:#x}")));
         }
         let cache = self.cached.m.models[n].borrow_mut().set_cache(Cache::None);
         let transfer = self.cached.m.dma_write(n, SID, HOST_DATA, 1);
         if transfer != Transfer::Done {
-            return Err(Finding::Stuck(format!("SMMU {n}: a restart gets no DMA: {transfer:x?}")));
+            return Err(Finding::Stuck(format!("SMMU {n}: after a restart there is no DMA: {transfer:x?}")));
         }
         self.events(n)?;
         let before = self.cached.m.read32(n, r::EVENTQ_PROD);
@@ -188,7 +188,7 @@ impl Execution {
         self.cached.m.models[n].borrow_mut().set_cache(cache);
         // An injected failure may have dropped this record.
         if !self.injected && self.cached.m.read32(n, r::EVENTQ_PROD) == before {
-            return Err(Finding::Stuck(format!("SMMU {n}: a restart gets no events")));
+            return Err(Finding::Stuck(format!("SMMU {n}: after a restart there are no events")));
         }
         Ok(())
     }

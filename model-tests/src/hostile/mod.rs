@@ -2,8 +2,8 @@
 //! driver and ownership map.
 //!
 //! Property tests generate runs at random, fuzz targets by coverage; both are byte strings ([`Run`]) executed by
-//! [`execute`]. After every action the machine is checked (see [`Finding`]): in no behaviour that the architecture
-//! allows does a stream reach a byte that is not the host's, all audits are clean, the hardware is not misused, and
+//! [`execute`]. After every action the machine is checked (see [`Finding`]): no stream reaches a byte outside the
+//! host's memory in any behaviour that the architecture allows, all audits are clean, the hardware is not misused, and
 //! the work per trap is bounded. At the end the host restarts its driver, which must work.
 //!
 //! ```

@@ -11,7 +11,7 @@ use crate::setup::Setup;
 pub(super) const MACHINES: u8 = 14;
 /// The machine with the most streams: 2^16.
 pub(super) const LARGE: u8 = 7;
-/// The same with 2^11 streams: its walks also need more than one trap, and take a 32nd of the time.
+/// The same with 2^11 streams: its walks also need more than one trap, and take 1/32 of the time.
 pub(super) const MEDIUM: u8 = MACHINES;
 
 /// The machine that a number selects; numbers above [`MEDIUM`] wrap.
@@ -33,7 +33,7 @@ pub(super) fn setup(machine: u8, seed: u8) -> Setup {
         4 => one(Config { snoop: Snoop::NonCoherent, ..lazy }),
         5 => Setup { smmus: 2, ..one(qemu) },
         6 => one(Config { ssid_bits: 6, cd2l: true, stall: StallModel::Both, term_model: false, ..qemu }),
-        // Its walks need more than one trap.
+        // The machine's walks need more than one trap.
         LARGE => one(Config { sid_bits: 16, ..qemu }),
         MEDIUM => one(Config { sid_bits: 11, ..qemu }),
         8 => Setup { msi: MsiAdvert::Hidden, ..one(Config { asid16: false, bbml: Bbml::Level1, ..lazy }) },

@@ -1,4 +1,4 @@
-//! Streams change their owner: EL2's part, between any two actions of the host.
+//! Changes of a stream's owner by EL2, between any two actions of the host.
 
 use mem_protect::{GuestId, Transition, UncheckedRange};
 use smmu_drv::{AssignError, RetireError, SmmuError, StreamRange};

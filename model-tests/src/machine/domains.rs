@@ -142,7 +142,7 @@ impl Machine {
         }
         let used = |vmid: u16| self.domains.list.iter().any(|domain| domain.vmid == vmid);
         let vmid = VMIDS.into_iter().find(|vmid| !used(*vmid))?;
-        // Not the area of the previous domain, so that the same VMID gets another table.
+        // Another area than that of the previous domain, so that the same VMID gets another table.
         let areas = usize::try_from(layout::GUEST_TABLES_BYTES / layout::GUEST_TABLE_BYTES).unwrap_or(1);
         let first = usize::try_from(self.domains.made).unwrap_or(0);
         let free = |area: &usize| self.domains.list.iter().all(|domain| domain.area != *area);

@@ -254,7 +254,7 @@ impl DmaStage2 for Dma {
     fn window(&self) -> PageRange {
         match PageRange::covering(Ipa(0), self.shadow.limit().0) {
             Some(range) => range,
-            None => panic!("the shadow reaches nothing"),
+            None => panic!("the shadow maps nothing"),
         }
     }
 }

@@ -26,9 +26,9 @@ use faults::{Fault, set_fault};
 use locks::Rank;
 use world::Shape;
 
-/// Stack size of a thread in bytes: the model's walks and the driver need much.
+/// Stack size of a thread in bytes: the model's walks and the driver need a large stack.
 const STACK: usize = 1 << 18;
-/// Number of steps of a schedule after which a thread is assumed to wait for ever.
+/// Number of steps of a schedule after which a thread is assumed to wait forever.
 const STEPS: usize = 200_000;
 /// Number of changes of priority in a schedule.
 const CHANGES: usize = 3;
@@ -36,7 +36,7 @@ const CHANGES: usize = 3;
 /// How threads are chosen.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
-    /// At random, at every scheduling_point.
+    /// At random, at every scheduling point.
     Random,
     /// By priorities that change a few times.
     Priorities,

@@ -89,7 +89,7 @@ impl Invalidate for Smmus<'_> {
             Target::Range { start, bytes } => Stale::Range { ipa: start, size: bytes },
         };
         match fault() {
-            // Already invalidated, when the page was still mapped.
+            // It was already invalidated, while the page was still mapped.
             Fault::InvalidateFirst => Ok(()),
             Fault::OneSmmu => invalidate_all(stale, 1),
             _ => invalidate_all(stale, usize::MAX),
@@ -155,7 +155,7 @@ impl DmaStage2 for Dma {
     }
 
     fn window(&self) -> PageRange {
-        PageRange::covering(Ipa(0), self.shadow.limit().0).unwrap_or_else(|| panic!("the shadow reaches nothing"))
+        PageRange::covering(Ipa(0), self.shadow.limit().0).unwrap_or_else(|| panic!("the shadow maps nothing"))
     }
 }
 

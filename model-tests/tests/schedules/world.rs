@@ -78,7 +78,7 @@ pub(crate) fn world() -> Rc<World> {
     WORLD.with_borrow(|world| world.clone()).unwrap_or_else(|| panic!("no machine"))
 }
 
-/// A scheduling_point at which the scheduler may switch to another thread.
+/// A scheduling point: the scheduler may switch to another thread here.
 pub(crate) fn scheduling_point() {
     if std::thread::panicking() {
         return;

@@ -15,7 +15,7 @@ pub(super) struct Page {
     history: Option<Box<History>>,
     /// Changes with each modification. Pages with the same stamp are equal.
     pub(super) stamp: u64,
-    /// The stamp of the last change that made a value readable; dropping history is no such change.
+    /// The stamp of the last change that made a value readable; dropping history does not count.
     pub(super) value_stamp: u64,
 }
 
@@ -215,7 +215,7 @@ impl Page {
         self.history.as_ref().is_some_and(|history| history.over <= before)
     }
 
-    /// No observer has anything in its caches that is older than `before`: drops the history that ended by then.
+    /// Drops the history that ended at or before `before`: no observer caches anything older.
     pub(super) fn drop_history(&mut self, before: Time) {
         let Some(old) = self.history.take() else { return };
         let mut new = History { last: [0; WORDS], records: Vec::new(), pending: [0; WORDS / 64], over: Time::MAX };

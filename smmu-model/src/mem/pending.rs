@@ -198,7 +198,7 @@ mod tests {
         let mem = ram(Snoop::NonCoherent);
         mem.store_unordered(8, 1);
         mem.order();
-        assert_eq!(values(&mem, 8), [0, 1], "written back or not");
+        assert_eq!(values(&mem, 8), [0, 1], "the line may be written back or not");
         mem.clean_unordered(0..8);
         mem.store_unordered(8, 2);
         assert_eq!(values(&mem, 8), [0, 1, 2]);

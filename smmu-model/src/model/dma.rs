@@ -15,7 +15,7 @@ pub enum Transfer {
     Done,
     /// Terminated without an error: reads gave zero, writes were dropped.
     RazWi,
-    /// The device got an abort; the event, where there is one (recorded or not).
+    /// The device got an abort; with the event, if there is one (recorded or not).
     Aborted(Option<Event>),
     /// It waits for CMD_RESUME with this STAG.
     Stalled(u16),
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    /// Picks one of the legal outcomes as the configuration of the model says.
+    /// Chooses one of the legal outcomes according to the configuration of the model.
     pub(crate) fn choose(&mut self, request: Request) -> End {
         let mut all = self.outcomes(request);
         if self.config().cache == Cache::Random {

@@ -125,7 +125,7 @@ impl Collector<'_> {
     }
 }
 
-/// The tag of the combined entry that the fewest invalidations remove.
+/// The tag of the combined entry that is removed by the fewest invalidations.
 fn any_stage1(source: &Source) -> Tag {
     Tag::S1 { regime: source.stages.regime, asid: AsidTag::Any, span: None, depth: Depth::AnyLeaf, granule: None }
 }
@@ -248,13 +248,13 @@ impl Model {
         found.filter(|item| view.usable_at(&Item::live(vec![], vec![item.clone()]))).map(|item| item.values()).collect()
     }
 
-    /// How transactions of `sid` can reach the byte at `pa` now, if they can.
+    /// The range through which transactions of `sid` can reach the byte at `pa` now, if there is one.
     #[must_use]
     pub fn can_reach(&self, sid: u32, pa: u64) -> Option<Reachable> {
         self.reach(sid).into_iter().find(|range| range.contains(pa))
     }
 
-    /// The first byte in `range` that transactions of `sid` can reach now, with how.
+    /// The first byte in `range` that transactions of `sid` can reach now.
     #[must_use]
     pub fn can_reach_any(&self, sid: u32, range: std::ops::Range<u64>) -> Option<Reachable> {
         self.reach(sid).into_iter().find(|r| r.pa < range.end && range.start < r.pa + r.size)

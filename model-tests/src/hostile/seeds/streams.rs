@@ -70,7 +70,7 @@ const CREATE: Action = Action::Transition { how: Transition::VmCreate, page: Val
 const DESTROY: Action = Action::Transition { how: Transition::VmDestroy(0), page: Value::Small(0), count: 0 };
 const RETIRE: Action = Action::Retire { domain: 0 };
 
-/// The host's stream bypasses; a guest has a page, and then the stream.
+/// The host's stream bypasses; a guest gets a page, and then the stream.
 fn assigned() -> Vec<Action> {
     vec![
         start(0),
