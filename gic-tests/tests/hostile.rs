@@ -54,7 +54,7 @@ fn t45_seeds_find_nothing() {
 
 /// `PORTCULLIS_WRITE_SEEDS=1 cargo test -p gic-tests` writes the files.
 #[test]
-fn the_committed_corpus_is_the_seeds() {
+fn the_committed_corpus_equals_the_seeds() {
     for (name, run) in seeds::all() {
         let path = corpus().join(&name);
         let bytes = run.encode();

@@ -54,7 +54,7 @@ fn t10_completion_by_store_anywhere() {
 }
 
 #[test]
-fn a_sync_between_two_sets_of_commands_keeps_their_order() {
+fn a_sync_orders_the_commands_before_and_after_it() {
     // Linux removes a context in this order: the descriptor, then its translations [IHI 0070G 4.7.3].
     let configs = [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 5, ..Config::full() }];
     // Hardware may refuse the first command; EL2 then invalidates everything.
@@ -222,7 +222,7 @@ fn t19_ranges_and_everything_repeatedly() {
 }
 
 #[test]
-fn t22_invalidations_that_are_not_the_hosts() {
+fn t22_invalidations_of_other_owners_are_refused() {
     let vmid = Setup::guarded().vmid;
     let mut m = Machine::new(&Setup::guarded().with(Config::full()));
     let mut host = Host::with_stage1(&mut m, IOVA, HOST_DATA);

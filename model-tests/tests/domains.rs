@@ -185,7 +185,7 @@ fn t68_events_of_an_assigned_stream_do_not_reach_the_host() {
 }
 
 #[test]
-fn t69_a_vmid_is_used_again_when_nothing_of_its_domain_is_cached() {
+fn t69_the_vmid_of_a_domain_can_be_reused_after_it_was_retired() {
     for setup in setups() {
         let (mut m, _, first) = started(&setup);
         for n in 0..2 {

@@ -109,7 +109,7 @@ fn t17_every_transition_of_an_entry() {
 }
 
 #[test]
-fn t17_an_entry_written_in_the_wrong_order_is_a_hole() {
+fn t17_an_entry_written_in_the_wrong_order_is_detected() {
     // EL2 must not write a live entry word by word: one of the intermediate entries is a bypass without stage 2.
     let m = Machine::new(&Setup::bare());
     let mut model = m.models[0].borrow_mut();

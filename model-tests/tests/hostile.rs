@@ -25,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn t38_random_bytes_reach_nothing(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+    fn t38_random_runs_have_no_finding(which in 0..6_usize, bytes in prop::collection::vec(any::<u8>(), 2..300)) {
         let (set, _) = ActionSet::ALL[which];
         let run = Run::decode(set, &bytes);
         prop_assert!(execute(&run, Defect::None).is_ok(), "{:x?}: {:?}", run, execute(&run, Defect::None));
@@ -51,7 +51,7 @@ fn t09_a_failed_smmu_that_loses_its_power_does_not_bypass() {
 }
 
 #[test]
-fn t69_hardware_that_fails_while_streams_change_their_owner_gives_them_to_the_old_one_or_to_nobody() {
+fn t69_after_a_hardware_failure_streams_have_the_old_owner_or_none() {
     let failure = Action::Fault { smmu: 0, what: Fault::SyncNever, arg: 0 };
     let streams = || (0..8).flat_map(|sid| (0..8).map(move |count| (sid, count)));
     for (machine, (sid, count)) in
@@ -107,7 +107,7 @@ fn t38_seeds_detect_each_defect() {
 
 /// `PORTCULLIS_WRITE_SEEDS=1 cargo test -p model-tests --test hostile` writes the files.
 #[test]
-fn the_committed_corpus_is_the_seeds() {
+fn the_committed_corpus_equals_the_seeds() {
     for (set, file, run) in seeds::all() {
         let path = corpus(name(set)).join(file);
         let bytes = run.encode(set);
@@ -124,7 +124,7 @@ fn the_committed_corpus_is_the_seeds() {
 }
 
 #[test]
-fn committed_inputs_keep_their_meaning() {
+fn committed_inputs_decode_as_before() {
     let changes = |action: &Action| {
         matches!(
             action,

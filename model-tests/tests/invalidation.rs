@@ -46,7 +46,7 @@ fn t46_a_range_needs_all_its_pages_invalidated() {
 }
 
 #[test]
-fn t47_an_smmu_that_stops_answering() {
+fn t47_an_smmu_that_stops_responding() {
     type Fail = fn(&mut Machine);
     let kinds: [(&str, Fail); 2] = [
         ("SYNC never completes", |m| m.models[0].borrow_mut().inject(Injection::SyncNever)),

@@ -56,7 +56,7 @@ fn configs() -> [Config; 5] {
 }
 
 #[test]
-fn t61_tables_are_linked_when_their_entries_can_be_seen() {
+fn t61_tables_are_linked_after_their_entries_are_visible() {
     for config in configs() {
         let mut m = Machine::new(&Setup::guarded().with(config.clone()));
         // Every entry that translates must have the stage 2 fields of the first one.

@@ -64,7 +64,7 @@ fn t12_event_queue_in_foreign_memory() {
 }
 
 #[test]
-fn t12_queue_bases_in_no_host_memory() {
+fn t12_queue_bases_outside_host_memory() {
     let bases = [
         0,
         EL2,
@@ -311,7 +311,7 @@ fn t29_both_halves_of_wide_registers() {
 }
 
 #[test]
-fn t33_hidden_pages_are_not_there() {
+fn t33_hidden_pages_are_absent() {
     let mut m = Machine::new(&Setup::guarded().with(full()));
     Host::enable(&mut m, 0, Shape::Linear);
     let hidden = [

@@ -216,7 +216,7 @@ fn t67_a_kernel_that_reprograms_everything_reaches_no_more_than_the_first() {
 /// The first kernel stopped while EL2 waited for it to repeat a store. The second kernel works for every kind of first
 /// access.
 #[test]
-fn t67_a_store_that_is_never_repeated_blocks_nothing() {
+fn t67_a_store_that_is_never_repeated_does_not_block_a_second_kernel() {
     // With a linear table in hardware, a change of SMMUEN or of all entries takes several traps.
     let config = Config { two_level: false, sid_bits: 16, ..Config::qemu() };
     for half in [QUEUES, ON] {

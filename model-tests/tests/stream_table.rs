@@ -80,7 +80,7 @@ fn t15_entries_change_between_check_and_use() {
 }
 
 #[test]
-fn t16_fields_that_are_not_the_hosts() {
+fn t16_fields_that_the_host_must_not_set() {
     // Without EL2 the host's own stage 2 (Config 0b110) reaches any address.
     twice(|m| {
         let mut host = Host::enable(m, 0, Shape::Linear);
@@ -195,7 +195,7 @@ fn t18_a_table_in_foreign_memory_is_a_fetch_fault() {
 }
 
 #[test]
-fn t41_the_table_changes_its_shape() {
+fn t41_the_table_changes_its_format() {
     let mut m = Machine::new(&Setup::guarded());
     let mut host = Host::enable(&mut m, 0, Shape::Linear);
     host.install(&mut m, SID, BYPASS);
@@ -247,7 +247,7 @@ fn t41_the_table_changes_its_shape() {
 }
 
 #[test]
-fn t41_every_store_of_a_change_of_shape() {
+fn t41_every_store_of_a_change_of_format() {
     for pace in [Pace::Eager, Pace::Lazy] {
         let mut m = Machine::new(&Setup::guarded().with(Config { pace, seed: 41, sid_bits: 9, ..Config::qemu() }));
         let mut host = Host::enable(&mut m, 0, Shape::TwoLevel);

@@ -31,7 +31,7 @@ fn firmware(model: &mut Model) {
 }
 
 #[test]
-fn t08_firmware_left_it_on() {
+fn t08_firmware_left_the_smmu_enabled() {
     for config in [Config::qemu(), Config::full(), Config { pace: Pace::Lazy, seed: 11, ..Config::full() }] {
         // At each store of EL2, records whether a device can reach the secret.
         let open: Rc<RefCell<Vec<bool>>> = Rc::default();
@@ -54,7 +54,7 @@ fn t08_firmware_left_it_on() {
 }
 
 #[test]
-fn t08_disabling_it_first_lets_dma_through() {
+fn t08_disabling_the_smmu_before_gbpa_abort_allows_dma() {
     let m = Machine::after_firmware(&Setup::bare(), firmware);
     let mut model = m.models[0].borrow_mut();
     model.write32(r::CR0, 0);

@@ -139,7 +139,7 @@ fn t32_ats_with_the_feature_hidden() {
 }
 
 #[test]
-fn t55_nothing_but_ram_and_the_translater_is_mapped() {
+fn t55_only_ram_and_the_translater_are_mapped() {
     for target in [GIC, ITS, UART, BAR, 0x0902_0000, 0x0a00_0000, 0x0904_0000, 0x8_0000_0000] {
         let mut m = Machine::new(&Setup::guarded());
         Host::with_stage1(&mut m, IOVA, target);

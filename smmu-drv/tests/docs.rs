@@ -174,7 +174,7 @@ mod common {
     }
 
     #[test]
-    fn the_page_lists_existing_files_and_items() {
+    fn the_register_table_is_not_empty() {
         assert!(!table("\n## Registers\n").is_empty());
     }
 }

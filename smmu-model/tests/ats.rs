@@ -31,7 +31,7 @@ fn without_atschk_translated_transactions_reach_everything() {
 }
 
 #[test]
-fn with_atschk_eats_decides() {
+fn with_atschk_eats_determines_translated_transactions() {
     let mut off = machine(0);
     assert!(matches!(
         off.smmu.dma_write_translated(SID, SECRET, &[1]),

@@ -67,7 +67,7 @@ fn a_leaf_invalidation_keeps_the_cached_table_descriptor() {
 }
 
 #[test]
-fn a_stale_table_descriptor_leads_to_the_new_content_of_the_memory() {
+fn a_stale_table_descriptor_exposes_the_new_content_of_the_memory() {
     let mut machine = page_machine();
     machine.mem.cpu_write64(S2_L2 + ((DATA >> 21) & 511) * 8, 0);
     machine.cmd([VMID << 32 | 0x2a, DATA | 1]);
@@ -114,7 +114,7 @@ fn combined_entries_need_stage_1_invalidation_after_the_sync_of_stage_2() {
 }
 
 #[test]
-fn both_invalidations_in_front_of_one_sync_are_not_enough() {
+fn both_invalidations_before_one_sync_are_not_sufficient() {
     let mut machine = nested_machine();
     machine.mem.cpu_write64(machine.s2_page(3), 0);
     machine.cmd(s2_ipa(DATA + 0x3000));

@@ -134,7 +134,7 @@ fn stage_2_applies_to_fetches_of_stage_1() {
 }
 
 #[test]
-fn permissions_of_both_stages_hold() {
+fn permissions_of_both_stages_are_checked() {
     let mut machine = nested_machine(Config::qemu());
     let s1 = S1_L3 + ((VA >> 12) & 511) * 8;
     machine.mem.cpu_write64(s1, (DATA + 0x3000) | S1_LEAF | 1 << 7 | 3);

@@ -45,7 +45,7 @@ impl Audited {
 
     /// Runs the audits that are not cached.
     pub(super) fn audit(&mut self, m: &mut Machine) -> Result<(), Finding> {
-        if !self.ownership_is_as_audited(m) {
+        if !self.ownership_is_unchanged(m) {
             self.audit_ownership(m)?;
         }
         self.tables.resize(m.models.len(), Vec::new());
@@ -60,7 +60,7 @@ impl Audited {
         Ok(())
     }
 
-    fn ownership_is_as_audited(&mut self, m: &mut Machine) -> bool {
+    fn ownership_is_unchanged(&mut self, m: &mut Machine) -> bool {
         let Some(known) = self.ownership.take() else { return false };
         let owner = m.owner();
         let same =

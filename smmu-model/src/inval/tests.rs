@@ -48,7 +48,7 @@ fn the_level_hint_keeps_entries_of_other_levels() {
 }
 
 #[test]
-fn an_entry_whose_tags_the_host_chooses_needs_the_whole_vmid() {
+fn an_entry_with_tags_of_the_host_needs_an_invalidation_of_the_vmid() {
     let host = Tag::S1 {
         regime: Regime::El1 { vmid: 1 },
         asid: AsidTag::Any,

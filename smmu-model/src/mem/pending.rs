@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_may_be_seen_at_once_and_must_be_after_a_barrier() {
+    fn a_store_may_be_visible_immediately_and_must_be_after_a_barrier() {
         let mem = ram(Snoop::Coherent);
         mem.store_unordered(8, 1);
         mem.store_unordered(8, 2);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn without_snooping_a_clean_comes_between_the_store_and_the_barrier() {
+    fn without_snooping_a_clean_is_needed_before_the_barrier() {
         let mem = ram(Snoop::NonCoherent);
         mem.store_unordered(8, 1);
         mem.order();
