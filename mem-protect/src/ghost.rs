@@ -339,7 +339,7 @@ mod tests {
     use super::*;
     use std::vec;
 
-    fn unchecked(pfn: u64, count: u64) -> UncheckedRange {
+    fn pages(pfn: u64, count: u64) -> UncheckedRange {
         UncheckedRange { pfn, count }
     }
 
@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn a_donation_that_the_map_does_not_show_is_found() {
         world(|ghost, map| {
-            ghost.succeeded(Transition::HostDonateHyp(unchecked(12, 2)), unchecked(12, 2)).unwrap();
+            ghost.succeeded(Transition::HostDonateHyp(pages(12, 2)), pages(12, 2)).unwrap();
             assert!(matches!(ghost.compare(map), Err(Finding::Differs { pfn: 12, .. })));
             map.reserve(PageRange::new(12, 2).unwrap(), Owner::Hyp);
             assert_eq!(ghost.compare(map), Ok(()));
@@ -370,35 +370,23 @@ mod tests {
     #[test]
     fn success_of_a_forbidden_transition_is_found() {
         world(|ghost, _| {
+            assert!(ghost.succeeded(Transition::HostDonateHyp(pages(8, 1)), pages(8, 1)).is_err(), "EL2's own page");
+            assert!(ghost.succeeded(Transition::HypDonateHost(pages(8, 1)), pages(8, 1)).is_err(), "a boot page");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(pages(24, 1)), pages(24, 1)).is_err(), "beyond RAM");
+            assert!(ghost.succeeded(Transition::HostDonateHyp(pages(12, 0)), pages(12, 0)).is_err(), "an empty range");
             assert!(
-                ghost.succeeded(Transition::HostDonateHyp(unchecked(8, 1)), unchecked(8, 1)).is_err(),
-                "EL2's own page"
-            );
-            assert!(
-                ghost.succeeded(Transition::HypDonateHost(unchecked(8, 1)), unchecked(8, 1)).is_err(),
-                "a boot page"
-            );
-            assert!(
-                ghost.succeeded(Transition::HostDonateHyp(unchecked(24, 1)), unchecked(24, 1)).is_err(),
-                "beyond RAM"
-            );
-            assert!(
-                ghost.succeeded(Transition::HostDonateHyp(unchecked(12, 0)), unchecked(12, 0)).is_err(),
-                "an empty range"
-            );
-            assert!(
-                ghost.succeeded(Transition::HostDonateGuest(unchecked(12, 1), 3), unchecked(12, 1)).is_err(),
+                ghost.succeeded(Transition::HostDonateGuest(pages(12, 1), 3), pages(12, 1)).is_err(),
                 "no such guest"
             );
             ghost.created(3).unwrap();
-            ghost.succeeded(Transition::HostDonateGuest(unchecked(12, 1), 3), unchecked(12, 1)).unwrap();
+            ghost.succeeded(Transition::HostDonateGuest(pages(12, 1), 3), pages(12, 1)).unwrap();
             assert!(
-                ghost.succeeded(Transition::HostReclaimPage(unchecked(12, 1)), unchecked(12, 1)).is_err(),
+                ghost.succeeded(Transition::HostReclaimPage(pages(12, 1)), pages(12, 1)).is_err(),
                 "its guest is alive"
             );
             ghost.destroyed(3).unwrap();
             assert!(ghost.created(3).is_err(), "a page still belongs to the guest");
-            ghost.succeeded(Transition::HostReclaimPage(unchecked(12, 1)), unchecked(12, 1)).unwrap();
+            ghost.succeeded(Transition::HostReclaimPage(pages(12, 1)), pages(12, 1)).unwrap();
             ghost.created(3).unwrap();
         });
     }
