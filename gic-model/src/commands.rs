@@ -86,7 +86,7 @@ impl Model {
             }
             let bytes = self.config.itt_bytes() << before.bits;
             self.its[n].given_up.push((before.itt, bytes));
-            // A translation that was under way.
+            // An interrupt translation that was in progress may still write its table.
             self.late(n, before.itt, 0);
         }
         self.late(n, at, if valid { 1 << 63 | itt | bits } else { 0 });
@@ -197,7 +197,7 @@ impl Model {
             return;
         }
         let Some(found) = self.its[n].devices.get(&device) else { return };
-        // The entry is read whatever it says.
+        // The ITS reads the table entry also when the event is not mapped.
         let at = found.itt + event.min((1 << found.bits) - 1) * self.config.itt_bytes();
         let target = found.events.get(&event).copied();
         self.memory.device_read(at, "a translation table");

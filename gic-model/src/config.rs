@@ -1,19 +1,19 @@
-//! The machines that the model can be.
+//! Configurations of the modelled GIC.
 
-/// What a GIC is like.
+/// The configuration of a modelled GIC.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// ITSs.
+    /// Number of ITSs.
     pub its: usize,
-    /// Redistributors.
+    /// Number of redistributors.
     pub cpus: usize,
-    /// DeviceID bits.
+    /// Number of DeviceID bits.
     pub device_bits: u32,
-    /// EventID bits.
+    /// Number of EventID bits.
     pub event_bits: u32,
     /// Bytes of an ITT entry.
     pub itt_entry: u64,
-    /// Bytes of an ITT entry that GITS_TYPER does not tell of, as on hardware with an erratum.
+    /// Bytes of an ITT entry in addition to the size in GITS_TYPER, as on hardware with an erratum.
     pub itt_hidden: u64,
     /// Bytes of a device table entry.
     pub device_entry: u64,
@@ -25,15 +25,15 @@ pub struct Config {
     pub collection_bits: u32,
     /// Whether device tables can have two levels.
     pub indirect: bool,
-    /// The only page size, as GITS_BASER encodes it; `None`: all of them.
+    /// The only supported page size, as encoded in GITS_BASER. `None`: all page sizes.
     pub page_size: Option<u64>,
-    /// GICv4: a vPE table, VLPI frames.
+    /// The GIC is a GICv4: it has a vPE table and VLPI frames.
     pub virtual_lpis: bool,
-    /// RDbase is an address.
+    /// RDbase is an address (GITS_TYPER.PTA = 1).
     pub addresses: bool,
     /// Accesses snoop caches.
     pub shareable: bool,
-    /// EnableLPIs can be cleared.
+    /// Software can clear EnableLPIs.
     pub clearable: bool,
     /// ITSs are enabled, and EnableLPIs is set, with a configuration table here, when EL2 starts.
     pub left_on: Option<u64>,
@@ -43,25 +43,25 @@ pub struct Config {
     pub flushing: bool,
     /// Address bits of GICR_PROPBASER and GICR_PENDBASER.
     pub rd_address_bits: u32,
-    /// INTID bits that GICR_PROPBASER keeps.
+    /// INTID bits that GICR_PROPBASER can hold.
     pub rd_id_bits: u32,
-    /// Physical LPIs: of ITSs and redistributors.
+    /// ITSs and redistributors support physical LPIs.
     pub physical: bool,
     /// GICR_CTLR.RWP stays 1.
     pub stays_busy: bool,
-    /// EnableLPIs cannot be set.
+    /// Software cannot set EnableLPIs.
     pub stays_off: bool,
     /// This ITS stops consuming commands after this many.
     pub dies_after: Option<(usize, u64)>,
-    /// This opcode stalls the queue, this many times.
+    /// Commands with this opcode stall the queue this many times.
     pub stalls: Option<(u64, u32)>,
-    /// Commands with this opcode that do not stall before that.
+    /// The number of commands with this opcode that are executed before the first stall.
     pub stalls_after: u32,
     /// GITS_CTLR.Quiescent never becomes 1.
     pub never_quiescent: bool,
-    /// Software has made the GIC quiet for good.
+    /// After software has made the GIC quiescent, it must not enable it again.
     pub stays_quiet: bool,
-    /// For every choice.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -102,12 +102,12 @@ impl Config {
         }
     }
 
-    /// Bytes of an ITT entry, as hardware writes it.
+    /// Bytes of an ITT entry that the ITS writes.
     pub(crate) const fn itt_bytes(&self) -> u64 {
         self.itt_entry + self.itt_hidden
     }
 
-    /// The address of redistributor `n`, as MAPC names it where RDbase is an address.
+    /// The address of redistributor `n`, which MAPC contains if RDbase is an address.
     pub const fn rd_address(self, n: usize) -> u64 {
         0x80a_0000 + (n as u64) * if self.virtual_lpis { 0x4_0000 } else { 0x2_0000 }
     }

@@ -3,7 +3,7 @@
 /// An error of software.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hazard {
-    /// An access outside the memory that was given to the GIC: its address, and why it was made.
+    /// An access outside the memory that was given to the GIC: its address and the reason for it.
     Foreign(u64, &'static str),
     /// A command that hardware may ignore or stall at.
     Command(u64, &'static str),
@@ -13,8 +13,8 @@ pub enum Hazard {
     Unaligned(&'static str),
     /// A register was written while it is in use.
     InUse(&'static str),
-    /// An ITS was enabled after software was to leave it off.
+    /// Software enabled an ITS that must stay disabled.
     Enabled,
-    /// A pending table that was said to be zero is not.
+    /// A pending table is not zero although GICR_PENDBASER.PTZ is 1.
     NotZero(u64),
 }

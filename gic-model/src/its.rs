@@ -12,22 +12,22 @@ pub(crate) struct Its {
     pub(crate) creadr: u64,
     pub(crate) stalled: bool,
     pub(crate) baser: [u64; 8],
-    /// Reads of GITS_CTLR until it is quiescent.
+    /// Number of reads of GITS_CTLR until Quiescent is 1.
     busy: u32,
     executed: u64,
     pub(crate) stalls: u32,
     spared: u32,
     /// Writes to tables that have not reached memory.
     pub(crate) late: Vec<(u64, u64)>,
-    /// Address, bytes: translation tables that were given up, in use up to the next SYNC.
+    /// Address and size of translation tables that were unmapped; the ITS can use them until the next SYNC.
     pub(crate) given_up: Vec<(u64, u64)>,
-    /// Devices and entries by device and event, as the ITS caches them: what the tables say, once written.
+    /// Cached device table entries by DeviceID, and cached translation entries by event.
     pub(crate) devices: BTreeMap<u64, Device>,
-    /// Collections that have no table.
+    /// Collections that the ITS holds itself, without a table.
     pub(crate) collections: BTreeMap<u64, usize>,
 }
 
-/// A device as the ITS has it.
+/// A device as cached by the ITS.
 #[derive(Clone)]
 pub(crate) struct Device {
     pub(crate) itt: u64,
@@ -56,7 +56,7 @@ impl Its {
         }
     }
 
-    /// Whether this command is one of the first `count` that do not stall.
+    /// Whether this command is one of the first `count`, which do not stall.
     fn spared(&mut self, count: u32) -> bool {
         self.spared = self.spared.saturating_add(1);
         self.spared <= count
@@ -85,7 +85,7 @@ impl Model {
             | hcc << 24
             | u64::from(config.collection_bits - 1) << 32
             | 1 << 36
-            // UMSI and others that only GICv4.1 has.
+            // UMSI and other fields that only GICv4.1 has.
             | 1 << 44
     }
 
@@ -195,7 +195,7 @@ impl Model {
                 self.its[n].stalled = true;
                 return;
             }
-            // Everything that is allowed to be late may also be early.
+            // A write that may be late may also reach memory at once.
             if self.random(3) == 0 {
                 self.flush_writes(n);
             }
@@ -213,7 +213,7 @@ impl Model {
         }
     }
 
-    /// As at a SYNC: late writes are done, and what was given up is left.
+    /// What a SYNC completes: late writes reach memory, and the ITS no longer uses unmapped tables.
     pub(crate) fn flush(&mut self, n: usize) {
         self.flush_writes(n);
         self.its[n].given_up.clear();

@@ -6,14 +6,14 @@
 //!
 //! - **Time.** Commands are executed when the queue is polled, a few at a time, as a seed chooses.
 //! - **Writes.** What an ITS writes to a table may reach memory at any time up to the next SYNC; a table that software
-//!   gave up stays in use until then.
+//!   unmapped stays in use until then.
 //! - **Reads.** Configuration bytes and table entries are read when an interrupt arrives, and cached until a command
 //!   removes them.
-//! - **The oracle.** [`Model::oracle`] names every byte that hardware could read or write by what its registers and
-//!   tables say now, whether or not it did.
+//! - **The oracle.** [`Model::oracle`] lists all memory that hardware could read or write with the present contents
+//!   of its registers and tables, whether or not it did.
 //!
 //! Errors of software are recorded as [`Hazard`]s: commands that are invalid or UNPREDICTABLE, registers written while
-//! in use, and every access outside the memory that [`Memory::give`] has given to the GIC.
+//! in use, and accesses outside the memory that [`Memory::give`] has given to the GIC.
 //!
 //! ```
 //! use gic_model::{Config, Memory, Model, Place};

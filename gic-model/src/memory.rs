@@ -1,4 +1,4 @@
-//! Memory: words, what was given to the GIC, and what it was found to access.
+//! Memory: its words, the ranges that are given to the GIC, and the hazards found.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,17 +9,17 @@ use crate::Hazard;
 #[derive(Default)]
 struct State {
     words: BTreeMap<u64, u64>,
-    /// Start and end of what the GIC may access.
+    /// Start and end of the ranges that the GIC may access.
     given: BTreeMap<u64, u64>,
     hazards: Vec<Hazard>,
 }
 
-/// Memory, shared by everyone who has a clone.
+/// Memory; clones share their contents.
 #[derive(Clone, Default)]
 pub struct Memory(Rc<RefCell<State>>);
 
 impl Memory {
-    /// Zeroes everywhere; nothing is the GIC's.
+    /// Memory that is zero and of which nothing is given to the GIC.
     pub fn new() -> Self {
         Self::default()
     }
@@ -43,7 +43,7 @@ impl Memory {
         }
     }
 
-    /// The words in `[address, address + size)` that are not zero.
+    /// The addresses and values of words in `[address, address + size)` that are not zero.
     pub fn set(&self, address: u64, size: u64) -> Vec<(u64, u64)> {
         let state = self.0.borrow();
         let words = state.words.range(address..address.saturating_add(size));
@@ -55,12 +55,12 @@ impl Memory {
         self.0.borrow_mut().given.insert(address, address + size);
     }
 
-    /// Takes back what was given at `address`.
+    /// Takes back the range that was given at `address`.
     pub fn take(&self, address: u64) {
         self.0.borrow_mut().given.remove(&address);
     }
 
-    /// Whether all of `[address, address + size)` was given.
+    /// Whether all of `[address, address + size)` is given to the GIC.
     pub fn is_given(&self, address: u64, size: u64) -> bool {
         let state = self.0.borrow();
         let before = state.given.range(..=address).next_back();
@@ -76,7 +76,7 @@ impl Memory {
         self.0.borrow().hazards.clone()
     }
 
-    /// A word that the GIC reads.
+    /// Reads a word for the GIC.
     pub(crate) fn device_read(&self, address: u64, why: &'static str) -> u64 {
         if !self.is_given(address & !7, 8) {
             self.report(Hazard::Foreign(address, why));
@@ -84,7 +84,7 @@ impl Memory {
         self.read64(address)
     }
 
-    /// A word that the GIC writes.
+    /// Writes a word for the GIC.
     pub(crate) fn device_write(&self, address: u64, value: u64, why: &'static str) {
         if !self.is_given(address & !7, 8) {
             self.report(Hazard::Foreign(address, why));
@@ -92,7 +92,7 @@ impl Memory {
         self.write64(address, value);
     }
 
-    /// A byte that the GIC reads.
+    /// Reads a byte for the GIC.
     pub(crate) fn device_byte(&self, address: u64, why: &'static str) -> u8 {
         self.device_read(address & !7, why).to_le_bytes()[(address & 7) as usize]
     }

@@ -1,4 +1,4 @@
-//! The GIC: ITSs and redistributors around one memory.
+//! The GIC: ITSs and redistributors that share one memory.
 
 use crate::its::Its;
 use crate::rd::Rd;
@@ -7,9 +7,9 @@ use crate::{Config, Hazard, Memory};
 /// A frame of registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// Of an ITS, from its control frame on.
+    /// Registers of an ITS, from its control frame on.
     Its(usize),
-    /// Of a redistributor, from its RD frame on.
+    /// Registers of a redistributor, from its RD frame on.
     Rd(usize),
 }
 
@@ -20,12 +20,12 @@ pub struct Model {
     pub(crate) its: Vec<Its>,
     pub(crate) rds: Vec<Rd>,
     seed: u64,
-    /// Loads and stores of registers since the beginning.
+    /// Number of loads and stores of registers.
     accesses: u64,
 }
 
 impl Model {
-    /// After reset.
+    /// Creates a GIC that has been reset.
     pub fn new(config: Config, memory: Memory) -> Self {
         Self {
             config,
@@ -37,7 +37,7 @@ impl Model {
         }
     }
 
-    /// xorshift64.
+    /// A random number below `bound` (xorshift64).
     pub(crate) fn random(&mut self, bound: u64) -> u64 {
         self.seed ^= self.seed << 13;
         self.seed ^= self.seed >> 7;
@@ -50,12 +50,12 @@ impl Model {
         &self.memory
     }
 
-    /// Errors of software so far.
+    /// Errors of software that were found so far.
     pub fn hazards(&self) -> Vec<Hazard> {
         self.memory.hazards()
     }
 
-    /// Register accesses so far.
+    /// Number of register accesses so far.
     pub fn accesses(&self) -> u64 {
         self.accesses
     }
@@ -90,7 +90,7 @@ impl Model {
                 let sleep = value & 2;
                 self.rds[n].waker = sleep | sleep << 1;
             }
-            _ => self.memory.report(Hazard::InUse("a 32-bit register that nobody should write")),
+            _ => self.memory.report(Hazard::InUse("a 32-bit register that software must not write")),
         }
     }
 
@@ -129,19 +129,19 @@ impl Model {
                 0x80 => self.set_cbaser(n, value),
                 0x88 => self.set_cwriter(n, value),
                 0x100..0x140 => self.set_baser(n, ((offset - 0x100) / 8) as usize, value),
-                _ => self.memory.report(Hazard::InUse("a 64-bit register that nobody should write")),
+                _ => self.memory.report(Hazard::InUse("a 64-bit register that software must not write")),
             },
             Place::Rd(n) => match offset {
                 0x70 => self.set_propbaser(n, value),
                 0x78 => self.set_pendbaser(n, value),
                 0x2_0070 => self.set_vpropbaser(n, value),
                 0x2_0078 => self.set_vpendbaser(n, value),
-                _ => self.memory.report(Hazard::InUse("a 64-bit register that nobody should write")),
+                _ => self.memory.report(Hazard::InUse("a 64-bit register that software must not write")),
             },
         }
     }
 
-    /// Lets everything that is queued happen.
+    /// Executes all queued commands and completes late writes.
     pub fn settle(&mut self) {
         for n in 0..self.its.len() {
             self.run(n, u64::MAX);
@@ -149,7 +149,7 @@ impl Model {
         }
     }
 
-    /// LPIs that redistributor `n` delivered, and forgets them.
+    /// Returns the LPIs that redistributor `n` delivered since the last call.
     pub fn take_delivered(&mut self, n: usize) -> Vec<u32> {
         core::mem::take(&mut self.rds[n].delivered)
     }

@@ -1,20 +1,20 @@
-//! The oracle: everything that hardware could access by what its registers and tables say now.
+//! The oracle: all memory that hardware could access with the present contents of its registers and tables.
 
 use crate::Model;
 
-/// Memory that hardware can access: address, bytes, and by what.
+/// Memory that hardware can access, and the register or table that contains its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reach {
     /// First byte.
     pub address: u64,
     /// Bytes.
     pub size: u64,
-    /// The register or table that names it.
+    /// The register or table that contains the address.
     pub by: &'static str,
 }
 
 impl Model {
-    /// Everything that the GIC can read or write.
+    /// All memory that the GIC can read or write.
     pub fn oracle(&self) -> Vec<Reach> {
         let mut all = Vec::new();
         for n in 0..self.its.len() {
@@ -30,7 +30,7 @@ impl Model {
         all
     }
 
-    /// What of it was not given to the GIC.
+    /// The part of it that is not given to the GIC.
     pub fn foreign(&self) -> Vec<Reach> {
         let mut all = self.oracle();
         all.retain(|reach| !self.memory.is_given(reach.address, reach.size));

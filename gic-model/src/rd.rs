@@ -10,11 +10,11 @@ pub(crate) struct Rd {
     pub(crate) propbaser: u64,
     pub(crate) pendbaser: u64,
     pub(crate) delivered: Vec<u32>,
-    /// Reads until RWP is 0.
+    /// Number of reads until RWP is 0.
     pub(crate) rwp: u32,
     pub(crate) vpropbaser: u64,
     pub(crate) vpendbaser: u64,
-    /// Reads until GICR_VPENDBASER.Dirty is 0.
+    /// Number of reads until GICR_VPENDBASER.Dirty is 0.
     pub(crate) dirty: u32,
 }
 
@@ -62,7 +62,7 @@ impl Model {
     pub(crate) fn rd_typer(&self, n: usize) -> u64 {
         let last = u64::from(n + 1 == self.rds.len());
         let four = if self.config.virtual_lpis { 1 << 1 | 1 << 7 | 1 << 26 } else { 0 };
-        // Everything that a GIC may have besides: DirectLPI, Dirty, DPGS.
+        // Optional features of a GIC: DirectLPI, Dirty, DPGS.
         u64::from(self.config.physical)
             | four
             | 1 << 2
@@ -106,7 +106,7 @@ impl Model {
         self.rds[n].vpropbaser = value;
     }
 
-    /// The power of ITS `n` was off: its registers are as after a reset, and what it had not written is lost.
+    /// Models a power cycle of ITS `n`: its registers have their reset values, and late writes are lost.
     pub fn lose_its(&mut self, n: usize) {
         let its = &mut self.its[n];
         (its.enabled, its.stalled) = (false, false);
@@ -136,7 +136,7 @@ impl Model {
                 }
             }
             self.rds[n].enabled = !self.config.stays_off;
-            // Both tables may be read at once.
+            // The redistributor may read both tables at once.
             if self.rds[n].enabled && self.rds[n].intids() > 0 {
                 let config = self.rds[n].config_base();
                 self.memory.device_read(base, "a pending table");
@@ -145,13 +145,13 @@ impl Model {
         }
     }
 
-    /// From now on `change` of the machine holds.
+    /// Changes the configuration of the GIC.
     pub fn change(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
     }
 
-    /// The power of redistributor `n` was off: its registers hold anything, and LPIs are off. From now on `change` of
-    /// the machine holds.
+    /// Models a power cycle of redistributor `n`: its registers have unknown values, and LPIs are disabled. `change`
+    /// changes the configuration of the GIC.
     pub fn lose_power(&mut self, n: usize, change: impl FnOnce(&mut Config)) {
         self.rds[n].enabled = false;
         self.rds[n].dpg = 0;
@@ -208,7 +208,7 @@ impl Model {
         }
     }
 
-    /// Pending state of an LPI moves from one redistributor to another.
+    /// Moves the pending state of an LPI from one redistributor to another.
     pub(crate) fn transfer(&mut self, from: usize, to: usize, lpi: u64) {
         let rd = &self.rds[from];
         if from == to || !rd.enabled || lpi >= rd.intids() {
@@ -221,7 +221,7 @@ impl Model {
         }
     }
 
-    /// The same for all LPIs.
+    /// Moves the pending state of all LPIs.
     pub(crate) fn transfer_all(&mut self, from: usize, to: usize) {
         let (base, bytes) = (self.rds[from].pending_base(), self.rds[from].intids() / 8);
         for (at, word) in self.memory.set(base, bytes) {
@@ -231,7 +231,7 @@ impl Model {
         }
     }
 
-    /// Everything pending and enabled is delivered: configuration was read again.
+    /// Reads the configuration again and delivers all LPIs that are pending and enabled.
     pub(crate) fn reread(&mut self, n: usize) {
         let rd = &self.rds[n];
         if !rd.enabled {

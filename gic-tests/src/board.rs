@@ -1,4 +1,4 @@
-//! What the guard sees of the world: the model's registers, memory, and a clock that runs when it is read.
+//! The platform of a guard in tests: registers of the model, memory, and a clock that advances at each read.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use io_pgtable::Pa;
 pub const POOL: u64 = 0x1_0000_0000;
 const POOL_SIZE: u64 = 0x40_0000_0000;
 
-/// What the guard and the test share.
+/// State shared by the guard's platform and the test.
 pub struct World {
     /// The GIC.
     pub model: RefCell<Model>,
@@ -21,19 +21,19 @@ pub struct World {
     /// Stores that are in EL2's cache only, on a GIC that does not snoop.
     cache: RefCell<BTreeMap<u64, u64>>,
     snoops: bool,
-    /// Whether the GIC snoops, as EL2 knows it.
+    /// Whether EL2 is told that the GIC snoops.
     pub says_snoops: Cell<bool>,
-    /// A store to a buffer that no barrier has followed.
+    /// Whether a store to a buffer has not been followed by a barrier.
     unordered: Cell<bool>,
     clock: Cell<u64>,
     next: Cell<u64>,
     /// Bytes of the pool in use.
     pub live: Cell<usize>,
-    /// Bytes that were allocated or freed so far.
+    /// Number of bytes allocated and freed so far.
     pub moved: Cell<usize>,
-    /// Allocations that still succeed.
+    /// Number of allocations that still succeed.
     pub allocations: Cell<usize>,
-    /// Whether the GIC was quiet at the first allocation.
+    /// Whether the GIC was quiescent at the first allocation.
     pub was_quiet: Cell<Option<bool>>,
 }
 
@@ -42,7 +42,7 @@ pub struct World {
 pub struct Board(pub Rc<World>);
 
 impl Board {
-    /// A machine after reset.
+    /// Creates a machine that has been reset.
     pub fn new(config: Config) -> Self {
         let memory = Memory::new();
         Self(Rc::new(World {
@@ -61,17 +61,17 @@ impl Board {
         }))
     }
 
-    /// Everyone's memory.
+    /// The memory of the machine.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
     }
 
-    /// Register accesses so far.
+    /// Number of register accesses so far.
     pub fn work(&self) -> u64 {
         self.0.model.borrow().accesses()
     }
 
-    /// Microseconds so far.
+    /// The clock, in microseconds.
     pub fn now(&self) -> u64 {
         self.0.clock.get()
     }
@@ -139,7 +139,7 @@ impl Platform for Board {
     fn relax(&self) {}
 }
 
-/// EL2's memory that hardware uses; a GIC that does not snoop sees a store when it is cleaned.
+/// EL2 memory that hardware uses. A GIC that does not snoop sees a store only after it is cleaned.
 pub struct Buffer {
     board: Board,
     start: u64,

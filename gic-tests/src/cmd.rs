@@ -1,8 +1,8 @@
-//! The commands of an ITS, as a host's driver writes them.
+//! The commands of an ITS, in the format that a host's driver writes.
 
 use crate::{ITT, r};
 
-/// Four words.
+/// A command: four 64-bit words.
 pub type Cmd = [u64; 4];
 
 /// Maps a device with 2^`bits` events.
@@ -30,27 +30,27 @@ pub fn mapti(device: u64, event: u64, lpi: u64, icid: u64) -> Cmd {
     [device << 32 | 0x0a, lpi << 32 | event, icid, 0]
 }
 
-/// Maps an event to the LPI of its number.
+/// Maps an event to the LPI with the same number.
 pub fn mapi(device: u64, event: u64, icid: u64) -> Cmd {
     [device << 32 | 0x0b, event, icid, 0]
 }
 
-/// Moves an event.
+/// Moves an event to a collection.
 pub fn movi(device: u64, event: u64, icid: u64) -> Cmd {
     [device << 32 | 0x01, event, icid, 0]
 }
 
-/// Moves all LPIs of a processor number.
+/// Moves all LPIs of a processor number to another one.
 pub fn movall(from: u64, to: u64) -> Cmd {
     [0x0e, 0, from << 16, to << 16]
 }
 
-/// Has the configuration of an event's LPI read.
+/// Makes the ITS read the configuration of an event's LPI again.
 pub fn inv(device: u64, event: u64) -> Cmd {
     [device << 32 | 0x0c, event, 0, 0]
 }
 
-/// Has the configuration of a collection's LPIs read.
+/// Makes the ITS read the configuration of a collection's LPIs again.
 pub fn invall(icid: u64) -> Cmd {
     [0x0d, 0, icid, 0]
 }
@@ -70,7 +70,7 @@ pub fn discard(device: u64, event: u64) -> Cmd {
     [device << 32 | 0x0f, event, 0, 0]
 }
 
-/// Completes what was asked of a processor number.
+/// Completes the earlier commands for a processor number.
 pub fn sync(cpu: u64) -> Cmd {
     [0x05, 0, cpu << 16, 0]
 }

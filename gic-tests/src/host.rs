@@ -1,4 +1,4 @@
-//! The host's memory, as EL2 reaches it.
+//! The host's memory, as EL2 accesses it.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -14,19 +14,19 @@ pub type OnRead = Box<dyn Fn(&Memory, u64)>;
 
 /// The host's memory.
 pub struct Host {
-    /// Everyone's memory.
+    /// The memory of the machine.
     pub memory: Memory,
-    /// Pages of the RAM that the host does not own any more.
+    /// Pages of the RAM that the host has donated.
     pub donated: BTreeSet<u64>,
-    /// Claims that are not released.
+    /// Number of claims that are not released.
     pub claimed: Cell<u32>,
-    /// Claims so far.
+    /// Number of claims so far.
     pub claims: Cell<u64>,
-    /// Words read so far.
+    /// Number of words read so far.
     pub reads: Cell<u64>,
-    /// Of the last claim.
+    /// The cacheability of the last claim.
     pub last_sharing: Cell<Option<Sharing>>,
-    /// Another CPU of the host.
+    /// Models another CPU of the host, which stores to memory that EL2 reads.
     pub on_read: Option<OnRead>,
 }
 
@@ -96,10 +96,10 @@ impl HostMemory for Host {
     }
 
     fn write64(&mut self, _claim: &Claim, _offset: u64, _value: u64) -> Option<()> {
-        panic!("the guard never writes the host's memory")
+        panic!("the guard must not write the host's memory")
     }
 
     fn write32(&mut self, _claim: &Claim, _offset: u64, _value: u32) -> Option<()> {
-        panic!("the guard never writes the host's memory")
+        panic!("the guard must not write the host's memory")
     }
 }

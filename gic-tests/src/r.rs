@@ -1,10 +1,10 @@
-//! Registers and their values, as a host's driver has them.
+//! Registers and their values, as defined in a host's driver.
 
-/// Of an ITS and of a redistributor.
+/// A register of an ITS and of a redistributor.
 pub const CTLR: u32 = 0x0;
-/// Of an ITS and of a redistributor.
+/// A register of an ITS and of a redistributor.
 pub const IIDR: u32 = 0x4;
-/// Of an ITS and of a redistributor.
+/// A register of an ITS and of a redistributor.
 pub const TYPER: u32 = 0x8;
 /// GICR_WAKER.
 pub const WAKER: u32 = 0x14;
@@ -22,13 +22,13 @@ pub const BASER1: u32 = 0x108;
 pub const PROPBASER: u32 = 0x70;
 /// GICR_PENDBASER.
 pub const PENDBASER: u32 = 0x78;
-/// Of an ITS and of a redistributor.
+/// A register of an ITS and of a redistributor.
 pub const PIDR2: u32 = 0xffe8;
 /// Inner shareable, write-back, in registers of an ITS.
 pub const ITS_WB: u64 = 7 << 59 | 1 << 10;
 /// Inner shareable, write-back, in registers of a redistributor.
 pub const RD_WB: u64 = 7 << 7 | 1 << 10;
-/// Of registers of an ITS, and of commands.
+/// The valid bit in registers of an ITS and in commands.
 pub const VALID: u64 = 1 << 63;
 /// A table of two levels.
 pub const INDIRECT: u64 = 1 << 62;

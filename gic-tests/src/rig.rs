@@ -1,4 +1,4 @@
-//! The machine, and a host with Linux's habits.
+//! The machine, and a host that behaves like Linux.
 
 use gic_guard::platform::Frame;
 use gic_guard::{AccessSize, Config as GuardConfig, Guard, RdConfig, TakeOverError, WriteOutcome};
@@ -8,21 +8,21 @@ use crate::{Board, Cmd, Config, Host, Model, invall, mapc, r, sync};
 
 /// The host's memory.
 pub const RAM: u64 = 0x4000_0000;
-/// Its size.
+/// The size of the host's memory.
 pub const RAM_SIZE: u64 = 0x0400_0000;
 /// A guest's memory.
 pub const GUEST: u64 = 0x6000_0000;
 /// The host's command queues.
 pub const RING: u64 = RAM + 0x10_0000;
-/// Its device tables.
+/// The host's device tables.
 pub const DEVICES: u64 = RAM + 0x20_0000;
-/// Its collection tables.
+/// The host's collection tables.
 pub const COLLECTIONS: u64 = RAM + 0x28_0000;
-/// Its translation tables.
+/// The host's translation tables.
 pub const ITT: u64 = RAM + 0x30_0000;
-/// Its configuration table.
+/// The host's configuration table.
 pub const PROP: u64 = RAM + 0x40_0000;
-/// Its pending tables.
+/// The host's pending tables.
 pub const PEND: u64 = RAM + 0x50_0000;
 
 /// The machine.
@@ -33,15 +33,15 @@ pub struct Rig {
     pub guard: Box<Guard<Board>>,
     /// The host's memory.
     pub host: Host,
-    /// What the GIC is like.
+    /// The configuration of the GIC.
     pub config: Config,
-    /// The host's write offsets.
+    /// The host's write offset in each queue.
     pub tail: Vec<u64>,
-    /// Traps of the last store.
+    /// Number of traps of the last store.
     pub traps: u32,
 }
 
-/// The guard, before take-over.
+/// Creates a guard that has not taken the machine over.
 pub fn bare(config: Config) -> (Board, Box<Guard<Board>>, Host) {
     let board = Board::new(config);
     let host = Host::new(board.memory().clone());
@@ -53,10 +53,10 @@ pub fn rds(config: Config) -> Vec<RdConfig> {
     (0..config.cpus).map(|n| RdConfig { base: Pa(config.rd_address(n)) }).collect()
 }
 
-/// Take-over of a machine.
+/// Takes a machine over.
 ///
 /// # Errors
-/// The guard refuses it.
+/// The guard refuses the machine.
 pub fn take_over(config: Config) -> Result<Rig, TakeOverError> {
     let (board, mut guard, host) = bare(config);
     guard.take_over(&GuardConfig { its: config.its, rds: &rds(config), intid_bits: 16 })?;
@@ -65,7 +65,7 @@ pub fn take_over(config: Config) -> Result<Rig, TakeOverError> {
 }
 
 impl Rig {
-    /// Takes a machine over.
+    /// Takes over a machine that the guard must accept.
     pub fn new(config: Config) -> Self {
         take_over(config).unwrap()
     }
@@ -88,7 +88,7 @@ impl Rig {
         self.board.0.model.borrow_mut()
     }
 
-    /// A load of the host.
+    /// Loads from a register as the host.
     pub fn read(&mut self, frame: Frame, offset: u32, size: AccessSize) -> u64 {
         self.guard.mmio_read(frame, offset, size)
     }
@@ -113,12 +113,12 @@ impl Rig {
         self.read(Frame::Rd(n), offset, AccessSize::Double)
     }
 
-    /// A store that is not repeated.
+    /// Stores once to a register as the host.
     pub fn once(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         let (before, start) = (self.board.work(), self.board.now());
         let (reads, moved) = (self.host.reads.get(), self.board.0.moved.get());
         let outcome = self.guard.mmio_write(&mut self.host, frame, offset, size, value);
-        assert_eq!(self.host.claimed.get(), 0, "a claim outlives the trap");
+        assert_eq!(self.host.claimed.get(), 0, "a claim was not released in the trap");
         let (accesses, waited) = (self.board.work() - before, self.board.now() - start);
         assert!(waited < 1_100_000, "one trap waited {waited} us");
         assert!(accesses <= 2000 + waited / 100, "one trap made {accesses} register accesses");
@@ -128,12 +128,12 @@ impl Rig {
         outcome
     }
 
-    /// A store, repeated until it is complete.
+    /// Stores to a register as the host, repeated until the store is complete.
     pub fn write(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) {
         self.traps = 1;
         while self.once(frame, offset, size, value) == WriteOutcome::Again {
             self.traps += 1;
-            assert!(self.traps < 5000, "the host repeats its store for ever");
+            assert!(self.traps < 5000, "the store is not complete after many repetitions");
         }
     }
 
@@ -157,7 +157,7 @@ impl Rig {
         self.write(Frame::Rd(n), offset, AccessSize::Word, value);
     }
 
-    /// As Linux sets up an ITS.
+    /// Sets up an ITS as Linux does.
     pub fn linux_its(&mut self, n: usize) {
         let far = n as u64 * 0x10_0000 * 16;
         self.set_its32(n, r::CTLR, 0);
@@ -173,7 +173,7 @@ impl Rig {
         assert!(self.its32(n, r::CTLR) & 1 == 1 || self.guard.failed(n).is_some());
     }
 
-    /// As Linux sets up a CPU.
+    /// Sets up a CPU as Linux does.
     pub fn linux_cpu(&mut self, cpu: usize) {
         self.set_rd32(cpu, r::WAKER, 0);
         self.set_rd64(cpu, r::PROPBASER, r::RD_WB | PROP | 15);
@@ -225,13 +225,13 @@ impl Rig {
         self.board.memory().write64(at, u64::from_le_bytes(word));
     }
 
-    /// A device raises an interrupt. Returns each LPI that reached a CPU.
+    /// Raises an interrupt of a device. Returns each LPI that was delivered to a CPU.
     pub fn raise(&mut self, its: usize, device: u64, event: u64) -> Vec<(usize, u32)> {
         self.model().translate(its, device, event);
         self.delivered()
     }
 
-    /// The LPIs that reached each CPU since the last call.
+    /// The LPIs that were delivered to each CPU since the last call.
     pub fn delivered(&mut self) -> Vec<(usize, u32)> {
         self.model().settle();
         let cpus = self.config.cpus;

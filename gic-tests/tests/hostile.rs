@@ -1,4 +1,4 @@
-//! Random hosts, and the committed corpus of the fuzz target `gic`.
+//! Runs with random actions, and with the committed corpus of the fuzz target `gic`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ fn corpus() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/gic")
 }
 
-/// Bytes of a run: any machine, or one that is taken over; actions of which many are commands and their submission.
+/// Bytes of a run. Most machines are taken over, and many actions are commands and their submission.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let argument = prop_oneof![4 => 0..4_u8, 2 => any::<u8>()];
     let kind = prop_oneof![3 => Just(2_u8), 1 => Just(5), 4 => 0..19_u8];
@@ -20,7 +20,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     });
     let head = prop_oneof![4 => 0..12_u8, 1 => any::<u8>()];
     (head, any::<u8>(), prop::collection::vec(record, 1..80)).prop_map(|(machine, seed, records)| {
-        // A sound start, so that the rest means something.
+        // Most runs start with the setup of an ITS, a CPU and a device, so that later commands have effects.
         let start = [[8, 0, 0, 0, 0, 0], [9, 0, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0]];
         let start = if seed % 4 == 0 { &[] } else { start.as_slice() };
         [machine, seed].into_iter().chain(start.concat()).chain(records.concat()).collect()
@@ -66,7 +66,7 @@ fn the_committed_corpus_equals_the_seeds() {
             Ok(committed) => assert!(committed == bytes, "{} differs from its seed", path.display()),
             Err(error) => panic!("{}: {error}", path.display()),
         }
-        assert!(Run::decode(&bytes) == run, "{name}: longer than a run can be");
+        assert!(Run::decode(&bytes) == run, "{name}: longer than the maximum length of a run");
     }
 }
 

@@ -1,18 +1,18 @@
-//! What a host, its devices and its hardware can do, and the byte string that says it.
+//! The actions of a host, its devices and its hardware, and their encoding as bytes.
 //!
-//! Every action is a record of six bytes: its kind and up to five arguments. So an input stays sensible when the fuzzer
+//! Every action is a record of six bytes: its kind and up to five arguments. So an input stays valid when the fuzzer
 //! moves, repeats or joins parts of inputs. New kinds come last: the corpus stores their index.
 
 /// Bytes of an action.
 const RECORD: usize = 6;
-/// Actions of a run at most, so that a run takes milliseconds.
+/// Maximum number of actions in a run, so that a run takes milliseconds.
 const MAX_ACTIONS: usize = 512;
 
 macro_rules! actions {
     ($($(#[doc = $what:literal])* $name:ident $([$($argument:ident),*])?;)*) => {
         /// An action. Arguments are indices of the tables in `value`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "arguments of one kind have one name")]
+        #[allow(missing_docs, reason = "arguments of the same kind have the same name")]
         pub enum Action {
             $($(#[doc = $what])* $name { $($($argument: u8),*)? },)*
         }
@@ -48,62 +48,64 @@ macro_rules! actions {
 }
 
 actions! {
-    /// A load.
+    /// Loads from a register.
     Load [frame, at, size];
-    /// A store, repeated until it is complete, unless bit 7 of `frame` is set: then it is given up.
+    /// Stores to a register, repeated until the store is complete, or not repeated if bit 7 of `frame` is set.
     Store [frame, at, size, value, low];
-    /// A command into the ring.
+    /// Writes a command to the command queue.
     Command [what, device, event, lpi, icid];
-    /// One word of the last command becomes another.
+    /// Changes one word of the last command.
     Forge [its, word, shift, byte];
-    /// Many commands into the ring, with numbers that count up as the bits of `step` say, and their submission.
+    /// Writes many commands to the command queue and submits them. The bits of `step` select the numbers that are
+    /// incremented.
     Many [what, device, event, count, step];
-    /// GITS_CWRITER is written: `how` is added, and unless `times` is zero the store is repeated that often at most.
+    /// Writes GITS_CWRITER with `how` added. If `times` is not zero, it is the maximum number of stores.
     Post [its, how, times];
-    /// A configuration byte.
+    /// Writes a configuration byte.
     Configure [lpi, byte];
-    /// A page changes its owner: bit 7 of `page` takes all of them back.
+    /// Donates a page of the host. With bit 7 of `page` all pages are returned to the host.
     Donate [page];
-    /// Linux sets up an ITS.
+    /// Sets up an ITS as Linux does.
     StartIts [its];
-    /// Linux sets up a CPU.
+    /// Sets up a CPU as Linux does.
     StartCpu [cpu];
-    /// GITS_CTLR.Enabled.
+    /// Writes GITS_CTLR.Enabled.
     EnableIts [its, on];
-    /// GICR_CTLR: EnableLPIs and DPG.
+    /// Writes EnableLPIs and DPG of GICR_CTLR.
     EnableLpis [cpu, on];
     /// A device raises interrupts.
     Raise [its, device, event, count];
-    /// Another CPU changes each word of the host's memory right after EL2 has read it, or does not.
+    /// Makes another CPU change each word of the host's memory right after EL2 has read it, or stops this.
     Race [on];
-    /// A redistributor loses its state; with bit 0 of `how` it keeps less of an address from then on.
+    /// Makes a redistributor lose its state. With bit 0 of `how`, its base registers hold fewer address bits afterwards.
     LosePower [cpu, how];
-    /// Hardware fails: what, and after how many commands.
+    /// Makes hardware fail in the way `what`, after the number `after` of commands.
     Fail [what, after];
-    /// EL2's pool has room for so many allocations more, 255 for any number.
+    /// Limits EL2's pool to `left` more allocations; 255 removes the limit.
     Pool [left];
-    /// EL2's limit of memory for devices is lowered.
+    /// Lowers EL2's limit of memory for devices.
     Limit [to];
-    /// EL2 makes the GIC quiet, as before power-off.
+    /// Makes the GIC quiescent, as EL2 does before power-off.
     Quiesce;
     /// An ITS loses its registers while a CPU is off, which wakes then. With bit 0 of `how` firmware has switched the
-    /// ITS on.
+    /// Makes an ITS lose its registers while a CPU is off, and then turns the CPU on. With bit 0 of `how`, firmware has
+    /// enabled the ITS.
     Wake [its, cpu, how];
 }
 
-/// A run: machine and actions.
+/// A run: its machine and its actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Which of the machines.
+    /// Number of the machine.
     pub machine: u8,
-    /// Seed of hardware's choices.
+    /// Seed of the random choices of hardware.
     pub seed: u8,
     /// The actions.
     pub actions: Vec<Action>,
 }
 
 impl Run {
-    /// Decodes a run; an incomplete action at the end is left out.
+    /// Decodes a run and ignores an incomplete action at the end.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Self {
         let (head, rest) = bytes.split_at(bytes.len().min(2));
@@ -113,7 +115,7 @@ impl Run {
         Self { machine: at(0), seed: at(1), actions }
     }
 
-    /// Encodes it.
+    /// Encodes the run.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let records = self.actions.iter().flat_map(|action| action.encode());

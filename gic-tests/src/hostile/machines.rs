@@ -1,10 +1,10 @@
-//! The machines of runs.
+//! The machines on which runs are executed.
 
 use crate::{Config, RAM};
 
 const QEMU: Config = Config::qemu();
 
-/// Machines that are taken over.
+/// Machines that EL2 takes over.
 const SOUND: [Config; 13] = [
     QEMU,
     Config { its: 2, cpus: 4, virtual_lpis: true, ..QEMU },
@@ -37,7 +37,7 @@ const REFUSED: [Config; 12] = [
     Config { page_size: Some(3), ..QEMU },
 ];
 
-/// Machines whose hardware fails later; the last ones never take EnableLPIs.
+/// Machines whose hardware fails later; on the last ones EnableLPIs stays 0.
 const FAILING: [Config; 8] = [
     Config { its: 2, dies_after: Some((0, 0)), ..QEMU },
     Config { its: 2, dies_after: Some((1, 7)), ..QEMU },
@@ -49,18 +49,18 @@ const FAILING: [Config; 8] = [
     Config { stays_off: true, cpus: 3, ..QEMU },
 ];
 
-/// What EL2 makes of a machine.
+/// The expected result of the take-over of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It takes it over.
+    /// EL2 takes the machine over.
     Sound,
-    /// It takes it over; hardware fails sometimes.
+    /// EL2 takes the machine over; its hardware fails later.
     Failing,
-    /// It refuses it.
+    /// EL2 refuses the machine.
     Refused,
 }
 
-/// The machine of this number.
+/// The machine with this number.
 pub(super) fn machine(number: u8, seed: u8) -> (Config, Fate) {
     let seed = u64::from(seed) << 8 | 1;
     let n = usize::from(number);

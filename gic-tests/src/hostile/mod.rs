@@ -1,5 +1,5 @@
-//! A host that does anything at all, on hardware that fails at times: a state machine for property tests and for the
-//! fuzz target `gic`.
+//! A host that executes any actions, on hardware that can fail: a state machine for property tests and for the fuzz
+//! target `gic`.
 //!
 //! After every action hardware reaches EL2's memory only, by anything that its registers and tables say; it was used
 //! as the architecture demands; no trap took long; no LPI reached a CPU on which the host has disabled them; and what
@@ -24,18 +24,18 @@ use machines::{Fate, machine};
 
 use crate::{Cmd, PROP, RING, Rig, inv, mapd, mapti, r, sync, take_over};
 
-/// What is wrong.
+/// A description of an error.
 pub type Finding = String;
 
-/// A host and its machine.
+/// The state of a run: a host and its machine.
 struct Execution {
     rig: Rig,
-    /// Hardware has not failed: every command for it has to be valid.
+    /// Hardware has not failed: every command that the guard writes has to be valid.
     sound: bool,
     /// EL2 has taken something from the host for good, so that a kernel that starts need not have interrupts.
     reduced: bool,
     quiesced: bool,
-    /// Bytes of EL2's own.
+    /// Bytes of the pool that EL2 uses independently of the host.
     base: usize,
     /// Words of the host's memory that EL2 has read in this trap.
     seen: Rc<RefCell<BTreeSet<u64>>>,
@@ -46,7 +46,8 @@ struct Execution {
 /// Executes a run.
 ///
 /// # Errors
-/// What is wrong, with the action after which it is. Work beyond the bounds and defects of the guard panic.
+/// The first error, and the action after which it occurred. Panics on work beyond the bounds and on defects of the
+/// guard.
 pub fn execute(run: &Run) -> Result<(), Finding> {
     let (config, fate) = machine(run.machine, run.seed);
     let mut rig = match (take_over(config), fate) {
@@ -57,12 +58,12 @@ pub fn execute(run: &Run) -> Result<(), Finding> {
         (Err(error), Fate::Sound | Fate::Failing) => return Err(format!("{error}: {config:?}")),
     };
     if rig.board.0.was_quiet.get() != Some(true) {
-        return Err("memory was given to a GIC that was not quiet".to_owned());
+        return Err("EL2 gave memory to a GIC that was not quiescent".to_owned());
     }
     let (seen, racing) = (Rc::<RefCell<BTreeSet<u64>>>::default(), Rc::<Cell<bool>>::default());
     let (seen_too, racing_too) = (Rc::clone(&seen), Rc::clone(&racing));
     rig.host.on_read = Some(Box::new(move |memory, at| {
-        // The host has changed what was read once.
+        // The host changes each word after its first read.
         if racing_too.get() && !seen_too.borrow_mut().insert(at) {
             memory.write64(at, memory.read64(at) ^ 0xffff_0000_0000_0007);
         }
@@ -86,7 +87,7 @@ impl Execution {
         usize::from(byte) % self.rig.config.cpus
     }
 
-    /// A store, repeated until it is complete, `times` times at most unless that is zero.
+    /// Stores to a register. The store is repeated until it is complete, or up to `times` times if `times` is not zero.
     fn store(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64, times: u8) -> Result<(), Finding> {
         let most = if times == 0 { 4000 } else { u32::from(times) };
         for _ in 0..most {
@@ -95,10 +96,10 @@ impl Execution {
                 return self.is_off(frame, offset, size, value);
             }
         }
-        if times == 0 { Err("the host repeats its store for ever".to_owned()) } else { Ok(()) }
+        if times == 0 { Err("a store is not complete after 4000 repetitions".to_owned()) } else { Ok(()) }
     }
 
-    /// An enable that was stored as 0 reads as 0.
+    /// Checks that an enable bit reads as 0 after 0 was stored.
     fn is_off(&mut self, frame: Frame, offset: u32, size: AccessSize, value: u64) -> Result<(), Finding> {
         let cleared = offset == r::CTLR && size == AccessSize::Word && value & 1 == 0;
         if cleared && self.rig.read(frame, offset, size) & 1 == 1 {
@@ -221,7 +222,7 @@ impl Execution {
     }
 
     fn raise(&mut self, its: usize, device: u8, event: u8, count: u8) -> Result<(), Finding> {
-        // What came before came while LPIs were enabled, or was found then.
+        // Earlier LPIs were delivered while LPIs were enabled, or were already reported.
         self.rig.delivered();
         for n in 0..=u64::from(count & 7) {
             self.rig.model().translate(its, value::device(device), value::event(event) + n);
@@ -235,7 +236,7 @@ impl Execution {
     }
 
     fn wake(&mut self, its: usize, cpu: usize, how: u8) {
-        // What an ITS that is on has not written is lost, and so are collections that it keeps itself.
+        // An enabled ITS loses late writes, and an ITS without a collection table loses its collections.
         let lost = self.rig.model().read32(Place::Its(its), r::CTLR) & 1 == 1 || !self.rig.config.collection_table;
         self.sound &= !lost;
         self.rig.model().lose_its(its);
@@ -269,7 +270,7 @@ impl Execution {
         let memory = self.rig.guard.platform().memory().clone();
         self.rig.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).map_err(|finding| finding.to_string())?;
         if self.rig.live() - self.base > MAX_DEVICE_BYTES {
-            return Err(format!("{:#x} bytes are kept for the host", self.rig.live() - self.base));
+            return Err(format!("{:#x} bytes are used for the host", self.rig.live() - self.base));
         }
         let _ = self.rig.guard.stats();
         for its in 0..self.rig.config.its {
@@ -281,7 +282,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Another kernel starts, and has interrupts.
+    /// Checks that another kernel can start and receives interrupts.
     fn finish(mut self) -> Result<(), Finding> {
         self.rig.host.donated.clear();
         self.rig.host.on_read = None;
@@ -303,7 +304,7 @@ impl Execution {
             self.rig.post(its, &[mapd(8, 3), mapti(8, 0, lpi, 0), inv(8, 0), sync(0)]);
             let delivered = self.rig.raise(its, 8, 0);
             if delivered != [(0, 8192 + its as u32)] {
-                return Err(format!("a kernel that starts got {delivered:?} from ITS {its}"));
+                return Err(format!("another kernel received {delivered:?} from ITS {its}"));
             }
         }
         self.check()
@@ -326,7 +327,7 @@ impl Drop for ActionCount {
 /// Executes `bytes` for the fuzz target. `PORTCULLIS_SHOW` in the environment prints the actions.
 ///
 /// # Panics
-/// On a finding.
+/// If the run finds an error.
 pub fn fuzz(bytes: &[u8]) {
     let run = Run::decode(bytes);
     if std::env::var_os("PORTCULLIS_SHOW").is_some() {

@@ -1,4 +1,4 @@
-//! Numbers that are worth trying, by the byte that stands for them.
+//! Values for the arguments of actions, selected by a byte.
 
 use gic_guard::AccessSize;
 use gic_guard::emul::{gicr, gits};
@@ -13,7 +13,7 @@ fn pick<T: Copy>(from: &[T], byte: u8) -> T {
     from[usize::from(byte) % from.len()]
 }
 
-/// Small ones, or, with bit 7 set, edges.
+/// A small number, or a boundary value if bit 7 of `byte` is set.
 fn number(byte: u8, small: u8, edges: &[u64]) -> u64 {
     if byte < 0x80 { u64::from(byte % small) } else { pick(edges, byte & 0x7f) }
 }
@@ -68,7 +68,7 @@ fn address(byte: u8) -> u64 {
     pick(&places, byte)
 }
 
-/// What is stored to a register: an address of the lower half of `byte` with what its upper half says.
+/// The value of a store to a register: the low half of `byte` selects an address, the high half the other fields.
 pub(super) fn value(byte: u8, low: u8) -> u64 {
     let address = address(byte & 0xf);
     let low = u64::from(low);
@@ -92,11 +92,11 @@ pub(super) fn value(byte: u8, low: u8) -> u64 {
     }
 }
 
-/// A register: frame, offset and size of an access.
+/// The frame, offset and size of a register access.
 pub(super) fn access(config: &Config, frame: u8, at: u8, size: u8) -> (Frame, u32, AccessSize) {
     let index = usize::from(frame & 0x1f);
     let rd = frame & 0x40 != 0;
-    // One more than there are.
+    // The range includes one frame that does not exist.
     let frame = if rd { Frame::Rd(index % (config.cpus + 1)) } else { Frame::Its(index % (config.its + 1)) };
     let row = match frame {
         Frame::Its(_) => gits::Register::ROWS.get(usize::from(at)).map(|row| row.1),
@@ -111,7 +111,7 @@ pub(super) fn access(config: &Config, frame: u8, at: u8, size: u8) -> (Frame, u3
     (frame, offset + more, size)
 }
 
-/// Which ITS a command is for.
+/// The number of the ITS that executes a command.
 pub(super) fn its_of(config: &Config, what: u8) -> usize {
     usize::from(what >> 5) % config.its
 }
@@ -119,7 +119,7 @@ pub(super) fn its_of(config: &Config, what: u8) -> usize {
 /// The opcodes of GICv4, and reserved ones.
 const OTHERS: [u64; 14] = [0x21, 0x22, 0x23, 0x25, 0x29, 0x2a, 0x2b, 0x2d, 0x2e, 0x00, 0x02, 0x10, 0x20, 0xff];
 
-/// A command, and how it goes on when numbers count up.
+/// A command; `added` is added to its DeviceID, EventID and INTID.
 pub(super) fn command(what: u8, numbers: [u8; 4], added: [u64; 3]) -> Cmd {
     let [d, e, l, i] = numbers;
     let (device, event) = (device(d) + added[0], event(e) + added[1]);

@@ -1,4 +1,4 @@
-//! Hardware that fails, loses its state or has no memory, and what the host does then.
+//! Runs in which hardware fails or loses its state, or EL2 has no memory.
 
 use super::super::action::Action;
 use super::{INT, INV, MAPC, MAPD, MAPTI, MOVALL, MOVI, SYNC, UNMAPD, command, device, post, start, with};
@@ -28,7 +28,7 @@ pub(super) fn power() -> Vec<Action> {
     )
 }
 
-/// No memory, at each allocation of a device.
+/// EL2 has no memory at one of the allocations for a device.
 pub(super) fn no_memory() -> Vec<Action> {
     let mut actions = start();
     for left in [0, 1, 2, 3, 1] {
@@ -63,7 +63,7 @@ pub(super) fn suspend() -> Vec<Action> {
     with(actions, [Action::Wake { its: 0, cpu: 0, how: 0 }, command(INV, 3, 0, 0, 0), post(), post()])
 }
 
-/// The GIC is made quiet; the host goes on.
+/// EL2 makes the GIC quiescent; the host continues.
 pub(super) fn quiet() -> Vec<Action> {
     with(
         device(),
@@ -81,7 +81,7 @@ pub(super) fn quiet() -> Vec<Action> {
     )
 }
 
-/// Hardware fails in one of several ways, after so many commands.
+/// Hardware fails in the way `what`, after the number `after` of commands.
 pub(super) fn failing(what: u8, after: u8) -> Vec<Action> {
     with(
         device(),
@@ -105,7 +105,7 @@ pub(super) fn failing(what: u8, after: u8) -> Vec<Action> {
     )
 }
 
-/// A device with many events, unmapped and mapped again when hardware may have failed.
+/// A device with many events is unmapped and mapped again after hardware may have failed.
 pub(super) fn many_events() -> Vec<Action> {
     with(
         start(),

@@ -1,5 +1,5 @@
-//! Runs that fuzzing starts from, named after what the host does. `fuzz/corpus/gic` has them as files; a test compares
-//! them, and writes them again if asked to.
+//! The seeds of fuzzing, named after the actions of the host. `fuzz/corpus/gic` contains them as files; a test compares
+//! them, and can write them again.
 
 mod hardware;
 
@@ -26,7 +26,7 @@ const NON_COHERENT: u8 = 3;
 const FAILING: u8 = 0xc0;
 const REFUSED: u8 = 0xe0;
 
-/// The edge of this number.
+/// The index of the boundary value `number`.
 fn edge(number: u8) -> u8 {
     0x80 | number
 }
@@ -55,7 +55,7 @@ fn start() -> Vec<Action> {
     actions
 }
 
-/// A device with an interrupt, which comes.
+/// A device with an interrupt, which is raised and delivered.
 fn device() -> Vec<Action> {
     let mut actions = start();
     actions.extend([
@@ -80,7 +80,7 @@ fn with(mut first: Vec<Action>, then: impl IntoIterator<Item = Action>) -> Vec<A
     first
 }
 
-/// Every register of the frames `frame`, each with one of several values, in different sizes.
+/// Accesses to every register of the frame `frame`, with several values and sizes.
 fn registers(frame: u8, rows: u8) -> Vec<Action> {
     let mut actions = start();
     for at in (0..rows).chain(0x80..0x88) {
@@ -97,7 +97,8 @@ fn registers(frame: u8, rows: u8) -> Vec<Action> {
     actions
 }
 
-/// Table and queue registers at `place`, an index of an address, then a start with them.
+/// Base registers of tables and of the queue are written with the address of index `place`; then the ITS and LPIs are
+/// enabled.
 fn bases(place: u8) -> Vec<Action> {
     let mut actions = vec![Action::EnableIts { its: 0, on: 0 }, Action::EnableLpis { cpu: 0, on: 0 }];
     // GITS_BASER0 and 1, GITS_CBASER, GICR_PROPBASER, GICR_PENDBASER.
@@ -110,7 +111,7 @@ fn bases(place: u8) -> Vec<Action> {
     actions
 }
 
-/// Tables of small pages, with two levels and without, and a queue of other attributes.
+/// Tables with small pages, with one and two levels, and a queue with other attributes.
 fn pages() -> Vec<Action> {
     let mut actions = vec![Action::StartCpu { cpu: 0 }];
     for kind in [6_u8, 9, 4] {
@@ -122,7 +123,7 @@ fn pages() -> Vec<Action> {
         actions.push(Action::EnableIts { its: 0, on: 1 });
         actions.extend([command(MAPC, 0, 0, 0, 0), command(MAPD, 3, 3, 0, 0), command(MAPTI, 3, 0, 0, 0)]);
         actions.extend([command(MAPC, 0, 0, 0, 0x86), command(MAPD, 0x81, 3, 0, 0), post()]);
-        // Low halves, and nothing at all: a table that is not there any more.
+        // A 32-bit store of 0 to GITS_BASER removes the table.
         actions.push(Action::EnableIts { its: 0, on: 0 });
         actions.push(Action::Store { frame: 0, at: 7, size: 0x21, value: 0, low: 0 });
         actions.push(Action::EnableIts { its: 0, on: 1 });
@@ -130,13 +131,13 @@ fn pages() -> Vec<Action> {
     actions
 }
 
-/// Every command, with numbers in range and beyond, before and after the device is mapped.
+/// Every command, with numbers inside and outside their ranges, before and after the device is mapped.
 fn commands() -> Vec<Action> {
     let mut actions = start();
     for mapped in [false, true] {
         if mapped {
             actions.extend([command(MAPC, 0, 0, 0, 0), command(MAPD, 3, 3, 0, 0)]);
-            // INTIDs of every kind, each for an event of its own.
+            // INTIDs of every kind, each mapped to a different event.
             actions.extend((0..10).map(|n| command(MAPTI, 3, 4 + n, edge(n), 0)));
             actions.push(command(MAPTI, 3, 0, 0, 0));
         }
@@ -153,7 +154,7 @@ fn commands() -> Vec<Action> {
     actions
 }
 
-/// Everything about collections and the CPUs they go to.
+/// Commands about collections and their CPUs.
 fn collections() -> Vec<Action> {
     with(
         device(),
@@ -178,7 +179,7 @@ fn collections() -> Vec<Action> {
     )
 }
 
-/// EnableLPIs of both CPUs in every order, with a device whose interrupts come all the time.
+/// EnableLPIs of both CPUs in every order, with a device that raises interrupts after each step.
 fn enables() -> Vec<Action> {
     let mut actions = device();
     let raise = Action::Raise { its: 0, device: 3, event: 0, count: 1 };
@@ -189,13 +190,13 @@ fn enables() -> Vec<Action> {
     actions
 }
 
-/// All events of large devices, each of which takes several traps; another CPU stores meanwhile.
+/// All events of large devices, each of which needs several traps; meanwhile another CPU stores.
 fn large() -> Vec<Action> {
     let many = |what, device, event, count, step| Action::Many { what, device, event, count, step };
     with(
         start(),
         [
-            // 8,192 events, then those that are mapped.
+            // Unmaps 8,192 events, then all events that are mapped.
             command(MAPD, 5, 0x81, 0, 0),
             many(MAPTI, 5, 0, 127, 6),
             Action::Configure { lpi: 9, byte: 0xff },
@@ -220,19 +221,19 @@ fn large() -> Vec<Action> {
     )
 }
 
-/// Devices and sizes up to the limit, and down again.
+/// Maps devices until the limit of memory is reached, and unmaps them.
 fn flood() -> Vec<Action> {
     with(
         start(),
         [
-            // 2^13 events each.
+            // Each device has 2^13 events.
             Action::Many { what: MAPD, device: 0, event: 0x81, count: 127, step: 1 },
             Action::Many { what: MAPD, device: 0x85, event: 0, count: 255, step: 1 },
             Action::Many { what: MAPD, device: 0x83, event: 0, count: 255, step: 1 },
             Action::Many { what: MAPD, device: 0x81, event: 1, count: 255, step: 1 },
             Action::Many { what: UNMAPD, device: 0, event: 0, count: 255, step: 1 },
             Action::Many { what: MAPD, device: 0, event: 0x81, count: 20, step: 1 },
-            // Again and again, with events.
+            // Maps the same device repeatedly while it has events.
             Action::Many { what: MAPTI, device: 1, event: 0, count: 60, step: 6 },
             Action::Many { what: MAPD, device: 1, event: 0x81, count: 20, step: 0 },
             Action::StartIts { its: 0 },
@@ -240,7 +241,7 @@ fn flood() -> Vec<Action> {
     )
 }
 
-/// Two ITSs with the same DeviceIDs, and a device that goes from one of them only.
+/// Two ITSs with the same DeviceIDs; a device is unmapped from one of them only.
 fn two_itss() -> Vec<Action> {
     let second = 1 << 5;
     with(
@@ -267,7 +268,7 @@ fn two_itss() -> Vec<Action> {
     )
 }
 
-/// A queue that is not the host's, or not any more, indices beyond it, Retry.
+/// A queue that the host does not own or no longer owns, indices outside the queue, and Retry.
 fn queue() -> Vec<Action> {
     with(
         device(),
@@ -286,7 +287,7 @@ fn queue() -> Vec<Action> {
             post(),
             Action::Donate { page: 0x80 },
             Action::EnableIts { its: 0, on: 0 },
-            // One page, at the end of the memory.
+            // A queue of one page at the end of the memory.
             Action::Store { frame: 0, at: 4, size: 0, value: 0x67, low: 0 },
             Action::EnableIts { its: 0, on: 1 },
             Action::Post { its: 0, how: 0x7f, times: 0 },
@@ -296,7 +297,7 @@ fn queue() -> Vec<Action> {
     )
 }
 
-/// Words change after they were read.
+/// Words that change after EL2 has read them.
 fn race() -> Vec<Action> {
     with(
         device(),
@@ -313,7 +314,7 @@ fn race() -> Vec<Action> {
     )
 }
 
-/// Every seed: its file's name, and the run.
+/// The file name and the run of every seed.
 #[must_use]
 pub fn all() -> Vec<(String, Run)> {
     let mut out = Vec::new();
