@@ -160,7 +160,7 @@ fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
 fn t44_a_gic_that_wrongly_reports_snooping_gets_no_shareable_table() {
     let shareability = |snoops| {
         let (board, mut guard, _) = bare(Config::qemu());
-        board.0.says_snoops.set(snoops);
+        board.0.reported_snooping.set(snoops);
         let rds = rds(Config::qemu());
         guard.take_over(&gic_guard::Config { its: 1, rds: &rds, intid_bits: 16 }).unwrap();
         let mut model = board.0.model.borrow_mut();

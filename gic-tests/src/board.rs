@@ -22,7 +22,7 @@ pub struct World {
     cache: RefCell<BTreeMap<u64, u64>>,
     snoops: bool,
     /// Whether EL2 is told that the GIC snoops.
-    pub says_snoops: Cell<bool>,
+    pub reported_snooping: Cell<bool>,
     /// Whether a store to a buffer has not been followed by a barrier.
     unordered: Cell<bool>,
     clock: Cell<u64>,
@@ -50,7 +50,7 @@ impl Board {
             memory,
             cache: RefCell::new(BTreeMap::new()),
             snoops: config.shareable,
-            says_snoops: Cell::new(true),
+            reported_snooping: Cell::new(true),
             unordered: Cell::new(false),
             clock: Cell::new(0),
             next: Cell::new(POOL),
@@ -108,7 +108,7 @@ impl Platform for Board {
     }
 
     fn snoops(&self) -> bool {
-        self.0.says_snoops.get()
+        self.0.reported_snooping.get()
     }
 
     fn alloc(&self, size: usize) -> Option<Buffer> {

@@ -31,21 +31,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn t45_no_host_aims_the_gic_at_memory_that_is_not_el2s(bytes in bytes()) {
+    fn t45_the_gic_never_uses_memory_outside_el2(bytes in bytes()) {
         let run = Run::decode(&bytes);
         let result = execute(&run);
         prop_assert!(result.is_ok(), "{:?}: {:?}", run, result);
     }
 
     #[test]
-    fn any_bytes_are_a_run(bytes in prop::collection::vec(any::<u8>(), 2..400)) {
+    fn decoding_and_encoding_any_bytes_keeps_the_run(bytes in prop::collection::vec(any::<u8>(), 2..400)) {
         let run = Run::decode(&bytes);
         prop_assert_eq!(Run::decode(&run.encode()), run);
     }
 }
 
 #[test]
-fn t45_seeds_find_nothing() {
+fn t45_the_seeds_find_no_errors() {
     for (name, run) in seeds::all() {
         let result = execute(&run);
         assert!(result.is_ok(), "{name}: {result:?}");
@@ -71,7 +71,7 @@ fn the_committed_corpus_equals_the_seeds() {
 }
 
 #[test]
-fn inputs_that_fuzzing_kept_find_nothing() {
+fn the_committed_corpus_finds_no_errors() {
     let Ok(files) = fs::read_dir(corpus()) else { panic!("no corpus") };
     for path in files.flatten().map(|file| file.path()) {
         let Ok(bytes) = fs::read(&path) else { panic!("{path:?}") };

@@ -51,7 +51,7 @@ const FAILING: [Config; 8] = [
 
 /// The expected result of the take-over of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum TakeOverResult {
     /// EL2 takes the machine over.
     Sound,
     /// EL2 takes the machine over; its hardware fails later.
@@ -61,13 +61,13 @@ pub(super) enum Fate {
 }
 
 /// The machine with this number.
-pub(super) fn machine(number: u8, seed: u8) -> (Config, Fate) {
+pub(super) fn machine(number: u8, seed: u8) -> (Config, TakeOverResult) {
     let seed = u64::from(seed) << 8 | 1;
     let n = usize::from(number);
     let (config, fate) = match number {
-        0xe0..=0xff => (REFUSED[n % REFUSED.len()], Fate::Refused),
-        0xc0..=0xdf => (FAILING[n % FAILING.len()], Fate::Failing),
-        _ => (SOUND[n % SOUND.len()], Fate::Sound),
+        0xe0..=0xff => (REFUSED[n % REFUSED.len()], TakeOverResult::Refused),
+        0xc0..=0xdf => (FAILING[n % FAILING.len()], TakeOverResult::Failing),
+        _ => (SOUND[n % SOUND.len()], TakeOverResult::Sound),
     };
     (Config { seed, ..config }, fate)
 }

@@ -20,7 +20,7 @@ use gic_guard::{AccessSize, WriteOutcome};
 use gic_model::{Hazard, Place};
 
 pub use action::{Action, Run};
-use machines::{Fate, machine};
+use machines::{TakeOverResult, machine};
 
 use crate::{Cmd, PROP, RING, Rig, inv, mapd, mapti, r, sync, take_over};
 
@@ -51,11 +51,11 @@ struct Execution {
 pub fn execute(run: &Run) -> Result<(), Finding> {
     let (config, fate) = machine(run.machine, run.seed);
     let mut rig = match (take_over(config), fate) {
-        (Ok(rig), Fate::Sound | Fate::Failing) => rig,
-        (Err(error), Fate::Refused) if !error.to_string().is_empty() => return Ok(()),
-        (Err(_), Fate::Refused) => return Err("a machine is refused without a reason".to_owned()),
-        (Ok(_), Fate::Refused) => return Err(format!("taken over: {config:?}")),
-        (Err(error), Fate::Sound | Fate::Failing) => return Err(format!("{error}: {config:?}")),
+        (Ok(rig), TakeOverResult::Sound | TakeOverResult::Failing) => rig,
+        (Err(error), TakeOverResult::Refused) if !error.to_string().is_empty() => return Ok(()),
+        (Err(_), TakeOverResult::Refused) => return Err("a machine is refused without a reason".to_owned()),
+        (Ok(_), TakeOverResult::Refused) => return Err(format!("taken over: {config:?}")),
+        (Err(error), TakeOverResult::Sound | TakeOverResult::Failing) => return Err(format!("{error}: {config:?}")),
     };
     if rig.board.0.was_quiet.get() != Some(true) {
         return Err("EL2 gave memory to a GIC that was not quiescent".to_owned());
@@ -69,7 +69,7 @@ pub fn execute(run: &Run) -> Result<(), Finding> {
         }
     }));
     let (base, last) = (rig.live(), vec![0; config.its]);
-    let sound = fate == Fate::Sound;
+    let sound = fate == TakeOverResult::Sound;
     let mut execution = Execution { rig, sound, reduced: false, quiesced: false, base, seen, racing, last };
     for (number, action) in run.actions.iter().enumerate() {
         let result = execution.act(*action).and_then(|()| execution.check());
