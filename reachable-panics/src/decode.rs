@@ -82,18 +82,18 @@ pub(crate) fn decode(word: u32, pc: u64) -> Instruction {
     }
 }
 
-/// What an instruction does to SP.
+/// The effect of an instruction on SP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stack {
-    /// Nothing, or it gives something back.
+    /// It does not change SP, or increases it.
     Keeps,
-    /// It takes as many bytes.
+    /// It decreases SP by this number of bytes.
     Takes(u64),
-    /// It writes SP, and does not say what.
+    /// It writes a value to SP that the instruction does not contain.
     Unknown,
 }
 
-/// What the instruction `word` does to SP.
+/// The effect of the instruction `word` on SP.
 pub(crate) fn stack(word: u32) -> Stack {
     let (rd, rn) = (bits(word, 0, 5), bits(word, 5, 5));
     let immediate = u64::from(bits(word, 10, 12)) << if word >> 22 & 1 == 1 { 12 } else { 0 };
@@ -102,15 +102,15 @@ pub(crate) fn stack(word: u32) -> Stack {
         _ => Stack::Keeps,
     };
     match word >> 22 {
-        // SUB and ADD (immediate): of SP itself, or back from the frame pointer.
+        // SUB and ADD (immediate): SP is changed, or restored from the frame pointer.
         0x344 | 0x345 if rd == 31 && rn == 31 => Stack::Takes(immediate),
         0x244 | 0x245 if rd == 31 && (rn == 31 || rn == 29) => Stack::Keeps,
         0x344 | 0x345 | 0x244 | 0x245 if rd == 31 => Stack::Unknown,
-        // STP with an index before or after: of general-purpose and of vector registers.
+        // STP, pre-indexed or post-indexed, of general-purpose and vector registers.
         0x2a6 | 0x2a2 if rn == 31 => less(bits(word, 15, 7) << 3, 10),
         0x1b6 | 0x1b2 if rn == 31 => less(bits(word, 15, 7) << 3, 10),
         0x2b6 | 0x2b2 if rn == 31 => less(bits(word, 15, 7) << 4, 11),
-        // STR with an index before or after: bit 10 says that it writes back.
+        // STR, pre-indexed or post-indexed: bit 10 is 1 if the base register is written.
         _ if word & 0x3b20_0400 == 0x3800_0400 && rn == 31 => less(bits(word, 12, 9), 9),
         // ADD and SUB (extended register), AND, ORR and EOR (immediate).
         _ if word & 0xbfe0_0000 == 0x8b20_0000 && rd == 31 => Stack::Unknown,
@@ -128,7 +128,7 @@ fn access(word: u32, rd: Reg, rn: Reg) -> Instruction {
     if opc == 0 || vector || prefetch { Instruction::Store(rn, offset) } else { Instruction::Load(rd, rn, offset) }
 }
 
-/// Data processing whose result is register `word[4:0]`: immediate forms other than those above, and register forms.
+/// Data processing that writes register `word[4:0]`: immediate forms other than those above, and register forms.
 fn overwrites(word: u32) -> bool {
     let immediate = word & 0x1c00_0000 == 0x1000_0000;
     let logical_or_sum = word & 0x1e00_0000 == 0x0a00_0000;
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// Words as LLVM's assembler encodes the text beside them.
+    /// LLVM's encodings of the instructions in the comments.
     #[test]
     fn what_takes_stack_is_seen() {
         use Stack as S;

@@ -81,7 +81,7 @@ impl Entry<'_> {
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     image: &'a Image,
-    /// Names of functions that panic, in addition to the standard library's.
+    /// Names of functions that panic, in addition to those of the standard library.
     more: &'a [&'a str],
     /// Reached instructions, including those still to be processed.
     seen: BTreeSet<u64>,
@@ -102,7 +102,7 @@ pub(crate) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Follows everything from `entries`; calls of functions whose names start with one of `panics` are panics too.
+    /// Follows all code from `entries`; calls of functions whose names start with one of `panics` are panics too.
     pub(crate) fn from(image: &'a Image, entries: impl Iterator<Item = u64>, panics: &'a [&'a str]) -> Self {
         let mut reach = Self {
             image,
@@ -150,7 +150,7 @@ impl<'a> Reach<'a> {
         self.seen.contains(&pc)
     }
 
-    /// What the function that begins at `start` calls, jumps to, or has the address of, without itself.
+    /// The functions that the function at `start` calls, jumps to, or has the address of, except itself.
     pub(crate) fn callees(&self, start: u64) -> impl Iterator<Item = u64> {
         self.callees.get(&start).into_iter().flatten().copied()
     }
@@ -270,7 +270,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Reached code holds `address` in `reg` after the instruction at `pc`.
+    /// Handles an instruction at `pc` that puts `address` into `reg`.
     fn name(&mut self, pc: u64, reg: Reg, address: u64) {
         self.point(address, self.image.function(pc));
         if let Some(location) = self.location(address) {
@@ -281,7 +281,7 @@ impl<'a> Reach<'a> {
         }
     }
 
-    /// Reached code or data points to `address`.
+    /// Handles a pointer to `address` in reached code or data.
     fn point(&mut self, address: u64, from: Option<&Function>) {
         if self.image.functions.contains_key(&address) {
             return self.go(address, from);
@@ -362,7 +362,7 @@ impl<'a> Reach<'a> {
         uses
     }
 
-    /// The file and the line, if `address` is that of a `Location`.
+    /// The file and the line of the `Location` at `address`, if there is one.
     fn location(&self, address: u64) -> Option<(String, u32)> {
         let object = self.image.object(address)?;
         let word = |n: u64| self.image.word(address.saturating_add(n.saturating_mul(8)));

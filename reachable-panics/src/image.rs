@@ -52,7 +52,7 @@ impl Image {
     /// Reads an ELF file and the map that the linker wrote with it.
     ///
     /// # Errors
-    /// When either cannot be understood, or they are not of the same link.
+    /// When one of them cannot be parsed, or they are not from the same link.
     pub(crate) fn read(elf: &[u8], map: &str) -> Result<Self> {
         let file: ElfFile64<'_, Endianness> = ElfFile64::parse(elf).context("cannot read the image")?;
         let mut text = None;

@@ -38,7 +38,7 @@ impl Reachable {
 /// with one of `panics` count as panics, in addition to those of the standard library.
 ///
 /// # Errors
-/// When the file or the map cannot be read, they are not of the same link, an entry point is missing, a static holds a
+/// When the file or the map cannot be read, they are not from the same link, an entry point is missing, a static holds a
 /// function pointer, or reached code forms an address in an unknown way.
 pub fn find(elf: &[u8], map: &str, entries: &[Entry<'_>], panics: &[&str]) -> Result<Reachable> {
     let image = Image::read(elf, map)?;
@@ -49,7 +49,7 @@ pub fn find(elf: &[u8], map: &str, entries: &[Entry<'_>], panics: &[&str]) -> Re
     let reach = Reach::from(&image, starts.into_iter(), panics);
     ensure!(
         reach.lost().is_empty(),
-        "cannot follow the addresses formed at {:x?}: the code there is in a form that reachable-panics does not know",
+        "cannot follow the addresses formed at {:x?}: reachable-panics does not support the code at this address",
         reach.lost()
     );
     let mut found = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The committed list of panics, one on each line with its reason: `key: reason`, and lines of comment that begin with
+//! The committed list of panics. Each line is a panic and its reason, `key: reason`, or a comment that begins with
 //! `#`.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub fn compare(found: &BTreeMap<String, String>, listed: &BTreeMap<String, Strin
         }
     }
     for key in listed.keys().filter(|key| !found.contains_key(*key)) {
-        wrong.push(format!("`{key}` is in {file} and is not reached: take the line out"));
+        wrong.push(format!("`{key}` is in {file} but is not reached: remove the line"));
     }
     wrong
 }

@@ -83,7 +83,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     for line in &wrong {
         eprintln!("{line}");
     }
-    println!("{} panics in {} functions, {} to look at", found.panics().len(), found.functions(), wrong.len());
+    println!("{} panics in {} functions, {} to be checked", found.panics().len(), found.functions(), wrong.len());
     Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -1,8 +1,9 @@
-//! How much stack a function needs, with all that it calls.
+//! The stack that a function and all its callees need.
 //!
-//! The frame of a function is the sum of what its instructions take from SP: too much where two of them exclude each other, never too
-//! little. What takes an amount that is not in the instruction is an error, and so is a call of what a register holds, and a
-//! function that calls itself: then there is no bound.
+//! The frame of a function is the sum of the amounts that its instructions subtract from SP. The sum can be too large
+//! if two of the instructions exclude each other, but never too small. There is no bound, which is an error, if an
+//! instruction changes SP by an amount that it does not contain, calls a function through a register, or if a function
+//! calls itself.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +16,18 @@ use crate::image::{Function, Image};
 /// The call path that needs most stack.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Deepest {
-    /// Bytes of it.
+    /// The number of bytes that it needs.
     pub bytes: u64,
-    /// Its functions, from the entry on, each with the bytes of its frame.
+    /// The functions on the path, from the entry on, and the size of each frame.
     pub path: Vec<(String, u64)>,
 }
 
-/// Finds how much stack `function` needs in the ELF file `elf`, whose linker map is `map`. What only a panic calls does not count;
-/// functions whose names begin with one of `panics` are panics, beside those of the standard library.
+/// Finds how much stack `function` needs in the ELF file `elf`, whose linker map is `map`. Code that only panics call
+/// is ignored. Functions whose names begin with one of `panics` are panics, in addition to those of the standard
+/// library.
 ///
 /// # Errors
-/// Those of [`find`](crate::find), and when there is no bound: see above.
+/// The errors of [`find`](crate::find), and code whose stack has no bound (see above).
 pub fn deepest(elf: &[u8], map: &str, function: &str, panics: &[&str]) -> Result<Deepest> {
     of_image(&Image::read(elf, map)?, function, panics)
 }
@@ -35,32 +37,32 @@ fn of_image(image: &Image, function: &str, panics: &[&str]) -> Result<Deepest> {
         Entry::Function(function).addresses(image).with_context(|| format!("the image has no function {function}"))?;
     let reach = Reach::from(image, entries.iter().copied(), panics);
     ensure!(reach.lost().is_empty(), "cannot follow the addresses formed at {:x?}", reach.lost());
-    let entry = *entries.first().context("it has no address")?;
+    let entry = *entries.first().context("the function has no address")?;
     let mut search = Search { image, reach: &reach, known: BTreeMap::new() };
     let bytes = search.depth(entry)?;
     let mut path = Vec::new();
     let mut at = Some(entry);
     while let Some(start) = at {
-        let known = search.known.get(&start).copied().flatten().context("it was searched")?;
+        let known = search.known.get(&start).copied().flatten().context("a function on the path was not searched")?;
         path.push((image.functions.get(&start).map_or("?", |function| &function.name).to_owned(), known.frame));
         at = known.next;
     }
     Ok(Deepest { bytes, path })
 }
 
-/// What is known of a function.
+/// The result for a function.
 #[derive(Clone, Copy)]
 struct Known {
     frame: u64,
     depth: u64,
-    /// The callee that needs most.
+    /// The callee that needs the most stack.
     next: Option<u64>,
 }
 
 struct Search<'a> {
     image: &'a Image,
     reach: &'a Reach<'a>,
-    /// By address; none while its callees are searched.
+    /// Results by address; `None` while the callees of the function are searched.
     known: BTreeMap<u64, Option<Known>>,
 }
 
@@ -87,19 +89,19 @@ impl Search<'_> {
         Ok(depth)
     }
 
-    /// The bytes that the function itself takes.
+    /// The size of the function's own frame.
     fn frame(&self, function: &Function) -> Result<u64> {
         let mut bytes = 0_u64;
         for pc in function.range.clone().step_by(4).filter(|pc| self.reach.reaches(*pc)) {
             let Some(word) = self.image.instruction(pc) else { continue };
             match decode(word, pc) {
-                Instruction::CallRegister => bail!("{} calls what a register holds, at {pc:#x}", function.name),
+                Instruction::CallRegister => bail!("{} calls the function in a register, at {pc:#x}", function.name),
                 Instruction::Call(to) if function.range.contains(&to) => bail!("{} calls itself", function.name),
                 _ => {}
             }
             match stack(word) {
                 Stack::Takes(more) => bytes = bytes.checked_add(more).context("no bound")?,
-                Stack::Unknown => bail!("{} changes SP in a form that is not known, at {pc:#x}", function.name),
+                Stack::Unknown => bail!("{} changes SP by an unknown amount, at {pc:#x}", function.name),
                 Stack::Keeps => {}
             }
         }
@@ -143,7 +145,7 @@ mod tests {
         assert!(
             error(&[("f", &[STP, branch(BL, 1, 3), RET]), ("g", &[branch(BL, 3, 0), RET])]).contains("f calls itself")
         );
-        assert!(error(&[("f", &[BLR_X8, RET])]).contains("what a register holds"));
+        assert!(error(&[("f", &[BLR_X8, RET])]).contains("calls the function in a register"));
         assert!(error(&[("f", &[SUB_SP_X9, RET])]).contains(&format!("{TEXT:#x}")));
         assert!(error(&[("g", &[RET])]).contains("no function f"));
     }

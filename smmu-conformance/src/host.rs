@@ -11,26 +11,26 @@ const PAGE: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
-/// The host of `memory`, and your function that changes a page's owner.
+/// Accesses of the host to `memory`, and your functions that change the owner of a page.
 pub trait Host<H: HostMemory> {
-    /// The host reads the 64-bit word at `ipa`, with a mapping as in `sharing`: with or without the caches.
+    /// Reads the 64-bit word at `ipa` as the host, through a mapping with the cacheability `sharing`.
     fn read64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing) -> u64;
-    /// The host writes the 64-bit word at `ipa` in the same way.
+    /// Writes the 64-bit word at `ipa` in the same way.
     fn write64(&mut self, memory: &mut H, ipa: Ipa, sharing: Sharing, value: u64);
-    /// Your hypervisor takes the page at `ipa` from the host, as for a donation.
+    /// Takes the page at `ipa` from the host, as your hypervisor does for a donation.
     ///
     /// # Errors
-    /// It refuses to, and the page is still the host's.
+    /// The hypervisor refuses, and the host still owns the page.
     fn take(&mut self, memory: &mut H, ipa: Ipa) -> Result<(), Refused>;
-    /// The page at `ipa` is the host's again.
+    /// Returns the page at `ipa` to the host.
     fn give_back(&mut self, memory: &mut H, ipa: Ipa);
     /// Number of 64-bit words fetched from memory of the host since the last call: count them in the function that
     /// contains the load.
     fn fetches(&mut self, memory: &H) -> u64;
 }
 
-/// Checks claims on two pages of the host, the one at `ipa` and the next one, whose content it changes. `foreign` is a
-/// page that is not the host's; both addresses must be multiples of the page size.
+/// Checks claims on two pages of the host, the one at `ipa` and the next one, and changes their content. `foreign` is a
+/// page that the host does not own; both addresses must be multiples of the page size.
 ///
 /// # Errors
 /// The first violated contract.
@@ -64,7 +64,7 @@ fn check_reads<H: HostMemory, O: Host<H>>(
     ipa: Ipa,
     sharing: Sharing,
 ) -> Result<(), Violation> {
-    // Two pages, less a word: in memory, the second need not follow the first.
+    // Two pages without the last word. The pages need not be consecutive in physical memory.
     let size = PAGE.wrapping_mul(2).wrapping_sub(8);
     let claim = claim(memory, ipa, size, sharing)?;
     let offsets = [0, PAGE.wrapping_sub(16), PAGE, size.wrapping_sub(16)];
@@ -186,7 +186,7 @@ fn check_refusals<H: HostMemory, O: Host<H>>(
     foreign: Ipa,
 ) -> Result<(), Violation> {
     let last = after(ipa, PAGE);
-    // All of memory, from the first page on: a part of it is not the host's.
+    // A range from the first page to the end of the address space: the host does not own all of it.
     let everything = u64::MAX.wrapping_sub(ipa.0);
     let wrong = [(foreign, 8), (ipa, 0), (ipa, u64::MAX), (Ipa(u64::MAX), 2), (ipa, everything)];
     for (at, size) in wrong {

@@ -5,7 +5,7 @@ use shadow_s2::{Invalidate, PageRange, Plan, Target};
 
 use crate::{Violation, require};
 
-/// Devices behind every SMMU, whose table is yours.
+/// Devices behind every SMMU, which use your table.
 pub trait Devices {
     /// Maps `pages`, makes a device behind every SMMU access each of them, and unmaps them without any invalidation:
     /// afterwards devices can reach them only through old translations.

@@ -3,7 +3,7 @@
 //! | you implement | check | what it needs from you |
 //! |---|---|---|
 //! | `smmu_drv::Platform`, `DmaBuffer` | [`check_platform`] | [`Observer`]: memory as the SMMU sees it |
-//! | `smmu_drv::HostMemory` | [`check_host_memory`] | [`Host`]: what the host does, and your change of owner |
+//! | `smmu_drv::HostMemory` | [`check_host_memory`] | [`Host`]: accesses of the host, and your change of owner |
 //! | `io_pgtable::TableMemory` | [`check_table_memory`] | [`Observer`] |
 //! | `shadow_s2::Invalidate` | [`check_invalidate`] | [`Devices`]: DMA through old translations |
 //!
@@ -15,7 +15,7 @@
 //! use smmu_conformance::{Observer, Violation, check_platform};
 //! use smmu_drv::Platform;
 //!
-//! /// One for the board at hand, and one for the simulator that your tests run on.
+//! /// Call it for the board, and for the simulator on which your tests run.
 //! fn my_platform_is_sound<P: Platform>(platform: &P, observer: &mut impl Observer) {
 //!     if let Err(violation) = check_platform(platform, observer) {
 //!         panic!("the platform breaks a contract of smmu-drv: {violation}");
@@ -52,7 +52,7 @@ pub use violation::Violation;
 /// Addresses are those of allocated buffers and tables.
 pub trait Observer {
     /// Reads the 64-bit word at `pa` as the SMMU does, at the latest moment that the architecture allows: a store that no barrier has
-    /// ordered is not seen, nor, if the SMMU does not snoop, one that was not cleaned.
+    X
     fn device_read64(&mut self, pa: Pa) -> u64;
     /// Writes the 64-bit word at `pa` as the SMMU does.
     fn device_write64(&mut self, pa: Pa, value: u64);

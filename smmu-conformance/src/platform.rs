@@ -7,7 +7,7 @@ use crate::{Observer, Violation, pattern, require};
 
 /// Sizes of the queues and tables that a driver allocates.
 const SIZES: [usize; 3] = [0x1000, 0x2000, 0x1_0000];
-/// A word in each line.
+/// The distance of the words that are checked: one in each cache line.
 const LINE: usize = 64;
 /// Number of clock reads, and of rounds of a wait in which the clock has to advance.
 const READINGS: u32 = 1000;
@@ -20,7 +20,7 @@ const ROUNDS: u32 = 10_000_000;
 pub fn check_platform<P: Platform, O: Observer>(platform: &P, observer: &mut O) -> Result<(), Violation> {
     check_clock(platform)?;
     for size in SIZES {
-        // The second has the memory of the first, if the pool reuses it: it has to be zeroed again.
+        // The second buffer may reuse the memory of the first, which has to be zeroed again.
         for _ in 0..2 {
             check_size(platform, observer, size)?;
         }
@@ -57,7 +57,7 @@ fn check_size<P: Platform, O: Observer>(platform: &P, observer: &mut O, size: us
     check_fresh(&buffer, observer, size)?;
     check_stores(platform, &mut buffer, observer, size)?;
     check_bounds(platform, &mut buffer, observer, size)?;
-    // These lines stay dirty for the next owner of this memory.
+    // These lines stay dirty when the memory is allocated again.
     for offset in (0..size).step_by(LINE) {
         buffer.write64(offset, pattern(3));
     }
@@ -110,7 +110,7 @@ fn check_stores<P: Platform, O: Observer>(
     Ok(())
 }
 
-/// Checks that reads outside are 0, and writes outside are ignored.
+/// Checks that reads outside the buffer return 0, and that writes outside are ignored.
 fn check_bounds<P: Platform, O: Observer>(
     platform: &P,
     buffer: &mut P::Buffer,

@@ -4,7 +4,7 @@ use io_pgtable::{Attrs, Cfg, IoPgtable, Iova, NoTlb, Pa, Prot, S2, S2Cfg, TableM
 
 use crate::{Observer, Violation, require};
 
-/// Sizes of tables: one granule, and a root of several.
+/// Sizes of tables: one granule, and concatenated root tables.
 const SIZES: [usize; 3] = [0x1000, 0x2000, 0x1_0000];
 /// Address bits of a descriptor.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;

@@ -29,22 +29,21 @@ pub enum Violation {
     TimeStands,
     /// Memory of the host could not be claimed.
     ClaimRefused,
-    /// Memory that is not the host's, no memory at all, or a range that wraps around was claimed.
+    /// A claim succeeded for memory that the host does not own, an empty range, or a range that wraps around.
     ClaimedForeign,
     /// Pages of a failed claim are still claimed.
     ClaimLeft,
     /// A page changed its owner while it was claimed.
     OwnerChanged,
-    /// `holds` does not return whether the pages of a claim are the host's and claimed.
+    /// `holds` does not return whether the pages of a claim are owned by the host and claimed.
     HoldsIsWrong,
     /// A page is still claimed when its last claim was released.
     ReleaseIgnored,
-    /// A page is free while one of its claims was not released.
+    /// A page can be taken from the host while one of its claims is not released.
     ReleasedEarly,
     /// A read does not return the value that the host wrote with the sharing of the claim.
     StaleRead,
-    /// One read fetched more than once: a host could change what was checked. Or it fetched nothing and returned an
-    /// old value.
+    /// One read fetched the word more than once, so that a host could change a checked value, or not at all.
     FetchedTwice,
     /// An access outside a claim, or unaligned, was made.
     OutsideClaim,
@@ -74,14 +73,14 @@ impl fmt::Display for Violation {
             Self::NotZeroed => "a new buffer is not zero",
             Self::DirtyLines => "a new buffer has dirty lines",
             Self::CleanIgnored => "a cleaned store is not seen by the SMMU",
-            Self::InvalidateIgnored => "what the SMMU wrote is not read after an invalidation",
+            Self::InvalidateIgnored => "data of the SMMU is not read after an invalidation",
             Self::BarrierLeftOut => "a barrier does not order stores",
             Self::OutsideBuffer => "an access outside a buffer was made",
             Self::TimeBackwards => "the clock goes backwards",
-            Self::TimeStands => "the clock stands",
+            Self::TimeStands => "the clock does not advance",
             Self::ClaimRefused => "memory of the host cannot be claimed",
-            Self::ClaimedForeign => "a claim of what is not the host's succeeds",
-            Self::ClaimLeft => "a refused claim holds pages",
+            Self::ClaimedForeign => "a claim of memory that the host does not own succeeds",
+            Self::ClaimLeft => "the pages of a failed claim stay claimed",
             Self::OwnerChanged => "a claimed page changes its owner",
             Self::HoldsIsWrong => "`holds` is wrong",
             Self::ReleaseIgnored => "a release does not end its claim",
@@ -90,7 +89,7 @@ impl fmt::Display for Violation {
             Self::FetchedTwice => "a read does not fetch exactly once",
             Self::OutsideClaim => "an access outside a claim was made",
             Self::StoreLost => "the host does not see a store",
-            Self::NeighbourChanged => "a store changes bytes beside it",
+            Self::NeighbourChanged => "a store changes adjacent bytes",
             Self::PointerChanged => "a table's pointer changes or is not aligned",
             Self::OldTranslation(smmu) => {
                 return write!(f, "SMMU {smmu} uses an old translation after its invalidation");

@@ -1,4 +1,4 @@
-//! Each broken contract is found and named, and what keeps them all passes.
+//! Each violated contract is reported, and implementations without a violation pass.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -51,7 +51,7 @@ fn the_examples_board_passes() {
         let board = board(snoop);
         assert_eq!(check_platform(&board, &mut platform::Seen(board.clone())), Ok(()));
     }
-    // An SMMU that snoops needs no cleans, and a missing barrier is found all the same.
+    // An SMMU that snoops needs no cleans, but a missing barrier is still found.
     let found = |how| {
         let board = board(Snoop::Coherent);
         check_platform(&platform::BrokenBoard::new(board.clone(), how), &mut platform::Seen(board)).err()
@@ -103,7 +103,7 @@ fn every_broken_host_memory_is_found() {
     }
 }
 
-/// The host of the example, whose memory is not where it sees it.
+/// The host of the example, whose IPAs are not equal to physical addresses.
 struct ExampleHost(Board);
 
 impl Host<Pages> for ExampleHost {
@@ -149,7 +149,7 @@ fn every_broken_table_memory_is_found() {
     ] {
         let memory = tables::Tables::new(how);
         assert_eq!(check_table_memory(&memory, &mut tables::Walker(&memory)).err(), expected, "{how:?}");
-        assert!(expected.is_some() || memory.heap.live_bytes() == 0, "everything was given back");
+        assert!(expected.is_some() || memory.heap.live_bytes() == 0, "memory is still allocated");
     }
 }
 
@@ -174,7 +174,7 @@ fn every_broken_invalidation_is_found() {
     ] {
         assert_eq!(found(how, Pace::Lazy), expected, "{how:?}");
     }
-    // An SMMU without caches proves nothing.
+    // An SMMU without caches cannot show an old translation.
     let (mut smmus, mut devices) = smmus::two(Broken::Nothing, Pace::Eager, Cache::None);
     assert_eq!(check_invalidate(&mut smmus, &mut devices, pages), Err(Violation::NothingCached));
 }

@@ -1,4 +1,4 @@
-//! The host: a small SMMUv3 driver that knows nothing of the hypervisor. It is not part of what you would copy.
+//! The host: a small SMMUv3 driver without support for the hypervisor. Do not copy this part.
 
 use io_pgtable::Ipa;
 use smmu_drv::{AccessSize, WriteOutcome};
@@ -18,13 +18,13 @@ const EVENTQ_BASE: u32 = 0xa0;
 const SMMUEN: u64 = 1;
 const EVENTQEN: u64 = 4;
 const CMDQEN: u64 = 8;
-/// Log2 of the entries of both queues, and of the streams.
+/// Log2 of the number of entries in each queue, and of the number of streams.
 const LOG2: u64 = 5;
 
 /// An entry whose stream is not translated by the host.
 pub const BYPASS: [u64; 8] = [1 | 4 << 1, 1 << 44, 0, 0, 0, 0, 0, 0];
 
-/// A host that has its tables and queues in the 16 KiB from `base` on.
+/// A host with its tables and queues in the 16 KiB from `base` on.
 pub struct Host {
     mem: Memory,
     base: u64,
@@ -32,7 +32,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host sets its SMMU up: queues and a linear stream table of 32 entries, all invalid.
+    /// Sets up the SMMU as the host: queues, and a linear stream table of 32 invalid entries.
     pub fn start(mem: &Memory, el2: &mut Hypervisor, base: Ipa) -> Self {
         let mut host = Self { mem: mem.clone(), base: base.0, prod: 0 };
         for at in (0..0x4000).step_by(8) {
@@ -48,7 +48,7 @@ impl Host {
         host
     }
 
-    /// The host stores a word in its memory.
+    /// Stores a word in the host's memory.
     pub fn put(&mut self, el2: &Hypervisor, ipa: Ipa, word: u64) {
         if let Some(pa) = el2.pages().translate(ipa) {
             self.mem.cpu_write64(pa.0, word);
@@ -56,7 +56,7 @@ impl Host {
         }
     }
 
-    /// The host has `entry` for stream `sid`, and tells its SMMU so.
+    /// Writes `entry` for stream `sid`, and invalidates the cached entry.
     pub fn set(&mut self, el2: &mut Hypervisor, sid: u32, entry: [u64; 8]) {
         for (at, word) in (0..).step_by(8).zip(entry) {
             self.put(el2, Ipa(self.base + 0x2000 + u64::from(sid) * 64 + at), word);

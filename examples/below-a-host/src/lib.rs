@@ -1,14 +1,15 @@
-//! A hypervisor below one host that it does not trust, whose memory is not where the host sees it: a stage 2 that is not one to one.
+//! A hypervisor below one host that it does not trust, with a stage 2 that is not an identity map.
 //!
-//! The host drives its SMMU as if it were its own. Each of its register accesses traps, and [`Hypervisor`] passes it to the driver;
-//! everything that the host names by address is an IPA, which [`Pages`] translates. The table below the host's streams is
-//! `io-pgtable`'s, with the addresses of [`Pages`]; where a host's memory is mapped one to one, `shadow-s2` keeps such a table.
+//! The host programs the SMMU without changes to its driver. Each of its register accesses traps, and [`Hypervisor`]
+//! passes it to the driver; all addresses from the host are IPAs, which [`Pages`] translates. The stage-2 table of the
+//! host's streams is made with `io-pgtable` and maps the addresses of [`Pages`]; for an identity map, `shadow-s2`
+//! manages such a table.
 //!
 //! ```text
-//! start       every stream runs under the table, before the host runs
+//! start       every stream uses the table before the host runs
 //! load,store  the host's accesses to the SMMU's registers, from the abort handler
 //! revoke      a page of the host, under DMA
-//! faults      what devices tried
+//! faults      transactions of devices that were blocked
 //! ```
 #![forbid(unsafe_code)]
 
@@ -30,41 +31,42 @@ pub use pages::{Claim, Pages};
 
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
-/// VMID of the host: its CPUs and its streams. It is in no other table.
+/// VMID of the host's CPUs and streams. No other table uses it.
 const VMID: u16 = 1;
 /// Bits of the host's addresses.
 const IPA_BITS: u32 = 40;
 /// Bits of the CPUs' physical addresses.
 const PA_BITS: u32 = 48;
 
-/// Why a page was not taken from the host. It is still the host's then.
+/// Why a page was not taken from the host. The host still owns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevokeError {
-    /// It is not the host's.
+    /// The host does not own it.
     NotOwned,
-    /// It is claimed: a queue of the host lies in it.
+    /// It is claimed, because it contains a queue of the host.
     Claimed,
-    /// No memory for a table.
+    /// There is no memory for a table.
     NoMemory,
-    /// The SMMU does not answer: devices may still reach it.
+    /// The SMMU does not respond: devices may still reach the page.
     Unsafe,
 }
 
-/// The hypervisor, as far as DMA is concerned. Its locks are yours: ownership first, then one SMMU.
+/// The part of a hypervisor that concerns DMA. You add the locks: first the one of the ownership, then the one of the
+/// SMMU.
 pub struct Hypervisor {
     pages: Pages,
-    /// The table of the host's streams. The CPUs' has the same pages, and may be the same.
+    /// The table of the host's streams. The CPUs can use the same table, or another one with the same pages.
     table: IoPgtable<S2, HeapMemory>,
     smmu: HostedSmmu<Board, Pages>,
 }
 
 impl Hypervisor {
-    /// Takes the SMMU over: from here on every stream reaches the host's memory in `runs`, and nothing else.
+    /// Takes the SMMU over: afterwards every stream reaches only the host's memory in `runs`.
     ///
-    /// `runs` says for each part of the host's memory its IPA, its PA and its bytes.
+    /// `runs` contains the IPA, the PA and the size of each part of the host's memory.
     ///
     /// # Errors
-    /// A text that says why. The host must not run.
+    /// The reason as text. The host must not run.
     pub fn start(board: &Board, runs: &[(Ipa, Pa, u64)]) -> Result<Self, String> {
         let config = ProbeConfig { msi: MsiAdvert::WhenCoherent, ..ProbeConfig::new(board.coherency()) };
         let probed = Probed::probe(board.clone(), config).map_err(|error| error.to_string())?;
@@ -79,29 +81,30 @@ impl Hypervisor {
         Ok(Self { pages, table, smmu })
     }
 
-    /// The host loads the register at `offset`.
+    /// Handles a load of the host from the register at `offset`.
     pub fn load(&mut self, offset: u32, size: AccessSize) -> u64 {
         self.smmu.mmio_read(&mut self.pages, offset, size)
     }
 
-    /// The host stores to the register at `offset`. After [`WriteOutcome::Again`] the program counter stays: the host takes its
-    /// interrupts and executes the store again.
+    /// Handles a store of the host to the register at `offset`. After [`WriteOutcome::Again`] do not advance the
+    /// program counter: the host takes its interrupts and executes the store again.
     pub fn store(&mut self, offset: u32, size: AccessSize, value: u64) -> WriteOutcome {
         self.smmu.mmio_write(&mut self.pages, offset, size, value)
     }
 
-    /// Takes the page at `ipa` from the host, and returns where it is. When this returns `Ok` no device reaches it.
+    /// Takes the page at `ipa` from the host, and returns its physical address. After `Ok` no device reaches it.
     ///
     /// # Errors
     /// See [`RevokeError`].
     pub fn revoke(&mut self, ipa: Ipa) -> Result<Pa, RevokeError> {
         let pa = self.pages.can_go(ipa)?;
-        // Here the page leaves the table of the host's CPUs, before that of its devices.
+        // Here unmap the page from the table of the host's CPUs, before that of its devices.
         let mut tlb = Tlb { smmu: &mut self.smmu, stale: None };
         if let Err(error) = self.table.unmap(ipa.into(), PAGE, &mut tlb) {
             let refused = refusal(error);
             if refused == RevokeError::Unsafe {
-                // It stays the host's, so it is mapped again. Without memory for that the host's devices lose it, which is safe.
+                // The host still owns the page, so it is mapped again. If there is no memory for that, the host's
+                // devices cannot reach it, which is safe.
                 let _ = self.table.map(ipa.into(), pa, PAGE, Attrs::normal(Prot::RW));
             }
             return Err(refused);
@@ -110,7 +113,8 @@ impl Hypervisor {
         Ok(pa)
     }
 
-    /// Calls `tell` for each fault since the last call. To be called by a timer, and after traps while [`HostedSmmu::has_fault`] says so.
+    /// Calls `tell` for each fault since the last call. Call this from a timer, and after traps while
+    /// [`HostedSmmu::has_fault`] is true.
     pub fn faults(&mut self, mut tell: impl FnMut(&Fault)) {
         self.smmu.poll_events(&mut self.pages);
         while let Some(fault) = self.smmu.take_fault() {
@@ -124,10 +128,10 @@ impl Hypervisor {
         &self.pages
     }
 
-    /// Checks that every stream is confined, and that the memory of the host's queues is its own.
+    /// Checks that every stream is confined, and that the host owns the memory of its queues.
     ///
     /// # Errors
-    /// The first thing that is wrong, as text.
+    /// The first error, as text.
     pub fn audit(&self) -> Result<(), String> {
         self.smmu.audit(&self.pages).map_err(|finding| finding.to_string())
     }
@@ -141,7 +145,7 @@ fn refusal(error: UnmapError) -> RevokeError {
     }
 }
 
-/// The SMMU, as what has to forget translations.
+/// Invalidates translations in the SMMU.
 struct Tlb<'a> {
     smmu: &'a mut HostedSmmu<Board, Pages>,
     stale: Option<Stale>,

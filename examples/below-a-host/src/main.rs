@@ -1,14 +1,14 @@
-//! A host with a device: what it reaches, what it is refused, and a page that is taken from it.
+//! A host with a device: allowed and blocked accesses, and a page that is taken from the host.
 
 use example_below_a_host::Hypervisor;
 use example_below_a_host::host::{BYPASS, Host};
 use example_board::{Board, POOL, RAM};
 use io_pgtable::{Ipa, Pa};
 
-/// The host's memory: two parts that are neither where the host sees them nor in this order.
+/// The host's memory: two parts, whose physical addresses are not equal to their IPAs and not in the same order.
 const RUNS: [(Ipa, Pa, u64); 2] =
     [(Ipa(0), Pa(RAM + 0x200_0000), 0x20_0000), (Ipa(0x20_0000), Pa(RAM + 0x80_0000), 0x20_0000)];
-/// A page of the host's, in the second part.
+/// A page of the host in the second part.
 const PAGE: u64 = 0x30_0000;
 
 fn main() -> Result<(), String> {
@@ -17,12 +17,12 @@ fn main() -> Result<(), String> {
     let mut host = Host::start(board.mem(), &mut el2, Ipa(0x1_0000));
     let say = |what: &str, iova| println!("{what}: a write to {iova:#x}: {:?}", board.dma_write(8, iova, 1));
 
-    say("no entry of the host", PAGE);
+    say("without an entry of the host", PAGE);
     host.set(&mut el2, 8, BYPASS);
-    say("the host lets its device bypass", PAGE);
-    say("what the hypervisor has", POOL);
+    say("the host's entry bypasses stage 1", PAGE);
+    say("memory of the hypervisor", POOL);
 
-    // Stage 2 is the hypervisor's: a host that brings its own has an invalid entry.
+    // Only the hypervisor uses stage 2: an entry of the host with a stage 2 is invalid.
     let mut hostile = BYPASS;
     hostile[0] = 1 | 0b110 << 1;
     hostile[3] = 0x1_0000;
@@ -32,7 +32,7 @@ fn main() -> Result<(), String> {
     host.set(&mut el2, 8, BYPASS);
     let pa = el2.revoke(Ipa(PAGE)).map_err(|error| format!("{error:?}"))?;
     println!("revoked: the page at {pa}");
-    say("the page is not the host's any more", PAGE);
+    say("the host no longer owns the page", PAGE);
     el2.faults(|fault| println!("fault: {fault}"));
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Which page of the machine is behind which page of the host, and which of them are claimed: the host's memory for the driver.
+//! The host's memory for the driver: the physical address and the claims of each page of the host.
 //!
-//! Consecutive IPAs need not be consecutive in memory, so each access translates the page that it touches. A claimed page stays where
-//! it is: [`Pages::can_go`] refuses it.
+//! Consecutive IPAs need not be consecutive in physical memory, so each access translates its page. A claimed page
+//! cannot be taken from the host: [`Pages::can_be_taken`] refuses it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -21,13 +21,13 @@ struct Page {
 /// The host's pages.
 pub struct Pages {
     mem: Memory,
-    /// By the number of the page in the host's addresses.
+    /// Pages by IPA, divided by the page size.
     pages: BTreeMap<u64, Page>,
-    /// Words fetched from the host's memory: for tests, which count them.
+    /// The number of words fetched from the host's memory, for tests.
     fetches: Cell<u64>,
 }
 
-/// Pages that stay the host's until the claim is released.
+/// Pages that the host keeps until the claim is released.
 pub struct Claim {
     ipa: u64,
     bytes: u64,
@@ -35,14 +35,14 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The numbers of its pages.
+    /// The numbers of the claim's pages.
     fn pages(&self) -> std::ops::RangeInclusive<u64> {
         self.ipa / PAGE..=(self.ipa + self.bytes - 1) / PAGE
     }
 }
 
 impl Pages {
-    /// The host's memory: for each run its IPA, its PA and its bytes.
+    /// The host's memory, with the IPA, the PA and the size of each run.
     #[must_use]
     pub fn new(mem: Memory, runs: &[(Ipa, Pa, u64)]) -> Self {
         let mut pages = BTreeMap::new();
@@ -54,16 +54,16 @@ impl Pages {
         Self { mem, pages, fetches: Cell::new(0) }
     }
 
-    /// Where the byte at `ipa` is, if it is the host's.
+    /// The physical address of `ipa`, if the host owns the page.
     #[must_use]
     pub fn translate(&self, ipa: Ipa) -> Option<Pa> {
         self.pages.get(&(ipa.0 / PAGE)).map(|page| Pa(page.pa + ipa.0 % PAGE))
     }
 
-    /// Where the page at `ipa` is, if it can be taken from the host.
+    /// The physical address of the page at `ipa`, if it can be taken from the host.
     ///
     /// # Errors
-    /// It is not the host's, or it is claimed.
+    /// The host does not own it, or it is claimed.
     pub fn can_go(&self, ipa: Ipa) -> Result<Pa, RevokeError> {
         match self.pages.get(&(ipa.0 / PAGE)) {
             None => Err(RevokeError::NotOwned),
@@ -72,30 +72,32 @@ impl Pages {
         }
     }
 
-    /// The page at `ipa` is not the host's any more.
+    /// Removes the page at `ipa` from the host's pages.
     pub fn remove(&mut self, ipa: Ipa) {
         self.pages.remove(&(ipa.0 / PAGE));
     }
 
-    /// The page at `ipa` is the host's, and is at `pa`.
+    /// Adds the page at `pa` to the host's pages, at `ipa`.
     pub fn add(&mut self, ipa: Ipa, pa: Pa) {
         self.pages.insert(ipa.0 / PAGE, Page { pa: pa.0, claims: 0 });
     }
 
-    /// Words fetched from the host's memory since the last call.
+    /// The number of words fetched from the host's memory since the last call.
     #[must_use]
     pub fn take_fetches(&self) -> u64 {
         self.fetches.take()
     }
 
-    /// Where the `size` bytes at `offset` of a claim are: inside it, and aligned, so that one access fetches them.
+    /// The physical address of `size` bytes at `offset` of a claim. They must be inside the claim, and aligned so that
+    /// one access fetches them.
     fn at(&self, claim: &Claim, offset: u64, size: u64) -> Option<u64> {
         let inside = offset.is_multiple_of(size) && offset.checked_add(size)? <= claim.bytes;
         let at = claim.ipa.checked_add(offset).filter(|at| inside && at.is_multiple_of(size))?;
         self.translate(Ipa(at)).map(|pa| pa.0)
     }
 
-    /// Where the host looks past its caches, the hypervisor's copy of the line goes before a read, and reaches memory after a write.
+    /// If the host does not use its caches, the hypervisor's cached copy of the line is invalidated before a read, and
+    /// cleaned after a write.
     fn maintain(&self, claim: &Claim, at: u64) {
         if claim.sharing == Sharing::Memory {
             self.mem.invalidate(at..at + 8);
@@ -114,7 +116,8 @@ impl HostMemory for Pages {
 
     fn claim(&mut self, ipa: Ipa, size: u64, sharing: Sharing) -> Result<Claim, ClaimError> {
         let last = size.checked_sub(1).and_then(|rest| ipa.0.checked_add(rest)).ok_or(ClaimError::BadRange)?;
-        // One after the other: a size that the host invents costs no more than the pages that it has.
+        // The pages are checked in order up to the first one that the host does not own: a large size costs no more
+        // work than the host has pages.
         if !(ipa.0 / PAGE..=last / PAGE).all(|page| self.pages.contains_key(&page)) {
             return Err(ClaimError::NotOwned);
         }

@@ -1,4 +1,4 @@
-//! What the host's device reaches, by the model's oracle.
+//! The memory that the host's device reaches, according to the model's oracle.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use example_below_a_host::host::{BYPASS, Host};
@@ -11,7 +11,7 @@ const FIRST: (Ipa, Pa, u64) = (Ipa(0), Pa(RAM + 0x200_0000), 0x20_0000);
 const SECOND: (Ipa, Pa, u64) = (Ipa(0x20_0000), Pa(RAM + 0x80_0000), 0x20_0000);
 /// The host's queues and stream table.
 const QUEUES: u64 = 0x1_0000;
-/// A page of the second part, and where it is.
+/// A page of the second part, and its physical address.
 const PAGE: u64 = 0x30_0000;
 const PAGE_PA: u64 = RAM + 0x90_0000;
 const SID: u32 = 8;
@@ -33,7 +33,7 @@ fn machines() -> Vec<Config> {
     ]
 }
 
-/// Nothing that is not in the host's two parts is reached.
+/// Checks that the device reaches only the two parts of the host's memory.
 fn confined(board: &Board) {
     let [first, second] = [FIRST, SECOND].map(|(_, start, bytes)| start.0..start.0 + bytes);
     let others = [
@@ -54,7 +54,7 @@ fn a_device_reaches_its_hosts_memory_where_it_is_and_nothing_else() {
         host.set(&mut el2, SID, BYPASS);
         assert_eq!(board.dma_write(SID, PAGE + 8, 7), Transfer::Done);
         board.mem().invalidate(PAGE_PA..PAGE_PA + 64);
-        assert_eq!(board.mem().cpu_read64(PAGE_PA + 8), 7, "it arrives behind the host's address");
+        assert_eq!(board.mem().cpu_read64(PAGE_PA + 8), 7, "the write arrives at the page's physical address");
         for (_, pa, bytes) in [FIRST, SECOND] {
             assert!(board.reaches(SID, pa.0) && board.reaches(SID, pa.0 + bytes - 1));
         }
@@ -70,13 +70,13 @@ fn a_device_reaches_its_hosts_memory_where_it_is_and_nothing_else() {
 fn a_hostile_entry_is_blocked() {
     for config in machines() {
         let (board, mut el2, mut host) = started(config);
-        // Stage 2 only, and both stages, with tables of the host's.
+        // Stage 2 only, and both stages, with tables of the host.
         for kind in [0b110, 0b111] {
             let entry = [1 | kind << 1, 0, 24 | 1 << 6 | 1 << 51, QUEUES, 0, 0, 0, 0];
             host.set(&mut el2, SID, entry);
             assert!(!board.reaches_anything(SID), "{kind:#b}");
         }
-        // Stage 1 with its context in the hypervisor's memory, as the host's addresses name it.
+        // Stage 1 with a context descriptor at an address that is the hypervisor's memory.
         host.set(&mut el2, SID, [1 | 0b101 << 1 | POOL, 0, 0, 0, 0, 0, 0, 0]);
         assert!(matches!(board.dma_write(SID, PAGE, 1), Transfer::Aborted(_)));
         confined(&board);
@@ -92,7 +92,10 @@ fn a_revoked_page_is_out_of_reach() {
         assert_eq!(board.dma_write(SID, PAGE, 1), Transfer::Done);
         assert_eq!(el2.revoke(Ipa(PAGE)), Ok(Pa(PAGE_PA)));
         assert!(!board.reaches(SID, PAGE_PA) && !board.reaches(SID, PAGE_PA + 0xfff));
-        assert!(board.reaches(SID, PAGE_PA - 1) && board.reaches(SID, PAGE_PA + 0x1000), "its neighbours stay");
+        assert!(
+            board.reaches(SID, PAGE_PA - 1) && board.reaches(SID, PAGE_PA + 0x1000),
+            "the neighbouring pages are still reached"
+        );
         assert!(matches!(board.dma_write(SID, PAGE, 1), Transfer::Aborted(_)));
         let mut seen = Vec::new();
         el2.faults(|fault| seen.push((fault.record.sid, fault.record.detail.unwrap().ipa)));

@@ -1,4 +1,4 @@
-//! Numbers of docs/integration.md.
+//! Checks numbers in docs/integration.md.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use example_below_a_host::Pages;

@@ -1,7 +1,7 @@
-//! The machine that the examples run on: memory, and SMMUs of the model with devices behind them.
+//! The machine on which the examples run: memory, and modelled SMMUs with devices behind them.
 //!
-//! Only this crate knows that the machine is a model. At EL2 you write [`Platform`] and `DmaBuffer` over registers and memory, and
-//! `TableMemory` over your page allocator; `examples/partitions/src/bare.rs` has all three.
+//! Only this crate depends on the model. At EL2 you implement [`Platform`] and `DmaBuffer` with registers and memory,
+//! and `TableMemory` with your page allocator; `examples/partitions/src/bare.rs` has all three.
 #![forbid(unsafe_code)]
 
 mod buffer;
@@ -19,33 +19,33 @@ pub use buffer::Buffer;
 
 /// Memory that is given to hosts and guests.
 pub const RAM: u64 = 0x4000_0000;
-/// Bytes of it.
+/// Its size in bytes.
 pub const RAM_BYTES: u64 = 0x400_0000;
 /// The hypervisor's own memory: queues and stream tables.
 pub const POOL: u64 = 0x8000_0000;
-/// Bytes of it.
+/// Its size in bytes.
 pub const POOL_BYTES: u64 = 0x100_0000;
 /// The hypervisor's own memory: stage-2 tables.
 pub const TABLES: u64 = 0x9000_0000;
-/// Bytes of it.
+/// Its size in bytes.
 pub const TABLES_BYTES: u64 = 0x20_0000;
 
 /// Bytes of a cache line.
 const LINE: u64 = 64;
-/// Microseconds that pass between two looks at the clock.
+/// Microseconds between two reads of the clock.
 const TICK_US: u64 = 50;
 
-/// What all SMMUs of a machine share.
+/// State that all SMMUs of a machine share.
 pub(crate) struct Shared {
     pub(crate) mem: Memory,
-    /// Stores of the hypervisor that hardware need not see before a barrier.
+    /// Stores of the hypervisor that need not be visible to hardware before a barrier.
     pub(crate) stores: WriteBuffer,
-    /// Lines that were stored to and not cleaned.
+    /// Lines that were written but not cleaned.
     pub(crate) dirty: RefCell<BTreeSet<u64>>,
     snoop: Snoop,
-    /// The memory of tables, whose stores are made in ordinary memory: [`Board::show_tables`].
+    /// The memory of tables, which is ordinary memory of this program: see [`Board::copy_tables`].
     tables: HeapMemory,
-    /// Free memory of the pool.
+    /// The first free address of the pool.
     next: Cell<u64>,
     allocated: Cell<u64>,
     clock: Cell<u64>,
@@ -60,7 +60,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// A machine with one SMMU, out of reset.
+    /// A machine with one SMMU that has been reset.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let mem = Memory::new(config.snoop);
@@ -81,14 +81,14 @@ impl Board {
         Self { shared: Rc::new(shared), model: Rc::new(RefCell::new(Model::new(config, mem))) }
     }
 
-    /// Another SMMU of the same machine, out of reset; `config.snoop` has to be the same.
+    /// Another SMMU of the same machine, which has been reset; `config.snoop` has to be the same.
     #[must_use]
     pub fn another(&self, config: Config) -> Self {
         let model = Model::new(config, self.shared.mem.clone());
         Self { shared: self.shared.clone(), model: Rc::new(RefCell::new(model)) }
     }
 
-    /// Whether its SMMUs snoop, as firmware would say it.
+    /// Whether the machine's SMMUs snoop, as in firmware tables.
     #[must_use]
     pub fn coherency(&self) -> Coherency {
         if self.shared.snoop == Snoop::Coherent { Coherency::Coherent } else { Coherency::NonCoherent }
@@ -112,45 +112,45 @@ impl Board {
         self.model.borrow_mut().dma_write(sid, None, iova, &value.to_le_bytes())
     }
 
-    /// Whether a device with stream `sid` could reach the byte at `pa` now, by anything that the architecture allows: old translations in
-    /// a TLB count.
+    /// Whether a device with stream `sid` could reach the byte at `pa` now in any way that the architecture allows,
+    /// also with old translations in a TLB.
     #[must_use]
     pub fn reaches(&self, sid: u32, pa: u64) -> bool {
         self.show_tables();
         self.model.borrow().can_reach(sid, pa).is_some()
     }
 
-    /// The same for any byte of `range`.
+    /// Whether a device with stream `sid` could reach a byte of `range` now.
     #[must_use]
     pub fn reaches_any(&self, sid: u32, range: Range<u64>) -> bool {
         self.show_tables();
         self.model.borrow().can_reach_any(sid, range).is_some()
     }
 
-    /// The same for anything of the machine.
+    /// Whether a device with stream `sid` could reach any memory of the machine now.
     #[must_use]
     pub fn reaches_anything(&self, sid: u32) -> bool {
         let memory = [(RAM, RAM_BYTES), (POOL, POOL_BYTES), (TABLES, TABLES_BYTES)];
         memory.into_iter().any(|(start, bytes)| self.reaches_any(sid, start..start + bytes))
     }
 
-    /// Bytes that were ever allocated from the pool.
+    /// The total number of bytes allocated from the pool.
     #[must_use]
     pub fn allocated(&self) -> u64 {
         self.shared.allocated.get()
     }
 
-    /// The SMMU loses its power and gets it back.
+    /// Turns the SMMU's power off and on.
     pub fn lose_power(&self) {
         self.model.borrow_mut().lose_power();
     }
 
-    /// No CMD_SYNC completes any more.
+    /// Makes the SMMU stop completing CMD_SYNC.
     pub fn fail(&self) {
         self.model.borrow_mut().fail();
     }
 
-    /// What software did wrong, since the last call.
+    /// Errors of software since the last call.
     #[must_use]
     pub fn hazards(&self) -> Vec<Hazard> {
         self.model.borrow_mut().take_hazards()
@@ -162,32 +162,32 @@ impl Board {
         self.shared.irqs.take()
     }
 
-    /// A device writes the word at `pa`, which is the hypervisor's, as the SMMU itself does.
+    /// Writes the word at `pa` in the hypervisor's memory, as the SMMU does.
     pub fn device_write64(&self, pa: Pa, value: u64) {
-        // A clean line that is evicted changes nothing; a store that is pending has been made before.
+        // Pending stores to the line are older than the write of the SMMU.
         self.shared.stores.discard(&(pa.0..pa.0 + 8));
         let _ = self.shared.mem.dev_write(pa.0, &value.to_le_bytes());
     }
 
-    /// A barrier of the CPU.
+    /// Executes a barrier of the CPU.
     pub fn barrier(&self) {
         self.shared.stores.barrier();
     }
 
-    /// Writes back every dirty line, as a cache does whenever it likes.
+    /// Writes back every dirty line, as a cache may do at any time.
     pub fn write_back(&self) {
         let lines = self.shared.dirty.take();
         for line in &lines {
             self.shared.stores.clean(*line..line + LINE);
         }
         self.shared.stores.barrier();
-        // The whole line, also what a device has written there meanwhile.
+        // The whole line is written, over data that a device has written there meanwhile.
         for line in &lines {
             self.shared.mem.clean(*line..line + LINE);
         }
     }
 
-    /// Tables live in memory of this program. What it stored there is in the machine's memory before hardware does anything.
+    /// Copies tables, which are memory of this program, to the machine's memory, before hardware accesses it.
     fn show_tables(&self) {
         let Shared { mem, tables, .. } = &*self.shared;
         let mut changed = Vec::new();
@@ -231,7 +231,7 @@ impl Platform for Board {
 
     fn alloc(&self, size: usize) -> Option<Buffer> {
         let bytes = u64::try_from(size).ok()?;
-        // Memory is never used twice, and is zero at the beginning.
+        // Memory is never reused, and is zero at the start.
         let pa = self.shared.next.get().checked_next_multiple_of(bytes)?;
         let end = pa.checked_add(bytes).filter(|end| *end <= POOL + POOL_BYTES)?;
         self.shared.next.set(end);

@@ -1,6 +1,7 @@
-//! The same partitions on bare metal, to be linked: entry, registers by address, and memory from a static.
+//! The same partitions linked for bare metal: the entry, registers by address, and memory in a static.
 //!
-//! It shows what the traits need, not a hypervisor: there are no exception vectors, no translation for the CPUs, no console. The MMU is
+//! It shows how to implement the traits. It is not a hypervisor: it has no exception vectors, no stage 2 for the CPUs
+//! and no console. The MMU is
 //! off here, so all memory is accessed without caches, and no cache maintenance is needed for an SMMU that does not snoop.
 #![allow(unsafe_code)]
 
@@ -13,9 +14,9 @@ use example_partitions::Partitions;
 use io_pgtable::{Ipa, Pa, TableMemory};
 use smmu_drv::{Coherency, DmaBuffer, Platform, ProbeConfig, Storage, Unassigned, WiredIrq};
 
-/// Registers of the SMMU: from the device tree of your board.
+/// Address of the SMMU's registers: take it from the device tree of your board.
 const SMMU: usize = 0x905_0000;
-/// A page for each guest, and the streams of their devices.
+/// VMID, page and StreamID of each guest.
 const GUESTS: [(u16, u64, u32); 2] = [(1, 0x5000_0000, 8), (2, 0x5000_1000, 9)];
 /// Bytes for queues and tables.
 const POOL_BYTES: usize = 0x20_0000;
@@ -36,7 +37,7 @@ global_asm!(
 
 const STACK_BYTES: usize = 0x1_0000;
 
-/// Memory that only addresses are taken of.
+/// Memory that is accessed only through pointers.
 #[repr(C, align(65536))]
 struct Block<const BYTES: usize>(UnsafeCell<[u8; BYTES]>);
 
@@ -48,10 +49,10 @@ static POOL: Block<POOL_BYTES> = Block(UnsafeCell::new([0; POOL_BYTES]));
 /// Bytes of the pool that are in use.
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-/// The place for the SMMU's lists, and whether it was taken.
+/// Memory for the SMMU's lists, and whether it is in use.
 struct Lists(UnsafeCell<Storage<Words>>, AtomicBool);
 
-// SAFETY: (1) the content is given away once, see `storage`.
+// SAFETY: (1) `storage` returns a reference to the content only once.
 unsafe impl Sync for Lists {}
 
 static LISTS: Lists = Lists(UnsafeCell::new(Storage::new()), AtomicBool::new(false));
@@ -61,7 +62,7 @@ fn storage() -> Option<&'static mut Storage<Words>> {
     (!LISTS.1.swap(true, Ordering::Relaxed)).then(|| unsafe { &mut *LISTS.0.get() })
 }
 
-/// Takes zeroed memory from the pool, aligned to its size. It is never given back here.
+/// Allocates zeroed memory from the pool, aligned to its size. It is never freed here.
 fn alloc(size: usize) -> Option<usize> {
     let pool = POOL.0.get().addr();
     let take = |used: usize| {
@@ -73,11 +74,11 @@ fn alloc(size: usize) -> Option<usize> {
     pool.checked_add(before)?.checked_next_multiple_of(size)
 }
 
-/// The tables' memory.
+/// The memory for tables.
 #[derive(Clone)]
 struct Tables;
 
-// SAFETY: (1) blocks of the pool are initialised, mapped one to one, aligned to their size; (2) each is given away once.
+// SAFETY: (1) blocks of the pool are initialised, mapped one to one, aligned to their size; (2) each is allocated once.
 unsafe impl TableMemory for Tables {
     fn alloc(&self, size: usize) -> Option<Pa> {
         alloc(size).map(|at| Pa(at as u64))
@@ -101,7 +102,7 @@ fn barrier() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
-/// A counter of the CPU and its frequency.
+/// Reads the CPU's counter and its frequency.
 fn counter() -> (u64, u64) {
     let (now, hz): (u64, u64);
     // SAFETY: (1) both registers can be read at EL1 and EL2 without an effect.
@@ -212,7 +213,7 @@ fn take_over() -> Option<Partitions<Mmio, Tables>> {
     Partitions::start([(Mmio, config, storage()?)], Tables, 40, 40).ok()
 }
 
-/// Takes the SMMU over, and gives each guest its page and its device. If anything fails nothing is started.
+/// Takes the SMMU over, and gives each guest its page and its device. After an error no guest is started.
 extern "C" fn start() {
     let Some(mut partitions) = take_over() else { return };
     for (vmid, page, sid) in GUESTS {
@@ -224,7 +225,7 @@ extern "C" fn start() {
             return;
         }
     }
-    // Your scheduler; here, what it calls.
+    // Replace this loop by your scheduler, which has to make these calls.
     loop {
         let mut refused = None;
         partitions.faults(|fault| refused = Some((fault.owner, fault.record.sid)));

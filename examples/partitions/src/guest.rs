@@ -5,11 +5,11 @@ use smmu_drv::{Platform, Smmu, Stale};
 
 use crate::{Error, PAGE};
 
-/// A guest, as far as its devices are concerned.
+/// The part of a guest that concerns its devices.
 pub(crate) struct Guest<M: TableMemory> {
-    /// One VMID is never in two tables.
+    /// No two tables have the same VMID.
     pub(crate) vmid: u16,
-    /// What its devices reach.
+    /// The memory that its devices reach.
     pub(crate) table: IoPgtable<S2, M>,
 }
 
@@ -22,7 +22,7 @@ impl<M: TableMemory> Guest<M> {
     }
 }
 
-/// The SMMUs, as what has to forget translations of one VMID.
+/// Invalidates translations of one VMID in all SMMUs.
 pub(crate) struct Tlb<'a, P: Platform> {
     smmus: &'a mut [Smmu<P>],
     vmid: u16,
@@ -40,7 +40,7 @@ impl<P: Platform> TlbOps for Tlb<'_, P> {
         self.stale = Some(Stale::with(self.stale, range));
     }
 
-    /// Every SMMU begins before the first is waited for: it takes the time of the slowest.
+    /// Starts the invalidation on every SMMU before it waits for the first one, so that they run in parallel.
     fn sync(&mut self) -> Result<(), TlbError> {
         let Some(stale) = self.stale.take() else { return Ok(()) };
         let mut result = Ok(());

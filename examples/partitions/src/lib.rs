@@ -1,7 +1,8 @@
-//! Static partitions without a host: each guest has memory and devices, and a stage 2 of its own.
+//! Static partitions without a host: each guest has memory, devices and its own stage 2.
 //!
-//! [`Partitions`] takes the SMMUs over, and then knows which guest reaches what by DMA. The CPUs' stage 2, the scheduling and the
-//! interrupts of the guests are yours; a page has to leave a guest's CPUs and its devices before another guest gets it.
+//! [`Partitions`] takes the SMMUs over, and then controls the memory that each guest reaches by DMA. You add the CPUs'
+//! stage 2, the scheduling and the interrupts of the guests; a page has to be unmapped from a guest's CPUs and its
+//! devices before another guest gets it.
 //!
 //! ```text
 //! start          every device of every SMMU aborts
@@ -9,8 +10,8 @@
 //! map            a page of memory for the guest's devices
 //! give           a device: a stream of one SMMU
 //! revoke         a page, under DMA
-//! faults         what devices tried
-//! destroy        a guest: its devices abort, its VMID can be used again
+//! faults         transactions of devices that were blocked
+//! destroy        a guest: its devices abort, and its VMID can be reused
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
@@ -26,36 +27,36 @@ use smmu_drv::{
 
 use guest::{Guest, Tlb};
 
-/// Maximum SMMUs.
+/// Maximum number of SMMUs.
 pub const MAX_SMMUS: usize = 4;
-/// Maximum guests.
+/// Maximum number of guests.
 pub const MAX_GUESTS: usize = 8;
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
 
-/// Why the SMMUs could not be taken over. Devices of those that were abort.
+/// Why the SMMUs could not be taken over. Devices behind SMMUs that were taken over abort.
 #[derive(Debug)]
 pub enum StartError {
     /// There are more than [`MAX_SMMUS`].
     TooMany,
-    /// One cannot isolate.
+    /// An SMMU lacks a feature that isolation needs.
     Refused(ProbeError),
-    /// One did not do what it was told, or memory is short.
+    /// An SMMU did not respond as required, or there was no memory.
     Failed(TakeOverError),
 }
 
-/// Why a call changed nothing.
+/// Why a call failed. Unless the error says otherwise, nothing changed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
-    /// No such guest or SMMU, a VMID that is in use, or too many guests.
+    /// The guest or SMMU does not exist, the VMID is in use, or there are too many guests.
     Unknown,
-    /// No memory, or an address that a table cannot have.
+    /// There is no memory, or the address is outside the range of the table.
     Table,
-    /// The page is mapped already, or was not.
+    /// The page is already mapped, or is not mapped.
     Mapping,
-    /// The stream could not be given, or taken.
+    /// The stream could not be assigned or taken back.
     Stream(AssignError),
-    /// An SMMU does not answer: devices may still reach what they reached before. Nothing of it may get another owner.
+    /// An SMMU does not respond: devices may still reach the same memory as before, so the memory must keep its owner.
     Unsafe,
 }
 
@@ -63,7 +64,7 @@ pub enum Error {
 pub struct Partitions<P: Platform, M: TableMemory + Clone> {
     smmus: ArrayVec<Smmu<P>, MAX_SMMUS>,
     guests: ArrayVec<Guest<M>, MAX_GUESTS>,
-    /// What every SMMU can walk.
+    /// A table configuration that every SMMU supports.
     tables: Cfg,
     memory: M,
 }
@@ -71,17 +72,18 @@ pub struct Partitions<P: Platform, M: TableMemory + Clone> {
 impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
     /// Takes over all SMMUs: every device behind them aborts when this returns.
     ///
-    /// Each has a place for its lists. Addresses of guests have at most `bits` bits, those of the CPUs `pa_bits`.
+    /// Each SMMU has its own storage for lists. Addresses of guests have at most `bits` bits, those of the CPUs
+    /// `pa_bits`.
     ///
     /// # Errors
-    /// See [`StartError`]: do not start guests.
+    /// See [`StartError`]. Do not start guests after an error.
     pub fn start(
         platforms: impl IntoIterator<Item = (P, ProbeConfig, StorageOf<P>)>,
         memory: M,
         bits: u32,
         pa_bits: u32,
     ) -> Result<Self, StartError> {
-        // Nothing is written before every SMMU is known to be usable.
+        // All SMMUs are probed before the first one is written.
         let mut probed = ArrayVec::<_, MAX_SMMUS>::new();
         for (platform, config, storage) in platforms {
             let one = Probed::probe(platform, config).map_err(StartError::Refused)?;
@@ -97,7 +99,7 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         Ok(Self { smmus, guests: ArrayVec::new(), tables, memory })
     }
 
-    /// A guest with this VMID, which has no memory and no device yet.
+    /// Creates a guest with this VMID, without memory or devices.
     ///
     /// # Errors
     /// Nothing changed.
@@ -110,7 +112,8 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         Ok(())
     }
 
-    /// Lets the guest's devices reach the page at `pa` by the address `ipa`. An SMMU caches no faults, so nothing is invalidated.
+    /// Maps the page at `pa` for the guest's devices at `ipa`. An SMMU does not cache faults, so no invalidation is
+    /// needed.
     ///
     /// # Errors
     /// Nothing changed.
@@ -118,8 +121,8 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         guest(&mut self.guests, vmid)?.map(ipa, pa)
     }
 
-    /// Gives a device to a guest: stream `sid` of SMMU number `smmu`. Nothing that the device did for its owner of before is in
-    /// progress when this returns.
+    /// Gives a device to a guest: stream `sid` of SMMU number `smmu`. On return no transaction of the device for its
+    /// previous owner is in progress.
     ///
     /// # Errors
     /// See [`AssignError`]: after `Failed` the device may still reach what it reached before.
@@ -129,10 +132,10 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         smmu.assign(StreamRange::one(sid), &stage2).map_err(Error::Stream)
     }
 
-    /// Takes a page from a guest's devices. It can have another owner when this returns `Ok`.
+    /// Takes a page from a guest's devices. After `Ok` it can get another owner.
     ///
     /// # Errors
-    /// [`Error::Unsafe`]: the page has to stay with its owner. Otherwise nothing changed.
+    /// After [`Error::Unsafe`] the page must keep its owner. After other errors nothing changed.
     pub fn revoke(&mut self, vmid: u16, ipa: Ipa) -> Result<(), Error> {
         let mut tlb = Tlb::new(&mut self.smmus, vmid);
         guest(&mut self.guests, vmid)?.table.unmap(ipa.into(), PAGE, &mut tlb).map_err(|error| match error {
@@ -142,8 +145,8 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         })
     }
 
-    /// Calls `tell` for each transaction that an SMMU refused, which says whose it was. To be called by a timer: without a host the
-    /// SMMU's own interrupts are off.
+    /// Calls `tell` for each transaction that an SMMU blocked; the fault contains its owner. Call this from a timer:
+    /// without a host the SMMU's own interrupts are off.
     pub fn faults(&mut self, mut tell: impl FnMut(&Fault)) {
         for smmu in &mut self.smmus {
             smmu.poll_faults();
@@ -153,11 +156,11 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         }
     }
 
-    /// Programs SMMUs again that lost their state. To be called when a CPU comes back from a state in which the power may have been
-    /// off, before it runs a guest.
+    /// Programs SMMUs again that lost their state. Call this when a CPU returns from a power state in which an SMMU's
+    /// power may have been off, before the CPU runs a guest.
     ///
     /// # Errors
-    /// [`Error::Unsafe`]: one could not be programmed.
+    /// [`Error::Unsafe`]: an SMMU could not be programmed.
     pub fn check_alive(&mut self) -> Result<(), Error> {
         for smmu in &mut self.smmus {
             smmu.check_alive().map_err(|_| Error::Unsafe)?;
@@ -165,10 +168,10 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         Ok(())
     }
 
-    /// Programs every SMMU again, after the machine was suspended. To be called before a guest or a device runs.
+    /// Programs every SMMU again after the machine was suspended. Call this before a guest or a device runs.
     ///
     /// # Errors
-    /// [`Error::Unsafe`]: one could not be programmed. Every other is.
+    /// [`Error::Unsafe`]: an SMMU could not be programmed. The others are programmed.
     pub fn resume(&mut self) -> Result<(), Error> {
         let mut result = Ok(());
         for smmu in &mut self.smmus {
@@ -177,11 +180,11 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
         result
     }
 
-    /// Ends a guest, whose devices are `streams`: an SMMU and a stream each. Its pages, its devices and its VMID can have another owner
-    /// when this returns `Ok`.
+    /// Destroys a guest. `streams` are the SMMU and the stream of each of its devices. After `Ok` its pages, its
+    /// devices and its VMID can be reused.
     ///
     /// # Errors
-    /// The guest stays, without the devices that were blocked until then; call it again.
+    /// The guest still exists, without the devices that were already blocked. Call this again.
     pub fn destroy(&mut self, vmid: u16, streams: &[(usize, u32)]) -> Result<(), Error> {
         guest(&mut self.guests, vmid)?;
         for &(smmu, sid) in streams {
@@ -190,7 +193,7 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
                 smmu.block(StreamRange::one(sid)).map_err(Error::Stream)?;
             }
         }
-        // Every SMMU forgets the VMID before anybody gets it again.
+        // Every SMMU has to invalidate the VMID before it can be reused.
         for smmu in &mut self.smmus {
             smmu.retire(vmid).map_err(|error| match error {
                 RetireError::InUse => Error::Unknown,
@@ -198,7 +201,7 @@ impl<P: Platform, M: TableMemory + Clone> Partitions<P, M> {
             })?;
         }
         let gone = self.guests.iter().position(|guest| guest.vmid == vmid).and_then(|at| self.guests.swap_pop(at));
-        // No SMMU walks its table any more, or has something of it: there is nothing to invalidate.
+        // No SMMU walks the table or caches its entries any more, so no invalidation is needed.
         gone.map_or(Ok(()), |guest| guest.table.destroy(&mut NoTlb)).map_err(|_| Error::Unsafe)
     }
 }

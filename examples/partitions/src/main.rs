@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
 
     use smmu_drv::{ProbeConfig, Unassigned};
 
-    // The machine: one SMMU, as firmware describes it. What concerns a host has no effect here.
+    // The machine: one SMMU, as firmware describes it. Settings about a host have no effect here.
     let board = Board::new(smmu_model::Config::qemu());
     let config = ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) };
     let say = |what: &str, sid, ipa| {
@@ -23,17 +23,17 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
         .map_err(|error| format!("the SMMU cannot be used: {error:?}"))?;
     say("after take-over", 8, RAM);
 
-    // Each guest has a page at the same address of its own, which is another page of the machine.
+    // Each guest has a page at the same IPA, with a different physical address.
     for (vmid, sid, pa) in [(1, 8, RAM), (2, 9, RAM + 0x1000)] {
         partitions.create(vmid).map_err(|error| format!("guest {vmid}: {error:?}"))?;
         partitions.map(vmid, Ipa(0x1_0000), Pa(pa)).map_err(|error| format!("guest {vmid}: {error:?}"))?;
         partitions.give(vmid, 0, sid).map_err(|error| format!("guest {vmid}: {error:?}"))?;
-        say("its guest's page", sid, 0x1_0000);
-        say("the machine's address of it", sid, pa);
+        say("the page of its guest", sid, 0x1_0000);
+        say("the physical address of the page", sid, pa);
     }
 
     partitions.revoke(1, Ipa(0x1_0000)).map_err(|error| format!("revoke: {error:?}"))?;
-    say("after it was revoked", 8, 0x1_0000);
+    say("after the page was revoked", 8, 0x1_0000);
     partitions.faults(|fault| println!("{fault}"));
     Ok(())
 }

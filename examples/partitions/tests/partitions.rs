@@ -1,4 +1,4 @@
-//! Who reaches what, by the model's oracle.
+//! The memory that each device reaches, according to the model's oracle.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use example_board::{Board, RAM};
@@ -7,7 +7,7 @@ use io_pgtable::{HeapMemory, Ipa, Pa};
 use smmu_drv::{AssignError, ProbeConfig, StreamOwner, Unassigned};
 use smmu_model::{Config, Pace, Snoop, Transfer};
 
-/// Both guests have memory here.
+/// The IPA of both guests' memory.
 const IPA: u64 = 0x1_0000;
 /// Two pages of each guest.
 const A: u64 = RAM;
@@ -26,7 +26,8 @@ fn config(board: &Board) -> ProbeConfig {
     ProbeConfig { unassigned: Unassigned::Blocked, ..ProbeConfig::new(board.coherency()) }
 }
 
-/// Two SMMUs, of which the second has smaller addresses and cannot change a block in use; two guests with two pages each.
+/// Two SMMUs, of which the second supports fewer address bits and cannot change a block that is in use, and two guests
+/// with two pages each.
 fn machine(base: Config) -> Machine {
     let disk = Board::new(base.clone());
     let net = disk.another(Config { oas: 2, bbml: smmu_model::Bbml::Level0, seed: 2, ..base });
@@ -65,9 +66,9 @@ fn a_device_reaches_its_guests_pages_and_nothing_else() {
             assert_eq!(board.mem().cpu_read64(own + 8), 7);
             assert!(board.reaches(sid, own) && board.reaches(sid, own + 0x1fff));
             assert!(!board.reaches(sid, own + 0x2000) && !board.reaches(sid, other) && !board.reaches(sid, IPA));
-            assert!(matches!(board.dma_write(sid, own, 7), Transfer::Aborted(_)), "the machine's address");
+            assert!(matches!(board.dma_write(sid, own, 7), Transfer::Aborted(_)), "the physical address");
         }
-        // Another stream of either SMMU.
+        // Other streams of the SMMUs reach nothing.
         assert!(!disk.reaches_anything(NET) && !net.reaches_anything(DISK));
         machine.check();
     }
@@ -82,7 +83,7 @@ fn a_revoked_page_is_out_of_reach_and_its_fault_names_the_guest() {
         assert_eq!((disk.dma_write(DISK, IPA, 1), net.dma_write(NET, IPA, 1)), (Transfer::Done, Transfer::Done));
         partitions.revoke(1, Ipa(IPA)).unwrap();
         assert!(!disk.reaches(DISK, A) && !net.reaches(NET, A));
-        assert!(disk.reaches(DISK, A + 0x1000) && net.reaches(NET, A + 0x1000), "the next page stays");
+        assert!(disk.reaches(DISK, A + 0x1000) && net.reaches(NET, A + 0x1000), "the next page is still reached");
         assert_eq!(partitions.revoke(1, Ipa(IPA)), Err(Error::Mapping));
         assert!(matches!(net.dma_write(NET, IPA, 1), Transfer::Aborted(_)));
         let mut seen = Vec::new();
@@ -99,11 +100,11 @@ fn a_vmid_is_used_again_when_nothing_of_its_guest_is_left() {
         partitions.give(1, 0, DISK).unwrap();
         assert_eq!(disk.dma_write(DISK, IPA, 1), Transfer::Done);
         assert_eq!(partitions.create(1), Err(Error::Unknown), "in use");
-        assert_eq!(partitions.destroy(1, &[]), Err(Error::Unknown), "it has a device");
+        assert_eq!(partitions.destroy(1, &[]), Err(Error::Unknown), "the guest has a device");
         partitions.destroy(1, &[(0, DISK)]).unwrap();
         assert!(!disk.reaches_anything(DISK));
         let live = disk.tables().live_bytes();
-        // The same VMID, the same address, another page.
+        // A guest with the same VMID and IPA gets another page.
         partitions.create(1).unwrap();
         partitions.map(1, Ipa(IPA), Pa(B + 0x8000)).unwrap();
         partitions.give(1, 0, DISK).unwrap();
@@ -121,7 +122,7 @@ fn what_lost_its_power_is_programmed_again() {
         partitions.give(1, 0, DISK).unwrap();
         for programmed in [Partitions::check_alive, Partitions::resume] {
             disk.lose_power();
-            assert!(disk.reaches(DISK, B), "out of reset everything bypasses");
+            assert!(disk.reaches(DISK, B), "after a reset all streams bypass");
             programmed(partitions).unwrap();
             assert!(disk.reaches(DISK, A) && !disk.reaches(DISK, B));
         }
@@ -139,5 +140,5 @@ fn an_smmu_that_does_not_answer_keeps_pages_and_vmids_with_their_owner() {
     assert_eq!(partitions.revoke(1, Ipa(IPA)), Err(Error::Unsafe));
     assert!(matches!(partitions.destroy(1, &[(0, DISK), (1, NET)]), Err(Error::Stream(AssignError::Failed(_)))));
     assert_eq!(partitions.create(1), Err(Error::Unknown));
-    assert!(!disk.reaches(DISK, A), "the other SMMU did its part");
+    assert!(!disk.reaches(DISK, A), "the other SMMU's translations are invalidated");
 }

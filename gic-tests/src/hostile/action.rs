@@ -87,7 +87,6 @@ actions! {
     Limit [to];
     /// Makes the GIC quiescent, as EL2 does before power-off.
     Quiesce;
-    /// An ITS loses its registers while a CPU is off, which wakes then. With bit 0 of `how` firmware has switched the
     /// Makes an ITS lose its registers while a CPU is off, and then turns the CPU on. With bit 0 of `how`, firmware has
     /// enabled the ITS.
     Wake [its, cpu, how];

@@ -14,7 +14,7 @@ const BRK: u32 = 0xd420_0020;
 const BR_X10: u32 = 0xd61f_0140;
 pub(crate) const BLR_X8: u32 = 0xd63f_0100;
 
-/// `BL` or, with 0, `B` from word `from` to word `to` of the code.
+/// `BL`, or `B` if `opcode` is 0, from word `from` to word `to` of the code.
 pub(crate) fn branch(opcode: u32, from: u32, to: u32) -> u32 {
     opcode | (to.wrapping_sub(from) & 0x3ff_ffff)
 }
@@ -95,7 +95,7 @@ fn unreferenced_code_is_not_reached() {
 fn a_function_that_loops_for_ever_does_not_come_back() {
     let calls = |b: &[u32]| panics_of(&image(&[("a", &[branch(BL, 0, 2), BRK]), ("b", b)], &[]));
     assert_eq!(calls(&[NOP, branch(B, 3, 2)]), []);
-    // Forward, or past a branch: it may return.
+    // A function with a forward jump, or with a branch before the loop, may return.
     assert_eq!(calls(&[branch(B, 2, 4), NOP, RET]), [pair("a", "brk")]);
     assert_eq!(calls(&[0xb400_0040, branch(B, 3, 2), RET]), [pair("a", "brk")]);
 }
@@ -115,7 +115,7 @@ fn both_ways_of_a_branch_count() {
 
 #[test]
 fn functions_behind_pointers_are_reached_and_their_neighbours_are_not() {
-    // a refers to the first object, a table of methods with b; the second object refers to c.
+    // `a` refers to the first object, a table of methods that contains `b`. The second object refers to `c`.
     let c = TEXT + 16;
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 0), BLR_X8, RET]), ("b", &[BRK]), ("c", &[BRK])];
     let found = image(code, &[&[0, 8, TEXT + 12], &[c, 0]]);

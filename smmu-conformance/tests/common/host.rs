@@ -1,4 +1,4 @@
-//! A host's memory with claims, and one contract broken.
+//! Memory of a host with claims that violates one contract.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,17 +34,17 @@ pub enum Broken {
 }
 
 pub const RAM: u64 = 0x4000_0000;
-/// A page of the hypervisor's, behind those of the host.
+/// A page of the hypervisor, after the pages of the host.
 pub const FOREIGN: u64 = RAM + 0x4000;
 
-/// Non-cacheable accesses of the host are those of a device: past the CPU's caches.
+/// Host memory on the model. Non-cacheable accesses of the host do not use the CPU's caches, like those of a device.
 pub struct Fake {
     mem: Memory,
     how: Broken,
     owned: BTreeSet<u64>,
     claims: BTreeMap<u64, u32>,
     fetches: Cell<u64>,
-    /// The value of an earlier read.
+    /// The value of the last read.
     old: Cell<Option<u64>>,
 }
 
@@ -174,7 +174,7 @@ impl HostMemory for Fake {
     }
 }
 
-/// The host, and the hypervisor that takes its pages.
+/// The host, and the hypervisor that changes the owner of its pages.
 pub struct Fakes;
 
 impl Host<Fake> for Fakes {
@@ -197,7 +197,7 @@ impl Host<Fake> for Fakes {
     }
 }
 
-/// The host's access to the word at `pa`.
+/// Reads the word at `pa` as the host.
 pub fn read(mem: &Memory, pa: u64, sharing: Sharing) -> u64 {
     match sharing {
         Sharing::Cacheable => mem.cpu_read64(pa),
@@ -205,7 +205,7 @@ pub fn read(mem: &Memory, pa: u64, sharing: Sharing) -> u64 {
     }
 }
 
-/// As [`read`].
+/// Writes the word at `pa` as the host.
 pub fn write(mem: &Memory, pa: u64, sharing: Sharing, value: u64) {
     match sharing {
         Sharing::Cacheable => mem.cpu_write64(pa, value),

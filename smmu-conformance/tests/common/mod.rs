@@ -1,4 +1,4 @@
-//! Implementations on the model, each of which can be broken in one way.
+//! Implementations on the model that can violate one contract.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
 pub mod host;

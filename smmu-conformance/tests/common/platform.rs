@@ -1,4 +1,4 @@
-//! The examples' board, with one contract broken.
+//! The board of the examples, which violates one contract.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -42,7 +42,7 @@ impl BrokenBoard {
 
 pub struct BrokenBuffer {
     inner: Rc<RefCell<Buffer>>,
-    /// Bytes of the inner block before it.
+    /// Offset of the buffer in the inner block.
     shift: usize,
     size: usize,
     how: Broken,

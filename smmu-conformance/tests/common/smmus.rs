@@ -1,4 +1,4 @@
-//! Two SMMUs of the model under one table, and an invalidation with one contract broken.
+//! Two modelled SMMUs that share a table, and an invalidation that violates one contract.
 
 use example_board::{Board, RAM};
 use io_pgtable::{Attrs, Cfg, HeapMemory, IoPgtable, Ipa, NoTlb, Pa, Prot, S2};
@@ -34,7 +34,7 @@ pub struct Behind {
     table: IoPgtable<S2, HeapMemory>,
 }
 
-/// Two SMMUs, each with a device whose table is empty but for a page that keeps its last level.
+/// Two SMMUs with a device each. Their table contains one page, which keeps the last level allocated.
 pub fn two(how: Broken, pace: Pace, cache: Cache) -> (Smmus, Behind) {
     let config = |seed| Config { pace, cache, seed, ..Config::qemu() };
     let first = Board::new(config(1));

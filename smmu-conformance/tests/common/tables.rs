@@ -1,4 +1,4 @@
-//! Memory for tables with one contract broken. A walker sees what was cleaned and published.
+//! Memory for tables that violates one contract. A walker reads data that was cleaned and published.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ pub struct Tables {
     how: Broken,
     calls: Cell<u64>,
     last: Cell<Option<Pa>>,
-    /// What a walker sees.
+    /// The words that a walker reads.
     pub published: RefCell<BTreeMap<u64, u64>>,
 }
 
@@ -44,8 +44,8 @@ impl Tables {
     }
 }
 
-// SAFETY: (1) blocks, pointers and cleans are those of `HeapMemory`, which upholds the contract; where one is broken on purpose the
-// check ends before a table is made of it, and nothing is accessed.
+// SAFETY: (1) blocks, pointers and cleans are those of `HeapMemory`, which upholds the contract; where a contract is
+// violated the check ends before the memory is used as a table, and nothing is accessed.
 unsafe impl TableMemory for Tables {
     fn alloc(&self, size: usize) -> Option<Pa> {
         let last = self.last.get();
@@ -78,7 +78,7 @@ unsafe impl TableMemory for Tables {
     }
 }
 
-/// A walker's view.
+/// The memory as a walker reads it.
 pub struct Walker<'a>(pub &'a Tables);
 
 impl Observer for Walker<'_> {
