@@ -202,7 +202,7 @@ mod tests {
 
     /// LLVM's encodings of the instructions in the comments.
     #[test]
-    fn what_takes_stack_is_seen() {
+    fn changes_of_sp_are_decoded() {
         use Stack as S;
         for (word, expected) in [
             (0xd100_43ff, S::Takes(16)),     // sub sp, sp, #16

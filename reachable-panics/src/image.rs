@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_map_gives_extents_of_data_and_of_nothing_else() {
+    fn only_extents_of_data_are_read_from_the_map() {
         let map = "             VMA              LMA     Size Align Out     In      Symbol\n\
                    40201000         40201000     2b2b4  4096 .text\n\
                    40201000         40201000       40     4         a.o:(.text._ZN1a1bE)\n\
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lose_their_hash() {
+    fn hashes_are_removed_from_names() {
         assert_eq!(plain("_ZN3hyp4trap4call3hvc17h4e792a4795226e86E"), "hyp::trap::call::hvc");
         assert_eq!(plain("el2_vectors"), "el2_vectors");
     }

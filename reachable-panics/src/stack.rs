@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_path_counts() {
+    fn the_path_with_the_most_stack_is_returned() {
         let deepest = of(&[
             ("f", &[STP, branch(BL, 1, 5), branch(BL, 2, 8), branch(BL, 3, 8), RET]),
             ("g", &[STP, branch(BL, 6, 8), RET]),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_bound_is_an_error() {
+    fn code_without_a_stack_bound_is_an_error() {
         assert!(error(&[("f", &[NOP, branch(BL, 1, 0), RET])]).contains("f calls itself"));
         assert!(
             error(&[("f", &[STP, branch(BL, 1, 3), RET]), ("g", &[branch(BL, 3, 0), RET])]).contains("f calls itself")

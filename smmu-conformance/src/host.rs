@@ -195,7 +195,7 @@ fn check_refusals<H: HostMemory, O: Host<H>>(
     let empty = memory.claim(ipa, 0, Sharing::Cacheable).err();
     require(empty == Some(ClaimError::BadRange), Violation::ClaimedForeign)?;
     for page in [ipa, last] {
-        require(host.take(memory, page).is_ok(), Violation::ClaimLeft)?;
+        require(host.take(memory, page).is_ok(), Violation::PagesStillClaimed)?;
         host.give_back(memory, page);
     }
     Ok(())

@@ -51,8 +51,8 @@ pub use violation::Violation;
 ///
 /// Addresses are those of allocated buffers and tables.
 pub trait Observer {
-    /// Reads the 64-bit word at `pa` as the SMMU does, at the latest moment that the architecture allows: a store that no barrier has
-    X
+    /// Reads the 64-bit word at `pa` as the SMMU does, at the latest moment that the architecture allows: a store is not
+    /// seen if no barrier has ordered it or, if the SMMU does not snoop, if it was not cleaned.
     fn device_read64(&mut self, pa: Pa) -> u64;
     /// Writes the 64-bit word at `pa` as the SMMU does.
     fn device_write64(&mut self, pa: Pa, value: u64);

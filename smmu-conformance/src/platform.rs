@@ -42,7 +42,7 @@ fn check_clock<P: Platform>(platform: &P) -> Result<(), Violation> {
         }
         platform.relax();
     }
-    Err(Violation::TimeStands)
+    Err(Violation::ClockStopped)
 }
 
 fn check_size<P: Platform, O: Observer>(platform: &P, observer: &mut O, size: usize) -> Result<(), Violation> {
@@ -104,7 +104,7 @@ fn check_stores<P: Platform, O: Observer>(
         if observer.device_read64(at(buffer, offset)) != pattern(2) {
             observer.barrier();
             let seen = observer.device_read64(at(buffer, offset)) == pattern(2);
-            return Err(if seen { Violation::BarrierLeftOut } else { Violation::CleanIgnored });
+            return Err(if seen { Violation::BarrierMissing } else { Violation::CleanIgnored });
         }
     }
     Ok(())

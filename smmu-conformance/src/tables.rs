@@ -49,13 +49,13 @@ fn check_walk<M: TableMemory, O: Observer>(memory: &M, observer: &mut O) -> Resu
     if walk(observer, &root) != Some(PAGE) {
         observer.barrier();
         let seen = walk(observer, &root) == Some(PAGE);
-        return Err(if seen { Violation::BarrierLeftOut } else { Violation::CleanIgnored });
+        return Err(if seen { Violation::BarrierMissing } else { Violation::CleanIgnored });
     }
     table.unmap(Iova(IOVA), 0x1000, &mut NoTlb).map_err(|_| Violation::NoMemory)?;
     if walk(observer, &root).is_some() {
         observer.barrier();
         let gone = walk(observer, &root).is_none();
-        return Err(if gone { Violation::BarrierLeftOut } else { Violation::CleanIgnored });
+        return Err(if gone { Violation::BarrierMissing } else { Violation::CleanIgnored });
     }
     table.destroy(&mut NoTlb).map_err(|_| Violation::NoMemory)
 }

@@ -20,19 +20,19 @@ pub enum Violation {
     /// After `invalidate`, the CPU reads an old copy and not the SMMU's data.
     InvalidateIgnored,
     /// `dsb` or `publish` does not order stores before the SMMU's reads.
-    BarrierLeftOut,
+    BarrierMissing,
     /// An access outside a buffer, or unaligned, was made.
     OutsideBuffer,
     /// The clock went backwards.
     TimeBackwards,
     /// The clock does not advance: a wait for hardware that does not respond would never end.
-    TimeStands,
+    ClockStopped,
     /// Memory of the host could not be claimed.
     ClaimRefused,
     /// A claim succeeded for memory that the host does not own, an empty range, or a range that wraps around.
     ClaimedForeign,
     /// Pages of a failed claim are still claimed.
-    ClaimLeft,
+    PagesStillClaimed,
     /// A page changed its owner while it was claimed.
     OwnerChanged,
     /// `holds` does not return whether the pages of a claim are owned by the host and claimed.
@@ -74,13 +74,13 @@ impl fmt::Display for Violation {
             Self::DirtyLines => "a new buffer has dirty lines",
             Self::CleanIgnored => "a cleaned store is not seen by the SMMU",
             Self::InvalidateIgnored => "data of the SMMU is not read after an invalidation",
-            Self::BarrierLeftOut => "a barrier does not order stores",
+            Self::BarrierMissing => "a barrier does not order stores",
             Self::OutsideBuffer => "an access outside a buffer was made",
             Self::TimeBackwards => "the clock goes backwards",
-            Self::TimeStands => "the clock does not advance",
+            Self::ClockStopped => "the clock does not advance",
             Self::ClaimRefused => "memory of the host cannot be claimed",
             Self::ClaimedForeign => "a claim of memory that the host does not own succeeds",
-            Self::ClaimLeft => "the pages of a failed claim stay claimed",
+            Self::PagesStillClaimed => "the pages of a failed claim stay claimed",
             Self::OwnerChanged => "a claimed page changes its owner",
             Self::HoldsIsWrong => "`holds` is wrong",
             Self::ReleaseIgnored => "a release does not end its claim",

@@ -35,11 +35,11 @@ fn every_broken_platform_is_found() {
         (Broken::DirtyLines, Some(Violation::DirtyLines)),
         (Broken::NoClean, Some(Violation::CleanIgnored)),
         (Broken::NoInvalidate, Some(Violation::InvalidateIgnored)),
-        (Broken::NoBarrier, Some(Violation::BarrierLeftOut)),
+        (Broken::NoBarrier, Some(Violation::BarrierMissing)),
         (Broken::ReadsOutside, Some(Violation::OutsideBuffer)),
         (Broken::WritesOutside, Some(Violation::OutsideBuffer)),
         (Broken::TimeBackwards, Some(Violation::TimeBackwards)),
-        (Broken::TimeStands, Some(Violation::TimeStands)),
+        (Broken::ClockStopped, Some(Violation::ClockStopped)),
     ] {
         assert_eq!(found(how), expected, "{how:?}");
     }
@@ -57,11 +57,11 @@ fn the_examples_board_passes() {
         check_platform(&platform::BrokenBoard::new(board.clone(), how), &mut platform::Seen(board)).err()
     };
     assert_eq!(found(platform::Broken::NoClean), None);
-    assert_eq!(found(platform::Broken::NoBarrier), Some(Violation::BarrierLeftOut));
+    assert_eq!(found(platform::Broken::NoBarrier), Some(Violation::BarrierMissing));
 }
 
 #[test]
-fn memory_that_runs_out_is_no_success() {
+fn no_memory_for_the_check_is_reported() {
     let board = board(Snoop::Coherent);
     let mut kept = Vec::new();
     while let Some(buffer) = smmu_drv::Platform::alloc(&board, 0x1000) {
@@ -82,7 +82,7 @@ fn every_broken_host_memory_is_found() {
         (Broken::NothingClaimable, Some(Violation::ClaimRefused)),
         (Broken::ForeignClaimed, Some(Violation::ClaimedForeign)),
         (Broken::EmptyClaimed, Some(Violation::ClaimedForeign)),
-        (Broken::FailedClaimStays, Some(Violation::ClaimLeft)),
+        (Broken::FailedClaimStays, Some(Violation::PagesStillClaimed)),
         (Broken::OwnerChanges, Some(Violation::OwnerChanged)),
         (Broken::HoldsNever, Some(Violation::HoldsIsWrong)),
         (Broken::ReleaseIgnored, Some(Violation::ReleaseIgnored)),
@@ -114,7 +114,7 @@ impl Host<Pages> for ExampleHost {
         host::write(self.0.mem(), pages.translate(ipa).unwrap().0, sharing, value);
     }
     fn take(&mut self, pages: &mut Pages, ipa: Ipa) -> Result<(), Refused> {
-        pages.can_go(ipa).map_err(|_| Refused)?;
+        pages.can_be_taken(ipa).map_err(|_| Refused)?;
         pages.remove(ipa);
         Ok(())
     }
@@ -145,7 +145,7 @@ fn every_broken_table_memory_is_found() {
         (Broken::Overlap, Some(Violation::Overlap)),
         (Broken::PointerChanges, Some(Violation::PointerChanged)),
         (Broken::NoClean, Some(Violation::CleanIgnored)),
-        (Broken::NoPublish, Some(Violation::BarrierLeftOut)),
+        (Broken::NoPublish, Some(Violation::BarrierMissing)),
     ] {
         let memory = tables::Tables::new(how);
         assert_eq!(check_table_memory(&memory, &mut tables::Walker(&memory)).err(), expected, "{how:?}");
@@ -180,7 +180,7 @@ fn every_broken_invalidation_is_found() {
 }
 
 #[test]
-fn every_violation_has_a_sentence_of_its_own() {
+fn all_violations_have_different_messages() {
     use std::collections::BTreeSet;
     let all = [
         Violation::NoMemory,
@@ -190,7 +190,7 @@ fn every_violation_has_a_sentence_of_its_own() {
         Violation::DirtyLines,
         Violation::CleanIgnored,
         Violation::InvalidateIgnored,
-        Violation::BarrierLeftOut,
+        Violation::BarrierMissing,
         Violation::OldTranslation(1),
     ];
     let said: BTreeSet<_> = all.iter().map(ToString::to_string).collect();

@@ -97,7 +97,7 @@ impl Hypervisor {
     /// # Errors
     /// See [`RevokeError`].
     pub fn revoke(&mut self, ipa: Ipa) -> Result<Pa, RevokeError> {
-        let pa = self.pages.can_go(ipa)?;
+        let pa = self.pages.can_be_taken(ipa)?;
         // Here unmap the page from the table of the host's CPUs, before that of its devices.
         let mut tlb = Tlb { smmu: &mut self.smmu, stale: None };
         if let Err(error) = self.table.unmap(ipa.into(), PAGE, &mut tlb) {

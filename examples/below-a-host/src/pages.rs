@@ -64,7 +64,7 @@ impl Pages {
     ///
     /// # Errors
     /// The host does not own it, or it is claimed.
-    pub fn can_go(&self, ipa: Ipa) -> Result<Pa, RevokeError> {
+    pub fn can_be_taken(&self, ipa: Ipa) -> Result<Pa, RevokeError> {
         match self.pages.get(&(ipa.0 / PAGE)) {
             None => Err(RevokeError::NotOwned),
             Some(page) if page.claims != 0 => Err(RevokeError::Claimed),

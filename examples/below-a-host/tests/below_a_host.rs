@@ -47,7 +47,7 @@ fn confined(board: &Board) {
 }
 
 #[test]
-fn a_device_reaches_its_hosts_memory_where_it_is_and_nothing_else() {
+fn a_device_reaches_only_its_hosts_memory() {
     for config in machines() {
         let (board, mut el2, mut host) = started(config);
         assert!(!board.reaches_anything(SID), "an invalid entry");
@@ -85,7 +85,7 @@ fn a_hostile_entry_is_blocked() {
 }
 
 #[test]
-fn a_revoked_page_is_out_of_reach() {
+fn a_revoked_page_is_not_reached() {
     for config in machines() {
         let (board, mut el2, mut host) = started(config);
         host.set(&mut el2, SID, BYPASS);
@@ -106,7 +106,7 @@ fn a_revoked_page_is_out_of_reach() {
 }
 
 #[test]
-fn a_page_in_use_or_behind_a_failed_smmu_stays_the_hosts() {
+fn a_claimed_page_and_a_page_of_a_failed_smmu_cannot_be_revoked() {
     let (board, mut el2, mut host) = started(Config::qemu());
     host.set(&mut el2, SID, BYPASS);
     assert_eq!(el2.revoke(Ipa(QUEUES)), Err(RevokeError::Claimed), "the command queue");

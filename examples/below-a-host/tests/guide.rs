@@ -21,7 +21,7 @@ fn taken(config: Config) -> u64 {
 }
 
 #[test]
-fn the_memory_of_a_take_over_is_as_the_guide_says() {
+fn the_guide_states_the_memory_of_a_take_over() {
     let shapes = [(16, true, "two levels"), (16, false, "linear"), (8, false, "linear")];
     let rows = shapes.map(|(sid_bits, two_level, shape)| {
         let bytes = taken(Config { sid_bits, two_level, ..Config::qemu() });
@@ -32,7 +32,7 @@ fn the_memory_of_a_take_over_is_as_the_guide_says() {
 }
 
 #[test]
-fn the_state_of_an_smmu_is_as_small_as_the_guide_says() {
+fn the_guide_states_the_size_of_the_state_of_an_smmu() {
     let sizes = [
         ("`Smmu` is 512 bytes or less", size_of::<Smmu<Board>>(), 512),
         ("`HostedSmmu` 2 KiB", size_of::<HostedSmmu<Board, Pages>>(), 2048),

@@ -108,7 +108,7 @@ impl Board {
 
     /// A device transfers `value` to `iova` as stream `sid`.
     pub fn dma_write(&self, sid: u32, iova: u64, value: u64) -> Transfer {
-        self.show_tables();
+        self.copy_tables();
         self.model.borrow_mut().dma_write(sid, None, iova, &value.to_le_bytes())
     }
 
@@ -116,14 +116,14 @@ impl Board {
     /// also with old translations in a TLB.
     #[must_use]
     pub fn reaches(&self, sid: u32, pa: u64) -> bool {
-        self.show_tables();
+        self.copy_tables();
         self.model.borrow().can_reach(sid, pa).is_some()
     }
 
     /// Whether a device with stream `sid` could reach a byte of `range` now.
     #[must_use]
     pub fn reaches_any(&self, sid: u32, range: Range<u64>) -> bool {
-        self.show_tables();
+        self.copy_tables();
         self.model.borrow().can_reach_any(sid, range).is_some()
     }
 
@@ -188,7 +188,7 @@ impl Board {
     }
 
     /// Copies tables, which are memory of this program, to the machine's memory, before hardware accesses it.
-    fn show_tables(&self) {
+    fn copy_tables(&self) {
         let Shared { mem, tables, .. } = &*self.shared;
         let mut changed = Vec::new();
         for page in tables.touched() {
@@ -216,7 +216,7 @@ impl Platform for Board {
     }
 
     fn write32(&self, offset: u32, value: u32) {
-        self.show_tables();
+        self.copy_tables();
         self.model.borrow_mut().write32(offset, value);
     }
 
@@ -225,7 +225,7 @@ impl Platform for Board {
     }
 
     fn write64(&self, offset: u32, value: u64) {
-        self.show_tables();
+        self.copy_tables();
         self.model.borrow_mut().write64(offset, value);
     }
 
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_behind_both_smmus_reach_the_same_memory_until_these_are_taken_over() {
+    fn before_take_over_devices_of_both_smmus_reach_all_memory() {
         for snoop in [Snoop::Coherent, Snoop::NonCoherent] {
             let config = || Config { snoop, ..Config::qemu() };
             let board = Board::new(config());

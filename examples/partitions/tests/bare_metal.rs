@@ -37,7 +37,7 @@ fn link(profile: &str) -> (Vec<u8>, String) {
 }
 
 #[test]
-fn it_links_for_bare_metal_in_under_64_kib_of_text() {
+fn the_example_links_for_bare_metal_with_less_than_64_kib_of_text() {
     let (elf, _) = link("release");
     let elf = object::File::parse(&*elf).expect("not an ELF file");
     let text = elf.section_by_name(".text").expect("no code in the ELF file").size();
@@ -47,7 +47,7 @@ fn it_links_for_bare_metal_in_under_64_kib_of_text() {
 }
 
 #[test]
-fn a_take_over_needs_as_much_stack_as_the_guide_says() {
+fn the_guide_states_the_stack_of_a_take_over() {
     for (profile, entry, most) in [("release", EXAMPLE, 4096), ("dev", DRIVER, 8192)] {
         let (elf, map) = link(profile);
         let deepest = deepest(&elf, &map, entry, &[]).expect("no bound of the stack");

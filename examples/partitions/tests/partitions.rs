@@ -54,7 +54,7 @@ impl Machine {
 }
 
 #[test]
-fn a_device_reaches_its_guests_pages_and_nothing_else() {
+fn a_device_reaches_only_its_guests_pages() {
     for mut machine in machines() {
         let Machine { disk, net, partitions } = &mut machine;
         assert!(!disk.reaches_anything(DISK) && !net.reaches_anything(NET), "after take-over");
@@ -75,7 +75,7 @@ fn a_device_reaches_its_guests_pages_and_nothing_else() {
 }
 
 #[test]
-fn a_revoked_page_is_out_of_reach_and_its_fault_names_the_guest() {
+fn a_revoked_page_is_not_reached_and_its_fault_contains_the_guest() {
     for mut machine in machines() {
         let Machine { disk, net, partitions } = &mut machine;
         partitions.give(1, 0, DISK).unwrap();
@@ -94,7 +94,7 @@ fn a_revoked_page_is_out_of_reach_and_its_fault_names_the_guest() {
 }
 
 #[test]
-fn a_vmid_is_used_again_when_nothing_of_its_guest_is_left() {
+fn a_vmid_can_be_reused_after_its_guest_is_destroyed() {
     for mut machine in machines() {
         let Machine { disk, partitions, .. } = &mut machine;
         partitions.give(1, 0, DISK).unwrap();
@@ -116,7 +116,7 @@ fn a_vmid_is_used_again_when_nothing_of_its_guest_is_left() {
 }
 
 #[test]
-fn what_lost_its_power_is_programmed_again() {
+fn an_smmu_that_lost_its_power_is_programmed_again() {
     for mut machine in machines() {
         let Machine { disk, partitions, .. } = &mut machine;
         partitions.give(1, 0, DISK).unwrap();
@@ -131,7 +131,7 @@ fn what_lost_its_power_is_programmed_again() {
 }
 
 #[test]
-fn an_smmu_that_does_not_answer_keeps_pages_and_vmids_with_their_owner() {
+fn pages_and_vmids_keep_their_owner_when_an_smmu_does_not_respond() {
     let mut machine = machine(Config::qemu());
     let Machine { disk, net, partitions } = &mut machine;
     partitions.give(1, 0, DISK).unwrap();

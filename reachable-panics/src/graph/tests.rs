@@ -92,7 +92,7 @@ fn unreferenced_code_is_not_reached() {
 }
 
 #[test]
-fn a_function_that_loops_for_ever_does_not_come_back() {
+fn a_function_with_an_endless_loop_does_not_return() {
     let calls = |b: &[u32]| panics_of(&image(&[("a", &[branch(BL, 0, 2), BRK]), ("b", b)], &[]));
     assert_eq!(calls(&[NOP, branch(B, 3, 2)]), []);
     // A function with a forward jump, or with a branch before the loop, may return.
@@ -101,20 +101,20 @@ fn a_function_that_loops_for_ever_does_not_come_back() {
 }
 
 #[test]
-fn assembly_runs_on_into_the_next_symbol() {
+fn assembly_can_continue_in_the_next_symbol() {
     let image = image(&[("asm_a", &[NOP]), ("asm_b", &[branch(BL, 1, 2)]), PANIC], &[]);
     assert_eq!(panics_of(&image), [pair("asm_b", "panic_fmt")]);
 }
 
 #[test]
-fn both_ways_of_a_branch_count() {
+fn both_successors_of_a_branch_are_reached() {
     // cbz x0, .+8
     let image = image(&[("a", &[0xb400_0040, RET, branch(BL, 2, 3)]), PANIC], &[]);
     assert_eq!(panics_of(&image), [pair("a", "panic_fmt")]);
 }
 
 #[test]
-fn functions_behind_pointers_are_reached_and_their_neighbours_are_not() {
+fn only_functions_with_pointers_to_them_are_reached() {
     // `a` refers to the first object, a table of methods that contains `b`. The second object refers to `c`.
     let c = TEXT + 16;
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 0), BLR_X8, RET]), ("b", &[BRK]), ("c", &[BRK])];
@@ -146,7 +146,7 @@ fn a_page_without_use_is_reported() {
 }
 
 #[test]
-fn a_jump_table_may_lead_anywhere_in_its_function() {
+fn a_jump_table_can_reach_its_whole_function() {
     let image = image(&[("a", &[BR_X10, branch(BL, 1, 3), BRK]), PANIC], &[]);
     let reach = Reach::from(&image, [TEXT].into_iter(), &[]);
     let found: Vec<_> = reach.sites().into_iter().map(|site| (site.call, site.entered)).collect();
@@ -154,7 +154,7 @@ fn a_jump_table_may_lead_anywhere_in_its_function() {
 }
 
 #[test]
-fn a_panic_has_its_source_location() {
+fn a_panic_is_reported_with_its_source_location() {
     let file = u64::from_le_bytes(*b"src/a.rs");
     let code: &[(&str, &[u32])] = &[("a", &[adr(0, 0, 8), branch(BL, 1, 2)]), PANIC];
     let image = image(code, &[&[file], &[DATA, 8, 7 | 3 << 32]]);

@@ -24,7 +24,7 @@ pub enum Broken {
     ReadsOutside,
     WritesOutside,
     TimeBackwards,
-    TimeStands,
+    ClockStopped,
 }
 
 pub struct BrokenBoard {
@@ -94,7 +94,7 @@ impl Platform for BrokenBoard {
         self.readings.set(self.readings.get() + 1);
         match self.how {
             Broken::TimeBackwards if self.readings.get() == 500 => 1,
-            Broken::TimeStands => 7,
+            Broken::ClockStopped => 7,
             _ => self.board.now_us(),
         }
     }
