@@ -1,8 +1,9 @@
 //! Every test of the EL1 payload as one named test case, one boot each: `hyp/max-4/t05_…` is the test `t05_…` under
-//! Portcullis on four CPUs of type `max`; `open` is the hypervisor without isolation, where the attacks must land, and
-//! `native` is without a hypervisor, which tests the payload's own drivers.
+//! Portcullis on four CPUs of type `max`; `open` is the build without isolation, on which the attacks must land, and
+//! `native` is a machine without a hypervisor, which tests the payload's own drivers.
 //!
-//! Images and `PORTCULLIS_DEADLINE` come from the environment (see [`Images::from_env`]); `cargo xtask test` builds them and sets it.
+//! Images and `PORTCULLIS_DEADLINE` come from the environment (see [`Images::from_env`]); `cargo xtask test` builds the
+//! images and sets the variables.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use test_machines::boot_input::{BAD_TREES, BadTree};
 use test_machines::firmware::{FIRMWARE, Firmware};
 use test_machines::load_address::{LOAD_ADDRESSES, LoadAddress, misplaced_is_refused};
 use test_machines::payload::{
-    Below, CONSOLE_OFF, Clock, DEADLINE, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
+    CONSOLE_OFF, Clock, DEADLINE, HypervisorKind, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
 };
 use test_machines::trap_log;
 
@@ -23,10 +24,10 @@ use test_machines::trap_log;
 enum Suite {
     /// All applicable tests.
     All,
-    /// The host's start, its CPUs, the attacks of the demonstration, and the tests that depend on the CPU model's
-    /// features.
+    /// Tests of the host's start and its CPUs, the attacks of the demonstration, and tests that depend on features of
+    /// the CPU model.
     Core,
-    /// The ID registers and the features that they show.
+    /// Tests of the ID registers and of the features in them.
     Features,
 }
 
@@ -38,25 +39,26 @@ const CORE: [&str; 11] =
 const FEATURES: &str = "t66_";
 
 /// The machines of the suite: `-cpu`, `-smp`, `-m`.
-const MACHINES: [(Below, &str, u32, &str, Suite); 10] = [
-    (Below::Native, "max", 4, "1G", Suite::All),
-    (Below::Portcullis, "max", 1, "1G", Suite::All),
-    (Below::Portcullis, "max", 4, "1G", Suite::All),
-    (Below::Portcullis, "cortex-a76", 4, "1G", Suite::All),
-    (Below::Portcullis, "neoverse-n1", 2, "512M", Suite::Core),
-    (Below::Portcullis, "cortex-a76", 8, "8G", Suite::Core),
-    (Below::Portcullis, "neoverse-v1", 1, "1G", Suite::Features),
-    (Below::Portcullis, "cortex-a710", 1, "1G", Suite::Features),
-    (Below::Open, "max", 1, "1G", Suite::All),
-    (Below::Open, "cortex-a76", 4, "1G", Suite::Core),
+const MACHINES: [(HypervisorKind, &str, u32, &str, Suite); 10] = [
+    (HypervisorKind::Native, "max", 4, "1G", Suite::All),
+    (HypervisorKind::Portcullis, "max", 1, "1G", Suite::All),
+    (HypervisorKind::Portcullis, "max", 4, "1G", Suite::All),
+    (HypervisorKind::Portcullis, "cortex-a76", 4, "1G", Suite::All),
+    (HypervisorKind::Portcullis, "neoverse-n1", 2, "512M", Suite::Core),
+    (HypervisorKind::Portcullis, "cortex-a76", 8, "8G", Suite::Core),
+    (HypervisorKind::Portcullis, "neoverse-v1", 1, "1G", Suite::Features),
+    (HypervisorKind::Portcullis, "cortex-a710", 1, "1G", Suite::Features),
+    (HypervisorKind::WithoutIsolation, "max", 1, "1G", Suite::All),
+    (HypervisorKind::WithoutIsolation, "cortex-a76", 4, "1G", Suite::Core),
 ];
 
-/// Prefix of the tests that also run on machines with a GICv4, whose frames have other places and which has more tables.
-/// Without a hypervisor QEMU has none.
+/// Prefix of the tests that also run on machines with a GICv4, which has frames at other addresses and more tables.
+/// QEMU supports it only with EL2.
 const GIC: &str = "t45";
-/// Its machines: what is below the payload, `-smp`.
-const GICV4_MACHINES: [(Below, u32); 3] = [(Below::Portcullis, 1), (Below::Portcullis, 4), (Below::Open, 1)];
-/// The arguments that make it one.
+/// The machines with a GICv4: the hypervisor and `-smp`.
+const GICV4_MACHINES: [(HypervisorKind, u32); 3] =
+    [(HypervisorKind::Portcullis, 1), (HypervisorKind::Portcullis, 4), (HypervisorKind::WithoutIsolation, 1)];
+/// QEMU's arguments for a GICv4.
 const GICV4: [&str; 2] = ["-machine", "gic-version=4"];
 
 /// The test whose device causes more faults than EL2 prints at once.
@@ -79,7 +81,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let Some(images) = Images::from_env() else {
         let trial = Trial::ignorable_test("payload", || {
-            Ok(Completion::ignored_with("no images: cargo xtask test builds them and runs this"))
+            Ok(Completion::ignored_with("no images: run cargo xtask test, which builds them and runs these tests"))
         });
         return libtest_mimic::run(&arguments, vec![trial]).exit_code();
     };
@@ -97,7 +99,7 @@ fn run_dir(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("payload").join(name.replace('/', "-"))
 }
 
-/// `PORTCULLIS_DEADLINE` in seconds, for builds that are slower than the product.
+/// The value of `PORTCULLIS_DEADLINE` in seconds, for slow builds.
 fn deadline() -> Duration {
     let seconds = std::env::var("PORTCULLIS_DEADLINE").ok().and_then(|text| text.parse().ok());
     seconds.map_or(DEADLINE, Duration::from_secs)
@@ -105,15 +107,15 @@ fn deadline() -> Duration {
 
 fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (below, cpu, smp, mem, suite) in MACHINES.into_iter().filter(|(below, ..)| images.has(*below)) {
-        let fits = |test: &&Listed| test.runs.contains(&below) && test.cpus <= smp && suite.has(&test.name);
+    for (hypervisor, cpu, smp, mem, suite) in MACHINES.into_iter().filter(|(hypervisor, ..)| images.has(*hypervisor)) {
+        let fits = |test: &&Listed| test.runs.contains(&hypervisor) && test.cpus <= smp && suite.has(&test.name);
         for test in tests.iter().filter(fits) {
-            trials.push(payload_trial(images, test, below, (cpu, smp, mem), &[], ""));
+            trials.push(payload_trial(images, test, hypervisor, (cpu, smp, mem), &[], ""));
         }
-        if below == Below::Portcullis && suite == Suite::All {
+        if hypervisor == HypervisorKind::Portcullis && suite == Suite::All {
             trials.extend(BAD_TREES.map(|bad_tree| bad_tree_trial(images, bad_tree, cpu, smp)));
         }
-        if (below, cpu, smp) == (Below::Portcullis, "max", 1) {
+        if (hypervisor, cpu, smp) == (HypervisorKind::Portcullis, "max", 1) {
             trials.extend(FIRMWARE.map(|firmware| firmware_trial(images, firmware)));
             trials.extend(LOAD_ADDRESSES.map(|place| load_address_trial(images, place)));
             trials.push(misplaced_trial(images));
@@ -121,35 +123,35 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             trials.push(trap_bytes_trial(images));
             trials.push(refused_core_trial(images));
         }
-        if below == Below::Portcullis && suite == Suite::All && smp > 3 {
+        if hypervisor == HypervisorKind::Portcullis && suite == Suite::All && smp > 3 {
             trials.push(shared_console_trial(images, cpu));
         }
     }
-    for (below, smp) in GICV4_MACHINES.into_iter().filter(|(below, _)| images.has(*below)) {
-        let fits = |test: &&Listed| test.runs.contains(&below) && test.cpus <= smp && test.name.starts_with(GIC);
+    for (hypervisor, smp) in GICV4_MACHINES.into_iter().filter(|(hypervisor, _)| images.has(*hypervisor)) {
+        let fits = |test: &&Listed| test.runs.contains(&hypervisor) && test.cpus <= smp && test.name.starts_with(GIC);
         for test in tests.iter().filter(fits) {
-            trials.push(payload_trial(images, test, below, ("max", smp, "1G"), &GICV4, "-gicv4"));
+            trials.push(payload_trial(images, test, hypervisor, ("max", smp, "1G"), &GICV4, "-gicv4"));
         }
     }
     trials
 }
 
-/// One test on one machine: `-cpu`, `-smp`, `-m`, and what else QEMU is told.
+/// One test on one machine: `-cpu`, `-smp`, `-m`, and other arguments for QEMU.
 fn payload_trial(
     images: &Arc<Images>,
     test: &Listed,
-    below: Below,
+    hypervisor: HypervisorKind,
     (cpu, smp, mem): (&'static str, u32, &'static str),
     qemu_args: &'static [&'static str],
     suffix: &str,
 ) -> Trial {
-    let name = format!("{}/{cpu}-{smp}{suffix}/{}", below.word(), test.name);
+    let name = format!("{}/{cpu}-{smp}{suffix}/{}", hypervisor.name(), test.name);
     let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
     Trial::ignorable_test(name, move || {
         let (clock, deadline) = (test.clock, deadline());
         let el2_options = &test.el2_options;
         let run =
-            Run { cpu, smp, mem, clock, deadline, el2_options, qemu_args, ..Run::new(&images, below, &test.name) };
+            Run { cpu, smp, mem, clock, deadline, el2_options, qemu_args, ..Run::new(&images, hypervisor, &test.name) };
         let verdict = run.run(&dir).and_then(|report| report.verdict());
         match verdict.map_err(|error| Failed::from(format!("{error:#}")))? {
             Verdict::Passed => Ok(Completion::Completed),
@@ -161,16 +163,16 @@ fn payload_trial(
 /// One UART for EL2 and the host: three CPUs write forged last lines while the fourth powers off; EL2's own line must
 /// be last.
 fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
-    let name = format!("{}/{cpu}-4-one-uart/{SHARED_CONSOLE}", Below::Portcullis.word());
+    let name = format!("{}/{cpu}-4-one-uart/{SHARED_CONSOLE}", HypervisorKind::Portcullis.name());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        let run = Run::new(&images, Below::Portcullis, SHARED_CONSOLE);
+        let run = Run::new(&images, HypervisorKind::Portcullis, SHARED_CONSOLE);
         let report = Run { cpu, smp: 4, clock: Clock::Real, deadline: deadline(), ..run }.run(&dir);
         let checked = report.and_then(|report| report.verdict().map(|_| report));
         let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
         // Three CPUs write concurrently, so complete forged lines are rare: search for fragments.
         if report.outcome.host_console.matches('=').count() < 100 {
-            return Err(Failed::from(format!("the host has forged no line (consoles in {})", dir.display())));
+            return Err(Failed::from(format!("the host has not forged a line (consoles in {})", dir.display())));
         }
         Ok(())
     })
@@ -178,12 +180,12 @@ fn shared_console_trial(images: &Arc<Images>, cpu: &'static str) -> Trial {
 
 /// One UART for EL2 and the host, which disables it: EL2's later output must still be transmitted.
 fn console_off_trial(images: &Arc<Images>) -> Trial {
-    let name = format!("{}/max-1-one-uart/{CONSOLE_OFF}", Below::Portcullis.word());
+    let name = format!("{}/max-1-one-uart/{CONSOLE_OFF}", HypervisorKind::Portcullis.name());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         // The emulator transmits them, but logs bytes that a real UART would not have sent.
         let qemu_args = &["-d", "guest_errors"];
-        let run = Run { qemu_args, deadline: deadline(), ..Run::new(&images, Below::Portcullis, CONSOLE_OFF) };
+        let run = Run { qemu_args, deadline: deadline(), ..Run::new(&images, HypervisorKind::Portcullis, CONSOLE_OFF) };
         let report = run.run(&dir).and_then(|report| report.verdict().map(|_| report));
         let messages = report.map_err(|error| Failed::from(format!("{error:#}")))?.outcome.qemu_messages;
         let lost = messages.matches("written to disabled").count();
@@ -197,10 +199,10 @@ fn console_off_trial(images: &Arc<Images>) -> Trial {
 /// A flood of faults: EL2 writes a bounded number of bytes to its console in a trap, independent of the number of
 /// faults.
 fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
-    let name = format!("{}/max-1/t65_bytes_of_each_trap", Below::Portcullis.word());
+    let name = format!("{}/max-1/t65_bytes_of_each_trap", HypervisorKind::Portcullis.name());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        let run = Run::new(&images, Below::Portcullis, EVENT_FLOOD);
+        let run = Run::new(&images, HypervisorKind::Portcullis, EVENT_FLOOD);
         let report = Run { qemu_args: &trap_log::QEMU_ARGS, deadline: deadline(), ..run }.run(&dir);
         let checked = report.and_then(|report| report.verdict().map(|_| report));
         let report = checked.map_err(|error| Failed::from(format!("{error:#}")))?;
@@ -217,10 +219,10 @@ fn trap_bytes_trial(images: &Arc<Images>) -> Trial {
 
 /// A CPU that EL2 refuses: it never runs the host.
 fn refused_core_trial(images: &Arc<Images>) -> Trial {
-    let name = format!("{}/thunderx2-2/{REFUSED_CORE}", Below::Portcullis.word());
+    let name = format!("{}/thunderx2-2/{REFUSED_CORE}", HypervisorKind::Portcullis.name());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
-        let run = Run { smp: 2, deadline: deadline(), ..Run::new(&images, Below::Portcullis, REFUSED_CORE) };
+        let run = Run { smp: 2, deadline: deadline(), ..Run::new(&images, HypervisorKind::Portcullis, REFUSED_CORE) };
         let verdict = run.run(&dir).and_then(|report| report.verdict());
         verdict.map(|_| ()).map_err(|error| Failed::from(format!("{error:#}")))
     })
@@ -228,7 +230,7 @@ fn refused_core_trial(images: &Arc<Images>) -> Trial {
 
 /// Boot input tests, in which the payload must not run.
 fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, smp: u32) -> Trial {
-    let name = format!("{}/{cpu}-{smp}/{}", Below::Portcullis.word(), bad_tree.name);
+    let name = format!("{}/{cpu}-{smp}/{}", HypervisorKind::Portcullis.name(), bad_tree.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         bad_tree.is_refused(&images, cpu, smp, &dir).map_err(|error| Failed::from(format!("{error:#}")))
@@ -237,7 +239,7 @@ fn bad_tree_trial(images: &Arc<Images>, bad_tree: BadTree, cpu: &'static str, sm
 
 /// Tests EL2 at another address; with several CPUs, also their start.
 fn load_address_trial(images: &Arc<Images>, place: LoadAddress) -> Trial {
-    let name = format!("{}/max-{}-at-{}/el2_read", Below::Portcullis.word(), place.smp, place.name);
+    let name = format!("{}/max-{}-at-{}/el2_read", HypervisorKind::Portcullis.name(), place.smp, place.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         let tests: &[&str] = if place.smp > 1 { &["el2_read", "smp_start"] } else { &["el2_read"] };
@@ -248,16 +250,16 @@ fn load_address_trial(images: &Arc<Images>, place: LoadAddress) -> Trial {
 
 /// Tests EL2 at an address between two pages.
 fn misplaced_trial(images: &Arc<Images>) -> Trial {
-    let name = format!("{}/max-1/boot_between_two_pages", Below::Portcullis.word());
+    let name = format!("{}/max-1/boot_between_two_pages", HypervisorKind::Portcullis.name());
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || {
         misplaced_is_refused(&images, &dir, deadline()).map_err(|error| Failed::from(format!("{error:#}")))
     })
 }
 
-/// Tests with other firmware than QEMU's.
+/// Tests with other firmware than that of QEMU.
 fn firmware_trial(images: &Arc<Images>, firmware: Firmware) -> Trial {
-    let name = format!("{}/max-{}/{}", Below::Portcullis.word(), firmware.cpus(), firmware.name);
+    let name = format!("{}/max-{}/{}", HypervisorKind::Portcullis.name(), firmware.cpus(), firmware.name);
     let (images, dir) = (Arc::clone(images), run_dir(&name));
     Trial::test(name, move || firmware.run(&images, &dir).map_err(|error| Failed::from(format!("{error:#}"))))
 }

@@ -1,7 +1,7 @@
 //! Boot input that EL2 must refuse, for rows 58 and 64 of the attack catalogue: well-formed but wrong device trees.
 //!
 //! The payload cannot test this, since it does not run. QEMU generates the tree of a valid machine; one number is
-//! changed or one node added, and the machine boots with that.
+//! changed or one node added, and the machine boots with this tree.
 
 mod tree;
 
@@ -98,10 +98,10 @@ const fn refused(
 
 impl BadTree {
     /// Boots a machine with `smp` CPUs of type `cpu` and this tree; EL2 must refuse to start its host, or withhold or
-    /// change the node, with the right message.
+    /// change the node, and print the expected message.
     ///
     /// # Errors
-    /// When EL2 does not, or when the machine cannot be created.
+    /// When EL2 does something else, or when the machine cannot be created.
     pub fn is_refused(&self, images: &Images, cpu: &str, smp: u32, dir: &Path) -> Result<()> {
         let hyp = images.hyp.as_ref().context("no hypervisor image")?;
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;

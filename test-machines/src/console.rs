@@ -14,11 +14,11 @@ pub struct ExitLine {
     pub status: String,
     /// Why the run ended.
     pub reason: String,
-    /// Result of EL2's last audit: `clean`, `lost` if the host lost pages, `none` without an audit.
+    /// Result of EL2's last audit: `clean`, `lost` if the host lost pages, or `none` if there was no audit.
     pub audit: String,
-    /// How many of EL2's exits were accesses to an SMMU.
+    /// The number of EL2's exits for an access to an SMMU.
     pub smmu_exits: u64,
-    /// How many DMA faults the SMMUs reported.
+    /// The number of DMA faults that the SMMUs reported.
     pub dma_faults: u64,
 }
 
@@ -48,7 +48,7 @@ impl ExitLine {
 /// EL2's result of a run: its exit line, if that is the console's last line, has `token` and has the status `ok`.
 ///
 /// # Errors
-/// What is missing or wrong, with EL2's own error lines.
+/// The error in the exit line, with EL2's own error lines.
 pub fn verdict(el2_console: &str, token: &str) -> Result<ExitLine> {
     let exit = exit_line(el2_console, token)?;
     if exit.status != "ok" {
@@ -67,7 +67,7 @@ pub fn exit_line(el2_console: &str, token: &str) -> Result<ExitLine> {
         .lines()
         .rev()
         .find(|line| !line.trim().is_empty())
-        .context("EL2's console is empty: it never started")?;
+        .context("EL2's console is empty: EL2 did not start")?;
     let exit = ExitLine::parse(last).with_context(|| format!("EL2's last line is not its exit line: {last}"))?;
     if exit.token != token {
         bail!("EL2's exit line has the token {} instead of that of this run", exit.token);
@@ -157,7 +157,7 @@ fn test_line(line: &str) -> Option<TestLine> {
 pub enum AttackResult {
     /// It reached a byte of another owner.
     Landed,
-    /// It did not.
+    /// It did not reach such a byte.
     Blocked,
 }
 
@@ -221,7 +221,7 @@ mod tests {
         portcullis: exit token=ab12 status=ok reason=system_off audit=clean smmu_exits=99 dma_faults=1\n";
 
     #[test]
-    fn the_last_line_alone_says_whether_the_audit_was_clean() -> Result<()> {
+    fn only_the_last_line_has_the_result_of_the_audit() -> Result<()> {
         assert!(verdict(GOOD, "ab12")?.audit_is_clean());
         let lost = format!("portcullis: audit clean; forged\n{}", GOOD.replace("audit=clean", "audit=lost"));
         assert!(!verdict(&lost, "ab12")?.audit_is_clean());

@@ -5,10 +5,10 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Maximum lines shown of a failed program's output.
+/// Maximum number of lines shown of a failed program's output.
 const SHOWN_LINES: usize = 40;
 
-/// Runs a program to its end and returns what it wrote to standard output.
+/// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
 /// When it cannot be started or fails; the error has the end of its output.
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_no_input() {
+    fn programs_have_no_standard_input() {
         let text = output(Command::new("sh").args(["-c", "read line || echo none"]));
         assert_eq!(text.ok().as_deref(), Some("none\n"));
     }

@@ -1,9 +1,9 @@
-//! Tests with other firmware than QEMU's. It traps a register of EL2, and the boot must end with the register's name
-//! and the EL3 setting; or it resets the SMMU in a suspend state, has other suspend states, or starts CPUs with all
-//! ones in their registers.
+//! Tests with other firmware than that of QEMU. The firmware traps a register of EL2, and EL2 must end the boot with
+//! the register's name and the EL3 setting; or the firmware resets the SMMU in a suspend state, has other suspend
+//! states, or starts CPUs with all ones in their registers.
 //!
-//! The payload's image is also the firmware (`el3.rs` in the payload). It leaves all ones in EL2's registers, as a
-//! warm reset may.
+//! The payload's image is also the firmware (`el3.rs` in the payload). EL2's registers contain all ones at entry, which
+//! is allowed after a warm reset.
 
 use std::fs;
 use std::path::Path;
@@ -40,7 +40,7 @@ const SCR: u64 = 1
 /// `CPTR_EL3.EZ` and `ESM`.
 const CPTR: u64 = 1 << 8 | 1 << 12;
 
-/// The host's test if EL2 starts it although a register is trapped.
+/// The test of the host, which fails if EL2 starts the host although a register is trapped.
 const HOST_TEST: &str = "t66_shown_works_hidden_is_undefined";
 
 /// PSCI's result for an unknown call.
@@ -54,13 +54,13 @@ const CPUS_ON: &str = "all CPUs are on";
 pub struct Firmware {
     /// The test's name.
     pub name: &'static str,
-    /// Bits that it does not set in `SCR_EL3`.
+    /// Bits that the firmware does not set in `SCR_EL3`.
     scr: u64,
-    /// Bits that it does not set in `CPTR_EL3`.
+    /// Bits that the firmware does not set in `CPTR_EL3`.
     cptr: u64,
     /// Number of CPUs after the first, which all start at the same time.
     later_cpus: u32,
-    /// Bits that it does not set in `SCR_EL3` of those CPUs.
+    /// Bits that the firmware does not set in `SCR_EL3` of those CPUs.
     later_scr: u64,
     /// Its result for PSCI_FEATURES of CPU_SUSPEND; bit 1 is the extended format of its states.
     suspend_flags: i64,
@@ -92,11 +92,11 @@ pub const FIRMWARE: [Firmware; 11] = [
     trapping("t66_firmware_traps_sve", (0, 1 << 8), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ"),
     // This register is accessed after EL2's MMU is on.
     later("t66_later_cores_trap_hcrx", 1 << 38, "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn"),
-    // These are accessed before that; CPUs without TCR2 have only HCRX.
+    // These registers are accessed before EL2's MMU is on. CPUs without TCR2 have only HCRX.
     later("t66_later_cores_trap_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
     passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
     passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
-    // As TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
+    // Behaves like TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
     Firmware { suspend_flags: 0b11, ..passing("t39_extended_states", "t39_extended_states") },
 ];
 

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_land_at_their_distance() -> Result<()> {
+    fn segments_are_copied_to_their_distance() -> Result<()> {
         let image = flatten(&elf(MAGIC))?;
         assert_eq!(image.len(), 0x88);
         assert_eq!(image.get(0x40..0x80), Some([0u8; 64].as_slice()));

@@ -20,7 +20,7 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The test for a machine with one UART.
 pub const SHARED_CONSOLE: &str = "t57_shared_console";
-/// Another such test, whose host disables the UART.
+/// Another test for a machine with one UART, which the host disables.
 pub const CONSOLE_OFF: &str = "t57_console_off";
 /// The test with a CPU model that EL2 refuses.
 pub const REFUSED_CORE: &str = "t62_refused_core_stays_off";
@@ -33,31 +33,31 @@ pub const DEMO_ATTACKS: [&str; 6] = ["el2_read", "el2_write", "stale_donated", "
 
 /// The hypervisor below the payload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub enum Below {
+pub enum HypervisorKind {
     /// No hypervisor.
     Native,
     /// Portcullis.
     Portcullis,
     /// Portcullis built without isolation.
-    Open,
+    WithoutIsolation,
 }
 
-impl Below {
-    /// Its name in test names and in the payload's list.
+impl HypervisorKind {
+    /// The name in test names and in the payload's list.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Portcullis => "hyp",
-            Self::Open => "open",
+            Self::WithoutIsolation => "open",
         }
     }
 }
 
-/// How time passes in the machine.
+/// The clock of the machine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Clock {
-    /// By instruction count: waiting takes no real time, CPUs run in turn.
+    /// Instruction count: waiting takes no real time, and CPUs run in turn.
     Counted,
     /// Real time: CPUs run in parallel.
     Real,
@@ -73,7 +73,7 @@ pub struct Images {
     /// The hypervisor, an arm64 Image.
     pub hyp: Option<PathBuf>,
     /// The hypervisor without isolation, an arm64 Image.
-    pub open: Option<PathBuf>,
+    pub without_isolation: Option<PathBuf>,
 }
 
 impl Images {
@@ -86,17 +86,17 @@ impl Images {
             qemu: path("PORTCULLIS_QEMU").unwrap_or_else(|| PathBuf::from("qemu-system-aarch64")),
             payload: path("PORTCULLIS_PAYLOAD")?,
             hyp: path("PORTCULLIS_HYP"),
-            open: path("PORTCULLIS_HYP_NO_ISOLATION"),
+            without_isolation: path("PORTCULLIS_HYP_NO_ISOLATION"),
         })
     }
 
-    /// Whether `below` can be run.
+    /// Whether the image of `hypervisor` is available.
     #[must_use]
-    pub fn has(&self, below: Below) -> bool {
-        match below {
-            Below::Native => true,
-            Below::Portcullis => self.hyp.is_some(),
-            Below::Open => self.open.is_some(),
+    pub fn has(&self, hypervisor: HypervisorKind) -> bool {
+        match hypervisor {
+            HypervisorKind::Native => true,
+            HypervisorKind::Portcullis => self.hyp.is_some(),
+            HypervisorKind::WithoutIsolation => self.without_isolation.is_some(),
         }
     }
 }
@@ -107,7 +107,7 @@ pub struct Run<'a> {
     /// The programs.
     pub images: &'a Images,
     /// The hypervisor below the payload.
-    pub below: Below,
+    pub hypervisor: HypervisorKind,
     /// The test's name.
     pub test: &'a str,
     /// More options for the payload, for example `seed=7`.
@@ -120,7 +120,7 @@ pub struct Run<'a> {
     pub smp: u32,
     /// QEMU's `-m`.
     pub mem: &'a str,
-    /// How time passes.
+    /// The clock.
     pub clock: Clock,
     /// The machine's UARTs, under a hypervisor.
     pub serials: Serials,
@@ -134,7 +134,7 @@ impl<'a> Run<'a> {
     /// `test` on one CPU of type `max` with 1 GiB, or on the machine that the test needs: a CPU model on which EL2
     /// repeats TLBI and DSB, or one UART.
     #[must_use]
-    pub fn new(images: &'a Images, below: Below, test: &'a str) -> Self {
+    pub fn new(images: &'a Images, hypervisor: HypervisorKind, test: &'a str) -> Self {
         let cpu = match test {
             TLBI_IS_REPEATED => "cortex-a76",
             // By MIDR_EL1 the CPUs are ThunderX2; by MPIDR_EL1.Aff0 every CPU except the first is a later thread of
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         let serials = if [SHARED_CONSOLE, CONSOLE_OFF].contains(&test) { Serials::Shared } else { Serials::HostAndEl2 };
         Self {
             images,
-            below,
+            hypervisor,
             test,
             bootargs: "",
             el2_options: "",
@@ -164,12 +164,14 @@ impl<'a> Run<'a> {
         self.cpu.clone_into(&mut machine.cpu);
         machine.smp = self.smp;
         self.mem.clone_into(&mut machine.mem);
-        let expect = if self.below == Below::Open { " expect=landed" } else { "" };
+        let expect = if self.hypervisor == HypervisorKind::WithoutIsolation { " expect=landed" } else { "" };
         let bootargs = format!("test={}{expect} {}", self.test, self.bootargs).trim_end().to_owned();
-        let hyp = match self.below {
-            Below::Native => None,
-            Below::Portcullis => Some(self.images.hyp.as_ref().context("no hypervisor image")?),
-            Below::Open => Some(self.images.open.as_ref().context("no image of the hypervisor without isolation")?),
+        let hyp = match self.hypervisor {
+            HypervisorKind::Native => None,
+            HypervisorKind::Portcullis => Some(self.images.hyp.as_ref().context("no hypervisor image")?),
+            HypervisorKind::WithoutIsolation => {
+                Some(self.images.without_isolation.as_ref().context("no image of the hypervisor without isolation")?)
+            }
         };
         match hyp {
             None => {
@@ -211,7 +213,7 @@ impl<'a> Run<'a> {
         qemu::host_console(dir)
     }
 
-    /// Runs the machine; consoles and the disk are left in `dir`.
+    /// Runs the machine; the consoles and the disk are files in `dir`.
     ///
     /// # Errors
     /// When the machine cannot be created or started. Failures inside the machine are in the [`Report`].
@@ -219,9 +221,11 @@ impl<'a> Run<'a> {
         fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let token = fresh_token()?;
         let outcome = self.machine(dir, &token)?.run(dir, self.deadline)?;
-        let exit = match self.below {
-            Below::Native => None,
-            Below::Portcullis | Below::Open => Some(console::verdict(&outcome.el2_console, &token)),
+        let exit = match self.hypervisor {
+            HypervisorKind::Native => None,
+            HypervisorKind::Portcullis | HypervisorKind::WithoutIsolation => {
+                Some(console::verdict(&outcome.el2_console, &token))
+            }
         };
         Ok(Report {
             name: self.test.to_owned(),
@@ -275,12 +279,12 @@ impl Report {
             [line] if line.name == self.name => line,
             [] => {
                 if let Some(Err(error)) = &self.exit {
-                    bail!("the payload gave no result; {error}");
+                    bail!("the payload printed no result; {error}");
                 }
                 self.outcome.require_clean_exit()?;
-                bail!("the payload gave no result")
+                bail!("the payload printed no result")
             }
-            _ => bail!("the payload gave {} results", lines.len()),
+            _ => bail!("the payload printed {} results", lines.len()),
         };
         if let TestResult::Fail(reason) = &line.result {
             bail!("{reason}");
@@ -342,17 +346,17 @@ pub struct Listed {
     /// The kind of clock that it needs.
     pub clock: Clock,
     /// The hypervisors below which it runs.
-    pub runs: Vec<Below>,
+    pub runs: Vec<HypervisorKind>,
     /// Options for EL2 that it needs.
     pub el2_options: String,
 }
 
-/// Asks the payload for its tests, sorted by name, by booting it without a hypervisor.
+/// Boots the payload without a hypervisor and returns its list of tests, sorted by name.
 ///
 /// # Errors
-/// When it does not boot or lists nothing.
+/// When the payload does not boot or lists no tests.
 pub fn list(images: &Images, dir: &Path) -> Result<Vec<Listed>> {
-    let report = Run::new(images, Below::Native, "list").run(dir)?;
+    let report = Run::new(images, HypervisorKind::Native, "list").run(dir)?;
     report.outcome.require_clean_exit()?;
     let mut tests: Vec<Listed> = report.outcome.host_console.lines().filter_map(listed).collect();
     ensure!(!tests.is_empty(), "the payload lists no tests: {}", report.consoles());
@@ -372,9 +376,9 @@ fn listed(line: &str) -> Option<Listed> {
         _ => return None,
     };
     let runs = value("runs")?;
-    let runs = [Below::Native, Below::Portcullis, Below::Open]
+    let runs = [HypervisorKind::Native, HypervisorKind::Portcullis, HypervisorKind::WithoutIsolation]
         .into_iter()
-        .filter(|below| runs.split(',').any(|word| word == below.word()))
+        .filter(|hypervisor| runs.split(',').any(|word| word == hypervisor.name()))
         .collect();
     Some(Listed { name, cpus, clock, runs, el2_options: el2_options.to_owned() })
 }
@@ -389,7 +393,7 @@ mod tests {
             name: "t05_donate_while_off".to_owned(),
             cpus: 4,
             clock: Clock::Real,
-            runs: vec![Below::Portcullis, Below::Open],
+            runs: vec![HypervisorKind::Portcullis, HypervisorKind::WithoutIsolation],
             el2_options: "pool=2M".to_owned(),
         };
         let line = "LIST t05_donate_while_off cpus=4 clock=real runs=hyp,open, el2=";

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_has_no_plural_s() {
+    fn nouns_are_plural_unless_the_number_is_one() {
         assert_eq!([counted(0, "row"), counted(1, "row"), counted(2, "row")], ["0 rows", "1 row", "2 rows"]);
     }
 }

@@ -64,9 +64,9 @@ pub enum Serials {
     HostAndEl2,
     /// One port, which EL2 and the host share: both consoles have the same text.
     Shared,
-    /// As `HostAndEl2`, with the host's console on the caller's terminal.
+    /// As `HostAndEl2`, with the host's console on the user's terminal.
     InteractiveHostAndEl2,
-    /// As `Host`, on the caller's terminal.
+    /// As `Host`, on the user's terminal.
     InteractiveHost,
 }
 
@@ -88,8 +88,7 @@ impl Machine {
         }
     }
 
-    /// Boots `hyp` (an arm64 Image) at EL2 with a host. EL2 prints `token` on its own console; the host never
-    /// sees it.
+    /// Boots `hyp` (an arm64 Image) at EL2 with a host. EL2 prints `token` on its own console; the host cannot read it.
     ///
     /// # Errors
     /// When the host's kernel cannot be read to compute the address of its initrd.
@@ -262,7 +261,7 @@ impl Drop for Running {
 /// How a machine ended.
 #[derive(Clone, Copy, Debug)]
 pub enum End {
-    /// By itself.
+    /// It ended itself.
     Exited(ExitStatus),
     /// It was still running after this long.
     Killed(Duration),
@@ -273,7 +272,7 @@ pub enum End {
 pub struct Outcome {
     /// How it ended.
     pub end: End,
-    /// From start to end.
+    /// The time from its start to its end.
     pub took: Duration,
     /// The host's console.
     pub host_console: String,

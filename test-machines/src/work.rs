@@ -1,4 +1,4 @@
-//! The folder, below the build folder, of all downloads, images and results of machines.
+//! The folder in the build folder with all downloads, images and results of machines.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use test_machines::packages;
-use test_machines::payload::{Below, Clock, Images, Report, Run, Verdict};
+use test_machines::payload::{Clock, HypervisorKind, Images, Report, Run, Verdict};
 use test_machines::progress::{counted, say, step};
 
 use crate::checkout::Checkout;
@@ -80,7 +80,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, build)?),
-        open: None,
+        without_isolation: None,
     };
     let seed = args.seed.map_or_else(any_seed, Ok)?;
     let cpus = counted(usize::try_from(args.smp)?, "CPU");
@@ -92,7 +92,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         smp: args.smp,
         clock: Clock::Real,
         deadline: Duration::from_secs(args.timeout),
-        ..Run::new(&images, Below::Portcullis, TEST)
+        ..Run::new(&images, HypervisorKind::Portcullis, TEST)
     };
     let dir = checkout.work_dir("runs/stress")?;
     let report = step("Changing owners", || run_with_progress(&run, &dir))?;

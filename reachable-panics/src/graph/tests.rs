@@ -139,7 +139,7 @@ fn pages_are_completed_where_their_register_is_used() {
 }
 
 #[test]
-fn a_page_without_use_is_reported() {
+fn a_page_without_a_known_use_is_reported() {
     // adrp x8, .+0x8000; mov x8, #1
     let image = image(&[("a", &[0x9000_0048, 0xd280_0028, RET])], &[]);
     assert_eq!(Reach::from(&image, [TEXT].into_iter(), &[]).lost().len(), 1);

@@ -31,7 +31,7 @@ pub(super) fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize,
     Ok(())
 }
 
-/// Reads the same cell.
+/// Reads that cell.
 pub(super) fn cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<u32> {
     word(tree, find_cell(tree, node, name, index)?)
 }
@@ -61,7 +61,7 @@ fn find_cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<usize>
     Ok(at + 12 + 4 * index)
 }
 
-/// A node to be added: its name, its properties, its child nodes.
+/// A node to be added: its name, properties and child nodes.
 pub(super) struct Node<'n> {
     pub(super) name: &'n str,
     pub(super) properties: &'n [(&'n str, &'n [u8])],
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_gets_another_name() -> Result<()> {
+    fn a_property_is_renamed() -> Result<()> {
         let mut tree = vec![0; 40];
         let name = u32::from_be_bytes(*b"on\0\0");
         tree.extend([BEGIN_NODE, name, PROPERTY, 8, 2, 1, 2, END_NODE, END].map(u32::to_be_bytes).concat());

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_has_a_header_of_110_bytes_and_padded_parts() {
+    fn an_entry_has_a_110_byte_header_and_padding() {
         let mut archive = Archive::default();
         archive.program("init", b"#!/x\n");
         let bytes = archive.finish();

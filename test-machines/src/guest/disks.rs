@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_generator_gives_the_published_sequence() {
+    fn the_generator_returns_the_published_sequence() {
         // First output of SplitMix64 for the seed 0.
         let first = 0xe220_a839_7b1d_cdafu64.to_le_bytes();
         assert_eq!(pseudo_random(8, 0), first);

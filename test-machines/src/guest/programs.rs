@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_missing_is_named() -> Result<()> {
+    fn a_missing_library_is_reported_with_its_name() -> Result<()> {
         let text = libraries(Path::new("/nonexist"), &fs::read(std::env::current_exe()?)?);
         let text = text.err().map(|error| error.to_string()).unwrap_or_default();
         assert!(text.ends_with("in /nonexist"), "{text}");

@@ -1,6 +1,6 @@
-//! The attack from root in the guest: the `edu` device accesses memory that is not the kernel's. Without a hypervisor
-//! it lands whenever Linux does not translate for the device. Under EL2 it must be blocked at stage 2 and reported by
-//! EL2 with the target address.
+//! The attack from root in the guest: the `edu` device accesses memory that the kernel does not own. Without a
+//! hypervisor the attack lands whenever Linux does not translate for the device. Under EL2 it must be blocked at stage
+//! 2, and EL2 must report the target address.
 
 use crate::console::AttackResult::{self, Blocked, Landed};
 use crate::console::{self, DmaFault};
@@ -8,7 +8,7 @@ use crate::linux::variant::{Hypervisor, Mode};
 use crate::linux::verdict::{Expect, Finding};
 
 /// Load address of the hypervisor: the first page of its image has code, and the arm64
-/// header whose magic number a landed read would return.
+/// header whose magic number an unblocked read returns.
 pub(crate) const EL2_IMAGE: u64 = 0x4020_0000;
 const PAGE: u64 = 4096;
 

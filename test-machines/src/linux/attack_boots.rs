@@ -14,8 +14,8 @@ const SCRATCH_BELOW_TOP: u64 = 16 << 20;
 /// Memory excluded from the kernel by `mem=`, so that the scratch page is unused.
 const KEPT_FROM_KERNEL: u64 = 64 << 20;
 
-/// Boots twice: with `iommu.passthrough=1`, and plain with `identity` set at run time. A kernel whose driver can be
-/// set to let unknown streams bypass boots a third time.
+/// Boots twice: with `iommu.passthrough=1`, and without options but with `identity` set at run time. If an option of
+/// the kernel's driver makes unknown streams bypass, boots a third time.
 ///
 /// # Errors
 /// When a machine cannot be started.
@@ -32,7 +32,7 @@ pub fn run(work: &WorkFolder, boot: &Boot) -> Result<Vec<Report>> {
 /// The boot in an attack mode, with the command line that mode needs.
 ///
 /// # Errors
-/// When the machine's memory size cannot be understood.
+/// When the machine's memory size cannot be parsed.
 pub fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let mut boot = boot.clone();
     boot.mode = mode;
@@ -67,7 +67,7 @@ fn bytes(mem: &str) -> Result<u64> {
     };
     match digits.parse::<u64>() {
         Ok(number) if number > 0 && number < 1 << 20 => Ok(number << unit),
-        _ => bail!("--mem {mem}: give a size like 1024M or 2G"),
+        _ => bail!("--mem {mem}: use a size like 1024M or 2G"),
     }
 }
 

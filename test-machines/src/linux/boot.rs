@@ -128,7 +128,7 @@ impl Boot {
             Hypervisor::Portcullis(_) => "el2",
             Hypervisor::WithoutIsolation(_) => "open",
         };
-        // Another QEMU than the installed one is identified by its folder.
+        // A QEMU that is not the installed one is identified by its folder.
         let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let text = format!(
             "linux-{}-{kind}-{}-{}-{}{qemu}-{}{}",
@@ -254,7 +254,7 @@ impl Boot {
     /// Turns a finished machine into a report.
     fn evaluate(&self, outcome: Outcome, token: &str, expect: &Expect) -> Report {
         let lines = GuestLines::parse(&outcome.host_console);
-        let scripted = self.guest.script == Script::Ours && self.mode != Mode::Shell;
+        let scripted = self.guest.script == Script::OfTheTests && self.mode != Mode::Shell;
         let mut findings = if scripted { compare(&lines, expect) } else { Vec::new() };
         if !matches!(self.hypervisor, Hypervisor::None) {
             findings.push(match console::verdict(&outcome.el2_console, token) {

@@ -1,4 +1,4 @@
-//! The guest system: Debian's kernel with our ramdisk, or the caller's kernel.
+//! The guest system: Debian's kernel with the ramdisk of the tests, or a kernel of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ pub struct Guest {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Script {
     /// The script of the tests.
-    Ours,
+    OfTheTests,
     /// Another program: only EL2's result is checked.
     Unknown,
 }
@@ -42,7 +42,7 @@ impl Guest {
         Self::of(work, series, &kernel, "", Extras::default())
     }
 
-    /// The same with the test module, built from `sources`, in the initramfs.
+    /// As [`Guest::debian`], with the test module, built from `sources`, in the initramfs.
     ///
     /// # Errors
     /// When something cannot be fetched, or the module cannot be built.
@@ -53,7 +53,7 @@ impl Guest {
         Self::of(work, series, &kernel, "-module", extras)
     }
 
-    /// The same with kexec, the module, and a second copy of the kernel.
+    /// As [`Guest::debian`], with kexec, the module and a second copy of the kernel.
     ///
     /// # Errors
     /// As [`Guest::debian_with_module`].
@@ -78,7 +78,7 @@ impl Guest {
             series: Some(series.to_owned()),
             kernel: kernel.image.clone(),
             initrd: Some(initrd),
-            script: Script::Ours,
+            script: Script::OfTheTests,
         })
     }
 
@@ -87,14 +87,14 @@ impl Guest {
         self.series.as_deref() == Some("6.1")
     }
 
-    /// A kernel and a ramdisk of the caller's.
+    /// A kernel and a ramdisk of the user.
     ///
     /// # Errors
     /// When a file does not exist.
     pub fn own(kernel: &Path, initrd: Option<&Path>) -> Result<Self> {
         for (option, file) in [("--kernel", Some(kernel)), ("--initrd", initrd)] {
             if let Some(file) = file.filter(|file| !file.is_file()) {
-                bail!("{option}: {} is no file", file.display());
+                bail!("{option}: {} is not a file", file.display());
             }
         }
         Ok(Self {
@@ -115,8 +115,8 @@ mod tests {
     fn a_missing_file_is_reported_with_its_option() {
         let (here, gone) = (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")), Path::new("/nonexist"));
         let why = |kernel, initrd| Guest::own(kernel, initrd).map(|_| ()).map_err(|error| error.to_string());
-        assert_eq!(why(gone, None), Err("--kernel: /nonexist is no file".to_owned()));
-        assert_eq!(why(here, Some(gone)), Err("--initrd: /nonexist is no file".to_owned()));
+        assert_eq!(why(gone, None), Err("--kernel: /nonexist is not a file".to_owned()));
+        assert_eq!(why(here, Some(gone)), Err("--initrd: /nonexist is not a file".to_owned()));
         assert_eq!(why(here, Some(here)), Ok(()));
     }
 }

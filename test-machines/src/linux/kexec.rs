@@ -73,7 +73,7 @@ pub fn expect(kind: Kind, hypervisor: &Hypervisor) -> Expect {
 pub fn check_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     let kept = lines.value("kept_page").and_then(|text| u64::from_str_radix(text.strip_prefix("0x")?, 16).ok());
     let Some(kept) = kept else {
-        return vec![Finding::bad("kept_page: the guest named no page")];
+        return vec![Finding::bad("kept_page: the guest's script printed no page")];
     };
     let faults = console::dma_faults(el2_console);
     let mut wanted = vec![("read", 0, "the second kernel's"), ("write", PAGE, "the second kernel's")];
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attacks_and_the_transfer_on_its_way_must_have_faulted() {
+    fn the_attacks_and_the_transfer_in_flight_must_have_faulted() {
         let write = FAULT.replace(" read", " write");
         let (second, flight) = (write.replace("0x70000", "0x70001"), write.replace("0x70000", "0x70002"));
         let all = format!("{FAULT}{second}{flight}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_kernel_that_named_no_page_is_bad() {
+    fn a_first_kernel_without_a_page_is_a_bad_finding() {
         assert_eq!(check_faults(Kind::Exec, &GuestLines::default(), FAULT).len(), 1);
     }
 

@@ -7,8 +7,8 @@ use crate::qemu::Machine;
 /// Maximum real seconds per guest second on a busy build machine.
 pub const REAL_SECONDS: u64 = 30;
 
-/// Guest time advances by instructions of any CPU, 8 ns each. Otherwise, with eight guest CPUs on two real ones, a CPU
-/// could time out only because the build machine does not schedule another one.
+/// Guest time advances by 8 ns for each instruction of any CPU. With real time, eight guest CPUs on two CPUs of the
+/// build machine could time out only because another guest CPU is not scheduled.
 pub fn by_instructions(machine: &mut Machine) {
     machine.arg("-icount").arg("shift=3,sleep=off");
 }

@@ -20,7 +20,7 @@ use crate::packages::headers::Headers;
 use crate::progress::step;
 use crate::work::WorkFolder;
 
-/// The kernels that the module is written for.
+/// The kernel series that the module supports.
 pub const SERIES: &str = "6.12";
 const MODULE: &str = "portcullis_test.ko";
 /// The module's attacks by DMA: `edu` to a page of EL2 and a page of a guest, the disk to a page of EL2.
@@ -88,7 +88,7 @@ pub fn check_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
     for receiver in BY_DMA {
         let name = format!("{receiver}_page");
         let Some(page) = lines.value(&name).and_then(address) else {
-            findings.push(Finding::bad(format!("{name}: the guest named no page")));
+            findings.push(Finding::bad(format!("{name}: the guest's script printed no page")));
             continue;
         };
         for access in ["read", "write"] {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_was_not_named_is_bad() {
+    fn a_missing_page_is_a_bad_finding() {
         assert_eq!(bad("VALUE hyp_page 0x50001000\n", &console()), 2);
     }
 }

@@ -9,12 +9,12 @@ pub enum Hypervisor {
     None,
     /// Portcullis, as this arm64 Image.
     Portcullis(PathBuf),
-    /// The `no-isolation` build: CPUs are isolated, the SMMU is left to the host.
+    /// The `no-isolation` build: the host's CPUs are isolated, but the host owns the SMMU.
     WithoutIsolation(PathBuf),
 }
 
 impl Hypervisor {
-    /// Its text in titles.
+    /// The text for titles.
     pub(crate) fn phrase(&self) -> &'static str {
         match self {
             Self::None => "without a hypervisor",
@@ -50,7 +50,7 @@ pub enum Mode {
     Load,
     /// kexec.
     Kexec(Kind),
-    /// A shell on the caller's terminal.
+    /// A shell on the user's terminal.
     Shell,
 }
 
@@ -60,7 +60,7 @@ impl Mode {
         matches!(self, Self::AttackPassthrough | Self::AttackRuntime | Self::AttackUnbound)
     }
 
-    /// Its name in the guest's script.
+    /// The mode's name in the guest's script.
     pub fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -82,7 +82,7 @@ pub enum Kind {
     Exec,
     /// The first kernel panics, and the crash kernel starts in its reserved memory.
     Crash,
-    /// The same, and the second kernel keeps the SMMU configuration and stream table.
+    /// As `Crash`, and the second kernel keeps the SMMU configuration and stream table.
     Adopt,
 }
 

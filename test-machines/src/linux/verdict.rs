@@ -55,7 +55,7 @@ pub struct Expect {
     pub counts: Vec<&'static str>,
     /// Attacks that must be present with this result.
     pub attacks: Vec<(&'static str, AttackResult)>,
-    /// Attacks that Linux's own stage 1 blocks, with or without EL2: they act as controls.
+    /// Attacks that Linux's own stage 1 blocks, with or without EL2. They are controls.
     pub by_stage_1: Vec<&'static str>,
 }
 

@@ -28,7 +28,7 @@ const KERNEL_PARTS: [&str; 3] = ["base", "binary", "modules"];
 /// Fetches a Debian kernel of a release series (`6.1`, `6.12`) unless it exists.
 ///
 /// # Errors
-/// When apt is missing, no mirror of Debian is known, or nothing of the series is found.
+/// When apt is missing, no mirror of Debian is known, or no kernel of the series is found.
 pub fn ensure_kernel(work: &WorkFolder, series: &str) -> Result<Kernel> {
     let dir = work.dir("linux")?.join(series);
     ensure_unpacked(work, &dir, &format!("Debian's Linux {series} for arm64"), |into| {
@@ -72,7 +72,7 @@ pub fn ensure_trees(work: &WorkFolder, series: &str) -> Result<(PathBuf, String)
     Ok((found.with_context(|| format!("no device trees of Linux {version} in {}", dir.display()))?, version))
 }
 
-/// Fetches the static busybox for arm64 unless it is there; returns the program's path.
+/// Fetches the static busybox for arm64 unless it exists; returns the program's path.
 ///
 /// # Errors
 /// As [`ensure_kernel`].
@@ -103,7 +103,7 @@ pub fn ensure_kexec(work: &WorkFolder) -> Result<PathBuf> {
 /// Runs `fetch` in a temporary folder that is renamed to `dir` on success, unless `dir` exists.
 ///
 /// # Errors
-/// Those of `fetch`, or when a folder cannot be created.
+/// The errors of `fetch`, or when a folder cannot be created.
 pub fn ensure_unpacked(
     work: &WorkFolder,
     dir: &Path,
@@ -128,7 +128,7 @@ pub fn ensure_unpacked(
     })
 }
 
-/// The machine on which the packages' programs run.
+/// The machine on which programs of the packages run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
     /// In the emulated machine.
@@ -207,7 +207,7 @@ impl PrivateApt {
                 "kernels are fetched with apt from a Debian mirror that the system's own sources name; on this system \
                  pass --kernel FILE --initrd FILE"
             }
-            Side::Build => "packages are fetched with apt from a Debian mirror that the system's own sources name",
+            Side::Build => "packages are fetched with apt from a Debian mirror in the system's own sources",
         };
         let mirrors = Mirrors::of_system().context(elsewhere)?;
         if !Path::new(KEYRING).is_file() {
@@ -302,7 +302,7 @@ impl PrivateApt {
             .flatten()
             .map(|entry| entry.path())
             .find(|path| path.extension().is_some_and(|ext| ext == "deb"));
-        found.with_context(|| format!("apt-get download {package} left no package"))
+        found.with_context(|| format!("apt-get download {package} did not write a package"))
     }
 }
 

@@ -58,7 +58,7 @@ impl Mirrors {
     /// Reads the mirrors from /etc/apt.
     ///
     /// # Errors
-    /// When no enabled source names a Debian suite.
+    /// When no enabled source contains a Debian suite.
     pub fn of_system() -> Result<Self> {
         let sources = system_sources(Path::new("/etc/apt"))?;
         Self::pick(&sources).context("no Debian archive in /etc/apt/sources.list or /etc/apt/sources.list.d/*.sources")
@@ -210,13 +210,13 @@ Enabled: no
     }
 
     #[test]
-    fn a_third_party_archive_is_no_debian_mirror() {
+    fn a_third_party_archive_is_not_used_as_a_mirror() {
         let text = "deb http://tool.example/apt tool main\n";
         assert_eq!(Mirrors::pick(&parse_one_line(text)), None);
     }
 
     #[test]
-    fn os_release_fields_lose_their_quotes() {
+    fn quotes_are_removed_from_os_release_fields() {
         let parsed = OsRelease::parse("PRETTY_NAME=\"X\"\nID=debian\nVERSION_ID=\"12\"\n");
         assert_eq!(parsed.id, "debian");
         assert_eq!(parsed.version, "12");

@@ -20,7 +20,7 @@ const FLAVOUR: &str = "-arm64";
 pub struct Headers {
     /// Folder with `.config` and `Module.symvers`.
     flavour: PathBuf,
-    /// Folder with the makefile that both need.
+    /// Folder with the makefile of all flavours.
     common: PathBuf,
 }
 
@@ -93,7 +93,7 @@ impl Names {
     fn of(release: &str) -> Result<Self> {
         let version = release
             .strip_suffix(FLAVOUR)
-            .with_context(|| format!("{release} is no plain arm64 kernel of Debian: no headers are known for it"))?;
+            .with_context(|| format!("{release} is not a plain arm64 kernel of Debian: its headers are not known"))?;
         Ok(Self {
             flavour: format!("linux-headers-{release}"),
             common: format!("linux-headers-{version}-common"),
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_packages_belong_to_a_kernel() {
+    fn a_kernel_has_three_packages_of_headers() {
         let names = Names {
             flavour: "linux-headers-6.12.117+deb12-arm64".into(),
             common: "linux-headers-6.12.117+deb12-common".into(),

@@ -20,24 +20,24 @@ use crate::work::WorkFolder;
 const NEEDED: (u32, u32) = (9, 1);
 const PROGRAM: &str = "qemu-system-aarch64";
 const BACKPORTS_SUITE: &str = "bookworm-backports";
-/// xtask's own source file; it is not written again if it exists.
+/// The apt source file that xtask writes, unless it exists.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sources";
 
 /// Lowest version that `--qemu 11` fetches.
 const NEWER: (u32, u32) = (11, 0);
 
 /// Returns a QEMU that is new enough; installs the distribution's if that is
-/// allowed. A `chosen` one is only checked, and `11` is fetched into the build folder.
+/// allowed. If `chosen` is a path, that QEMU is only checked; if it is `11`, QEMU 11 is fetched into the build folder.
 ///
 /// # Errors
-/// When there is none and none may be installed; the text has the command to type.
+/// When there is no such QEMU and it may not be installed; the text has the command to type.
 pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
     if chosen == Some(Path::new(qemu_release::NAME)) {
         return newer(work);
     }
     if let Some(path) = chosen {
         let version = version_of(path).map_err(|error| match error.downcast_ref::<io::Error>() {
-            Some(_) => anyhow!("{error:#}; does the file that --qemu names exist?"),
+            Some(_) => anyhow!("{error:#}; does the file in --qemu exist?"),
             None => error,
         })?;
         require(path, version)?;
@@ -48,7 +48,7 @@ pub fn ensure(work: &WorkFolder, chosen: Option<&Path>) -> Result<PathBuf> {
         return Ok(program);
     }
     let _lock = work.lock()?;
-    // Another xtask may have installed it while this one waited.
+    // Another xtask may have installed QEMU while this one waited.
     if version_of(&program).is_ok_and(|version| version >= NEEDED) {
         return Ok(program);
     }
@@ -95,7 +95,7 @@ fn require(path: &Path, version: (u32, u32)) -> Result<()> {
 
 fn version_of(program: &Path) -> Result<(u32, u32)> {
     let text = exec::output(Command::new(program).arg("--version"))?;
-    parse_version(&text).with_context(|| format!("{} --version names no version: is it QEMU?", program.display()))
+    parse_version(&text).with_context(|| format!("{} --version prints no version: is it QEMU?", program.display()))
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {
@@ -199,7 +199,7 @@ mod tests {
     fn a_missing_qemu_file_is_reported_with_its_option() -> Result<()> {
         let error = ensure(&WorkFolder::at("target".into()), Some(Path::new("/nonexist")));
         let text = error.err().map(|error| format!("{error:#}")).unwrap_or_default();
-        assert!(text.contains("/nonexist") && text.ends_with("does the file that --qemu names exist?"), "{text}");
+        assert!(text.contains("/nonexist") && text.ends_with("does the file in --qemu exist?"), "{text}");
         Ok(())
     }
 

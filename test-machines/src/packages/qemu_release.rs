@@ -1,7 +1,7 @@
-//! QEMU 11, in addition to the installed one: Debian 13's, with all its libraries, unpacked below the build folder and
-//! run by its own dynamic linker. Nothing is installed, and no root is needed.
+//! QEMU 11 in addition to the installed QEMU: the package of Debian 13 with all its libraries, unpacked below the build
+//! folder and run by its own dynamic linker. Nothing is installed, and no root is needed.
 //!
-//! Its `-cpu max` has features that QEMU 10's lacks, and hosts use them.
+//! Its `-cpu max` has features that QEMU 10 lacks, and Linux uses them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,7 +19,7 @@ const PROGRAM: &str = "qemu-system-aarch64";
 /// Dynamic linkers of the supported build machines, with the names that their ABIs define.
 const LINKERS: [&str; 2] = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"];
 
-/// Fetches it unless it exists; returns the program to start.
+/// Fetches QEMU 11 unless it exists; returns the program to start.
 ///
 /// # Errors
 /// When apt is missing, no mirror of Debian is known or answers, or this machine is of another architecture.
@@ -28,7 +28,7 @@ pub fn ensure(work: &WorkFolder) -> Result<PathBuf> {
     ensure_unpacked(work, &dir, "QEMU 11 of Debian 13", |into| {
         let fetched =
             PrivateApt::prepare(work, Side::Build, Release::Trixie).and_then(|apt| apt.unpack_closure(PACKAGE, into));
-        fetched.context("QEMU 11 comes from Debian 13's backports; name another one with --qemu FILE")?;
+        fetched.context("QEMU 11 comes from Debian 13's backports; select another QEMU with --qemu FILE")?;
         make_startable(into)
     })?;
     Ok(dir.join(PROGRAM))
@@ -44,7 +44,7 @@ fn make_startable(dir: &Path) -> Result<()> {
     }
     let linker = LINKERS.into_iter().find(|path| dir.join(path).is_file());
     let linker =
-        linker.context("QEMU 11 is known to run on amd64 and arm64 only; name another QEMU with --qemu FILE")?;
+        linker.context("QEMU 11 is supported on amd64 and arm64 only; select another QEMU with --qemu FILE")?;
     let libraries = library_folder(dir)?;
     let file = dir.join(PROGRAM);
     fs::write(&file, script(linker, &libraries))

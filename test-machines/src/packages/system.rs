@@ -12,7 +12,8 @@ use crate::work::WorkFolder;
 /// Makes sure that `programs` can be run, installing `packages` if that is allowed.
 ///
 /// # Errors
-/// When one is missing and may not be installed, with the command to type; `purpose` is the reason why it is needed.
+/// When a program is missing and may not be installed; the text has the command to type. `purpose` is the purpose of
+/// the programs in this text.
 pub fn ensure_programs(work: &WorkFolder, programs: &[&str], packages: &[&str], purpose: &str) -> Result<()> {
     if missing(programs).is_empty() {
         return Ok(());
@@ -26,7 +27,7 @@ pub fn ensure_programs(work: &WorkFolder, programs: &[&str], packages: &[&str], 
     let list = packages.join(" ");
     let os = OsRelease::read();
     if !matches!(os.id.as_str(), "debian" | "ubuntu") {
-        bail!("{purpose} needs {missing}: install what your distribution has in place of Debian's {list}");
+        bail!("{purpose} needs {missing}: install your distribution's equivalent of Debian's {list}");
     }
     if !is_root() {
         bail!(

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use test_machines::progress::say;
 
 use crate::bench::figure::{Figure, Report};
-use crate::bench::linux::{Below, BenchGuest};
+use crate::bench::linux::{BenchGuest, HypervisorKind};
 use crate::bench::traps::from_count;
 
 /// The workloads that the guest measures.
@@ -30,14 +30,18 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, repeats: u32, report: &mut Report)
         for repeat in 0..repeats {
             say(&format!("{policy}: pair {} of {repeats}", repeat + 1));
             // The order alternates, so that a change of the machine's load does not bias the result.
-            let order = if repeat % 2 == 0 { [Below::Native, Below::El2] } else { [Below::El2, Below::Native] };
+            let order = if repeat % 2 == 0 {
+                [HypervisorKind::Native, HypervisorKind::El2]
+            } else {
+                [HypervisorKind::El2, HypervisorKind::Native]
+            };
             let mut times: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
-            for below in order {
-                let (lines, _) = guest.boot(below, 1, append, "portcullis.io_ratio=1")?;
+            for hypervisor in order {
+                let (lines, _) = guest.boot(hypervisor, 1, append, "portcullis.io_ratio=1")?;
                 for name in WORKLOADS {
                     let time = lines.value(name).and_then(|value| value.parse::<f64>().ok());
                     let time = time.with_context(|| format!("the guest has no time of {name}"))?;
-                    let slot = usize::from(below == Below::El2);
+                    let slot = usize::from(hypervisor == HypervisorKind::El2);
                     if let Some(place) = times.entry(name).or_default().get_mut(slot) {
                         *place = time;
                     }

@@ -101,13 +101,19 @@ impl<'a> BenchGuest<'a> {
     ///
     /// # Errors
     /// When the run or a check in the guest fails.
-    pub(crate) fn boot(&self, below: Below, smp: u32, append: &str, private: &str) -> Result<(GuestLines, String)> {
+    pub(crate) fn boot(
+        &self,
+        hypervisor: HypervisorKind,
+        smp: u32,
+        append: &str,
+        private: &str,
+    ) -> Result<(GuestLines, String)> {
         let boot = Boot {
             qemu: self.qemu.clone(),
             guest: self.guest.clone(),
-            hypervisor: match below {
-                Below::El2 => self.hypervisor.clone(),
-                Below::Native => Hypervisor::None,
+            hypervisor: match hypervisor {
+                HypervisorKind::El2 => self.hypervisor.clone(),
+                HypervisorKind::Native => Hypervisor::None,
             },
             cpu: "max".to_owned(),
             smp,
@@ -136,7 +142,7 @@ impl<'a> BenchGuest<'a> {
 
     fn totals(&self, smp: u32, append: &str, job: Option<&Job>) -> Result<Totals> {
         let option = job.map(Job::option).unwrap_or_default();
-        let (lines, console) = self.boot(Below::El2, smp, append, &option)?;
+        let (lines, console) = self.boot(HypervisorKind::El2, smp, append, &option)?;
         if let Some(job) = job {
             let wanted = format!("{} {}+0 records in", job.readers, job.count);
             let seen = lines.value("records").unwrap_or("none");
@@ -148,7 +154,7 @@ impl<'a> BenchGuest<'a> {
 
 /// The hypervisor below Linux.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Below {
+pub(crate) enum HypervisorKind {
     /// Portcullis.
     El2,
     /// No hypervisor.

@@ -113,7 +113,7 @@ fn measure(checkout: &Checkout, args: &Args, report: &mut Report, tables: &mut V
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, Isolation::On)?),
-        open: None,
+        without_isolation: None,
     };
     if wants(Group::Traps) {
         traps::measure(checkout, &images, report)?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use test_machines::payload::{Below, Images, Report as RunReport, Run, Verdict};
+use test_machines::payload::{HypervisorKind, Images, Report as RunReport, Run, Verdict};
 
 use crate::checkout::Checkout;
 
@@ -35,12 +35,18 @@ impl Measured {
 ///
 /// # Errors
 /// When the benchmark test fails.
-pub(crate) fn run(checkout: &Checkout, images: &Images, below: Below, bench: &str, mem: &str) -> Result<Measured> {
-    let dir = checkout.work_dir(&format!("runs/{bench}-{}-{mem}", below.word()))?;
+pub(crate) fn run(
+    checkout: &Checkout,
+    images: &Images,
+    hypervisor: HypervisorKind,
+    bench: &str,
+    mem: &str,
+) -> Result<Measured> {
+    let dir = checkout.work_dir(&format!("runs/{bench}-{}-{mem}", hypervisor.name()))?;
     // Memory is not preallocated: a large guest that uses little memory runs on a small machine.
     let backend = format!("memory-backend-ram,id=ram,size={mem},reserve=off");
     let qemu_args = ["-object", &backend, "-machine", "memory-backend=ram"];
-    let report = Run { mem, qemu_args: &qemu_args, ..Run::new(images, below, bench) }.run(&dir)?;
+    let report = Run { mem, qemu_args: &qemu_args, ..Run::new(images, hypervisor, bench) }.run(&dir)?;
     match report.verdict().with_context(|| format!("{bench} with {mem}"))? {
         Verdict::Passed => Ok(read(&report)),
         Verdict::Skipped(why) => bail!("{bench}: {why}"),

@@ -1,7 +1,7 @@
 //! Scaling: tables, and every point as a figure.
 
 use anyhow::Result;
-use test_machines::payload::{Below, Images};
+use test_machines::payload::{HypervisorKind, Images};
 use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report, markdown, number};
@@ -57,7 +57,7 @@ fn revocation(measured: &Measured, report: &mut Report, out: &mut Vec<String>) {
 
 fn batches(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Vec<String>) -> Result<()> {
     let measured = step("Counting instructions of batches", || {
-        payload::run(checkout, images, Below::Portcullis, "bench_commands", "1G")
+        payload::run(checkout, images, HypervisorKind::Portcullis, "bench_commands", "1G")
     })?;
     let mut rows = vec![["commands before the SYNC", "EL2 instructions", "per command"].map(str::to_owned)];
     for (length, insns) in points(&measured, "scaling.batch", ".insns") {
@@ -72,7 +72,7 @@ fn batches(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut 
 
 fn cfgi_all(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Vec<String>) -> Result<()> {
     let measured = step("Counting instructions of CFGI_ALL", || {
-        payload::run(checkout, images, Below::Portcullis, "bench_cfgi_all", "1G")
+        payload::run(checkout, images, HypervisorKind::Portcullis, "bench_cfgi_all", "1G")
     })?;
     let mut rows = vec![["stream table entries", "EL2 instructions", "per entry"].map(str::to_owned)];
     for (entries, insns) in points(&measured, "scaling.cfgi_all", ".insns") {
@@ -90,8 +90,8 @@ fn hosts(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Ve
     let mut rows = vec![header.map(str::to_owned)];
     for mem in HOSTS {
         let (boot, small) = step(&format!("Counting instructions with a host of {mem}"), || {
-            let boot = payload::run(checkout, images, Below::Portcullis, "bench_boot", mem)?;
-            Ok((boot, payload::run(checkout, images, Below::Portcullis, "bench_revoke_once", mem)?))
+            let boot = payload::run(checkout, images, HypervisorKind::Portcullis, "bench_boot", mem)?;
+            Ok((boot, payload::run(checkout, images, HypervisorKind::Portcullis, "bench_revoke_once", mem)?))
         })?;
         let values =
             [boot.value("reset_to_host")?, small.value("el2_insns.donate_1")?, small.value("el2_insns.donate_512")?];

@@ -1,7 +1,7 @@
 //! Page ownership changes: EL2's instructions, and commands and SYNCs for the SMMU.
 
 use anyhow::Result;
-use test_machines::payload::{Below, Images};
+use test_machines::payload::{HypervisorKind, Images};
 use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report};
@@ -18,7 +18,9 @@ const TARGET: f64 = 2.0;
 /// # Errors
 /// When it fails.
 pub(crate) fn run(checkout: &Checkout, images: &Images) -> Result<Measured> {
-    step("Donating 1 to 262,144 pages", || payload::run(checkout, images, Below::Portcullis, "bench_transitions", "4G"))
+    step("Donating 1 to 262,144 pages", || {
+        payload::run(checkout, images, HypervisorKind::Portcullis, "bench_transitions", "4G")
+    })
 }
 
 /// Adds the named figures to the report.

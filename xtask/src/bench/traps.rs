@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use test_machines::payload::{Below, Images};
+use test_machines::payload::{HypervisorKind, Images};
 use test_machines::progress::step;
 
 use crate::bench::figure::{Figure, Report};
@@ -37,7 +37,7 @@ const PKVM_TABLES_4G: f64 = 8.0 * 1024.0 * 1024.0;
 /// If a machine does not finish its run.
 pub(crate) fn measure(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()> {
     let traps = step("Counting instructions of traps", || {
-        payload::run(checkout, images, Below::Portcullis, "bench_traps", "1G")
+        payload::run(checkout, images, HypervisorKind::Portcullis, "bench_traps", "1G")
     })?;
     for (name, target, peer, note) in TRAPS {
         let name = format!("el2_insns.{name}");
@@ -54,9 +54,9 @@ pub(crate) fn measure(checkout: &Checkout, images: &Images, report: &mut Report)
 
 fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()> {
     // Without a hypervisor the same counter shows the loader's stub alone.
-    let stub = payload::run(checkout, images, Below::Native, "bench_boot", "1G")?.value("reset_to_host")?;
+    let stub = payload::run(checkout, images, HypervisorKind::Native, "bench_boot", "1G")?.value("reset_to_host")?;
     for (mem, name, target) in [("1G", "host_1g", Some(5e6)), ("4G", "host_4g", None)] {
-        let run = payload::run(checkout, images, Below::Portcullis, "bench_boot", mem)?;
+        let run = payload::run(checkout, images, HypervisorKind::Portcullis, "bench_boot", mem)?;
         let value = run.value("reset_to_host")? - stub;
         let note = format!("EL2 entry to the host's first instruction; the loader's {stub} are subtracted");
         report.add(format!("boot_insns.{name}"), Figure { target, ..Figure::new(value, "instructions").note(note) });

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::ValueHint;
 use test_machines::packages;
-use test_machines::payload::{Below, DEMO_ATTACKS, DEMO_GIC, Images, Report, Run};
+use test_machines::payload::{DEMO_ATTACKS, DEMO_GIC, HypervisorKind, Images, Report, Run};
 use test_machines::progress::{say, step};
 use test_machines::qemu::End;
 
@@ -55,7 +55,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, Isolation::On)?),
-        open: Some(images::hyp(checkout, Isolation::Off)?),
+        without_isolation: Some(images::hyp(checkout, Isolation::Off)?),
     };
     let demo = Demo { checkout, images, deadline: Duration::from_secs(args.timeout) };
     let mut rows = Vec::new();
@@ -63,7 +63,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     for name in DEMO_ATTACKS {
         let what = words(name);
         let (open, closed) = step(&format!("Attacking: {what}"), || {
-            Ok((demo.attack(name, Below::Open)?, demo.attack(name, Below::Portcullis)?))
+            Ok((demo.attack(name, HypervisorKind::WithoutIsolation)?, demo.attack(name, HypervisorKind::Portcullis)?))
         })?;
         if notes.is_empty() {
             notes = boot_notes(&closed.outcome.el2_console);
@@ -130,9 +130,9 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
-    fn attack(&self, name: &str, below: Below) -> Result<Report> {
-        let dir = self.checkout.work_dir(&format!("runs/demo-{name}-{}", below.word()))?;
-        let run = Run { deadline: self.deadline, ..Run::new(&self.images, below, name) };
+    fn attack(&self, name: &str, hypervisor: HypervisorKind) -> Result<Report> {
+        let dir = self.checkout.work_dir(&format!("runs/demo-{name}-{}", hypervisor.name()))?;
+        let run = Run { deadline: self.deadline, ..Run::new(&self.images, hypervisor, name) };
         run.run(&dir)
     }
 }

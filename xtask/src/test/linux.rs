@@ -58,44 +58,44 @@ struct Attack {
     /// Name of the boot, with its row of the catalogue of attacks.
     name: &'static str,
     mode: Mode,
-    below: Below,
+    hypervisor: HypervisorKind,
     row: Row,
 }
 
 /// Root disables translation, by the kernel's command line or at run time: every way under EL2, and the common ones
 /// natively as controls. The driver of 6.12 has no `disable_bypass`.
 const ATTACKS: [Attack; 8] = [
-    attack("native_passthrough", Mode::AttackPassthrough, Below::Nothing, "6.12", 1, ""),
-    attack("native_runtime_identity", Mode::AttackRuntime, Below::Nothing, "6.12", 1, ""),
-    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.12", 1, ""),
-    attack("t42_passthrough", Mode::AttackPassthrough, Below::Portcullis, "6.1", 1, ""),
-    attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.12", 2, ""),
-    attack("t42_runtime_identity", Mode::AttackRuntime, Below::Portcullis, "6.1", 2, ""),
-    attack("t42_iommu_off", Mode::AttackRuntime, Below::Portcullis, "6.12", 1, "iommu=off"),
-    attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
+    attack("native_passthrough", Mode::AttackPassthrough, HypervisorKind::Native, "6.12", 1, ""),
+    attack("native_runtime_identity", Mode::AttackRuntime, HypervisorKind::Native, "6.12", 1, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, HypervisorKind::Portcullis, "6.12", 1, ""),
+    attack("t42_passthrough", Mode::AttackPassthrough, HypervisorKind::Portcullis, "6.1", 1, ""),
+    attack("t42_runtime_identity", Mode::AttackRuntime, HypervisorKind::Portcullis, "6.12", 2, ""),
+    attack("t42_runtime_identity", Mode::AttackRuntime, HypervisorKind::Portcullis, "6.1", 2, ""),
+    attack("t42_iommu_off", Mode::AttackRuntime, HypervisorKind::Portcullis, "6.12", 1, "iommu=off"),
+    attack("t42_disable_bypass", Mode::AttackUnbound, HypervisorKind::Portcullis, "6.1", 1, ""),
 ];
 
 /// Pages change owner under disk load, and a device accesses them: blocked under Portcullis, landed without isolation.
 const MODULES: [Attack; 2] = [
-    attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, module::SERIES, 2, ""),
-    attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
+    attack("t02_t03_t04_donation_under_load", Mode::Module, HypervisorKind::Portcullis, module::SERIES, 2, ""),
+    attack("donation_without_isolation", Mode::Module, HypervisorKind::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
 /// kexec after pages were donated and with a transfer in flight.
 const KEXECS: [Attack; 3] = [
-    kexec("t67_kexec", Kind::Exec, Below::Portcullis, 4),
-    kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 4),
-    kexec("t67_adopted_smmu", Kind::Adopt, Below::Portcullis, 1),
+    kexec("t67_kexec", Kind::Exec, HypervisorKind::Portcullis, 4),
+    kexec("t67_crash_kernel", Kind::Crash, HypervisorKind::Portcullis, 4),
+    kexec("t67_adopted_smmu", Kind::Adopt, HypervisorKind::Portcullis, 1),
 ];
 
 /// The same with other numbers of CPUs, and without a hypervisor, where the attacks land.
 const LONG_KEXECS: [Attack; 6] = [
-    kexec("t67_kexec", Kind::Exec, Below::Portcullis, 1),
-    kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 1),
-    kexec("t67_adopted_smmu", Kind::Adopt, Below::Portcullis, 4),
-    kexec("native_kexec", Kind::Exec, Below::Nothing, 4),
-    kexec("native_crash_kernel", Kind::Crash, Below::Nothing, 4),
-    kexec("native_adopted_smmu", Kind::Adopt, Below::Nothing, 4),
+    kexec("t67_kexec", Kind::Exec, HypervisorKind::Portcullis, 1),
+    kexec("t67_crash_kernel", Kind::Crash, HypervisorKind::Portcullis, 1),
+    kexec("t67_adopted_smmu", Kind::Adopt, HypervisorKind::Portcullis, 4),
+    kexec("native_kexec", Kind::Exec, HypervisorKind::Native, 4),
+    kexec("native_crash_kernel", Kind::Crash, HypervisorKind::Native, 4),
+    kexec("native_adopted_smmu", Kind::Adopt, HypervisorKind::Native, 4),
 ];
 
 /// All CPUs read at once, with command queues of this many entries as a power of two, for this number of seconds.
@@ -103,25 +103,25 @@ const LONG_KEXECS: [Attack; 6] = [
 const LOADS: [(&str, u64); 1] = [("cmdq=7", 5)];
 const LONG_LOADS: [(&str, u64); 3] = [("cmdq=7", 60), ("cmdq=8", 60), ("cmdq=14", 60)];
 
-const fn kexec(name: &'static str, kind: Kind, below: Below, smp: u32) -> Attack {
+const fn kexec(name: &'static str, kind: Kind, hypervisor: HypervisorKind, smp: u32) -> Attack {
     let row = Row { series: kexec::SERIES, cpu: kexec::CPU, smp, mem: "1G", append: "" };
-    Attack { name, mode: Mode::Kexec(kind), below, row }
+    Attack { name, mode: Mode::Kexec(kind), hypervisor, row }
 }
 
 const fn attack(
     name: &'static str,
     mode: Mode,
-    below: Below,
+    hypervisor: HypervisorKind,
     series: &'static str,
     smp: u32,
     append: &'static str,
 ) -> Attack {
-    Attack { name, mode, below, row: Row { series, cpu: "max", smp, mem: "1G", append } }
+    Attack { name, mode, hypervisor, row: Row { series, cpu: "max", smp, mem: "1G", append } }
 }
 
 #[derive(Clone, Copy)]
-enum Below {
-    Nothing,
+enum HypervisorKind {
+    Native,
     Portcullis,
     WithoutIsolation,
 }
@@ -204,10 +204,10 @@ fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named
         let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), row);
         boots.push(Named { name: format!("QEMU 11: {}", boot.title()), boot });
     }
-    for Attack { name, mode, below, row } in ATTACKS {
-        let Some(below) = hypervisor(images, below) else { continue };
+    for Attack { name, mode, hypervisor, row } in ATTACKS {
+        let Some(hypervisor) = hypervisor_image(images, hypervisor) else { continue };
         let guest = Guest::debian(checkout.work(), row.series)?;
-        let boot = attack_boots::prepared(&boot(guest, qemu, below, &row), mode)?;
+        let boot = attack_boots::prepared(&boot(guest, qemu, hypervisor, &row), mode)?;
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
     }
     Ok(boots)
@@ -223,9 +223,9 @@ fn plan_newest(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Va
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
     let mut boots = Vec::new();
     let guest = Guest::debian_with_module(checkout.work(), &checkout.test_module(), module::SERIES)?;
-    for Attack { name, mode, below, row } in MODULES {
-        let Some(below) = hypervisor(images, below) else { continue };
-        let mut boot = boot(guest.clone(), qemu, below, &row);
+    for Attack { name, mode, hypervisor, row } in MODULES {
+        let Some(hypervisor) = hypervisor_image(images, hypervisor) else { continue };
+        let mut boot = boot(guest.clone(), qemu, hypervisor, &row);
         boot.mode = mode;
         module::private_args(&boot.hypervisor).clone_into(&mut boot.private_args);
         boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
@@ -240,9 +240,9 @@ fn plan_kexecs(checkout: &Checkout, qemu: &Path, images: &Images, variants: Vari
         Variants::Usual => &[],
         Variants::All => &LONG_KEXECS,
     };
-    for Attack { name, mode, below, row } in KEXECS.iter().chain(more) {
-        let (Some(below), Mode::Kexec(kind)) = (hypervisor(images, *below), *mode) else { continue };
-        let mut boot = boot(guest.clone(), qemu, below, row);
+    for Attack { name, mode, hypervisor, row } in KEXECS.iter().chain(more) {
+        let (Some(hypervisor), Mode::Kexec(kind)) = (hypervisor_image(images, *hypervisor), *mode) else { continue };
+        let mut boot = boot(guest.clone(), qemu, hypervisor, row);
         boot.mode = *mode;
         boot.private_args = kexec::private_args(kind, &boot.hypervisor);
         // Two kernels boot.
@@ -272,11 +272,11 @@ fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Varia
 }
 
 /// `None` for a build that this run of the tests does not have.
-fn hypervisor(images: &Images, below: Below) -> Option<Hypervisor> {
-    match below {
-        Below::Nothing => Some(Hypervisor::None),
-        Below::Portcullis => Some(Hypervisor::Portcullis(images.hyp.clone())),
-        Below::WithoutIsolation => images.no_isolation.clone().map(Hypervisor::WithoutIsolation),
+fn hypervisor_image(images: &Images, hypervisor: HypervisorKind) -> Option<Hypervisor> {
+    match hypervisor {
+        HypervisorKind::Native => Some(Hypervisor::None),
+        HypervisorKind::Portcullis => Some(Hypervisor::Portcullis(images.hyp.clone())),
+        HypervisorKind::WithoutIsolation => images.no_isolation.clone().map(Hypervisor::WithoutIsolation),
     }
 }
 

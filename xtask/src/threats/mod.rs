@@ -105,7 +105,7 @@ fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) ->
     let images = Images {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
-        open: Some(images::hyp(checkout, Isolation::Off)?),
+        without_isolation: Some(images::hyp(checkout, Isolation::Off)?),
         hyp: Some(images::hyp(checkout, Isolation::On)?),
     };
     Ok(Programs { images, removed: removed::images(tree, defences)? })

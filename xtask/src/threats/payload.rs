@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use test_machines::console::AttackResult;
 use test_machines::firmware::{FIRMWARE, Firmware};
-use test_machines::payload::{Below, Images, Listed, Run, Verdict, list};
+use test_machines::payload::{HypervisorKind, Images, Listed, Run, Verdict, list};
 use test_machines::progress::say;
 use test_machines::qemu;
 
@@ -67,8 +67,8 @@ pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Resu
 }
 
 fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
-    let with = match (test.runs.contains(&Below::Portcullis), firmware_of(test)) {
-        (true, _) => run_one(checkout, programs, test, Below::Portcullis),
+    let with = match (test.runs.contains(&HypervisorKind::Portcullis), firmware_of(test)) {
+        (true, _) => run_one(checkout, programs, test, HypervisorKind::Portcullis),
         (false, Some(firmware)) => with_firmware(checkout, programs, firmware),
         (false, None) => End::NotRun,
     };
@@ -76,10 +76,12 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
     // The build without isolation differs from the product only in that. Tests that need no hypervisor use the bare
     // machine.
-    let open = [Below::Open, Below::Native].into_iter().find(|below| test.runs.contains(below));
+    let open = [HypervisorKind::WithoutIsolation, HypervisorKind::Native]
+        .into_iter()
+        .find(|hypervisor| test.runs.contains(hypervisor));
     let mut images = programs.removed.iter().filter(|image| image.tests.contains(&test.name)).peekable();
-    if let (None, Some(below)) = (images.peek(), open) {
-        found.without = run_one(checkout, programs, test, below);
+    if let (None, Some(hypervisor)) = (images.peek(), open) {
+        found.without = run_one(checkout, programs, test, hypervisor);
     }
     for image in images {
         match without(checkout, programs, test, image) {
@@ -106,7 +108,7 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
             Err(error) => (End::Detected, error.root_cause().to_string()),
         });
     }
-    let run = Run::new(&images, Below::Portcullis, &test.name);
+    let run = Run::new(&images, HypervisorKind::Portcullis, &test.name);
     let report = Run { smp: test.cpus, clock: test.clock, el2_options: &test.el2_options, deadline: TIMEOUT, ..run }
         .run(&dir)?;
     ensure!(report.outcome.el2_console.contains(HOST_STARTS), "EL2 did not start its host");
@@ -135,10 +137,10 @@ fn with_firmware(checkout: &Checkout, programs: &Programs, firmware: &Firmware) 
     }
 }
 
-fn run_one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below) -> End {
+fn run_one(checkout: &Checkout, programs: &Programs, test: &Listed, hypervisor: HypervisorKind) -> End {
     let run = || {
-        let dir = checkout.work_dir(&format!("runs/threats-{}-{}", test.name, below.word()))?;
-        let run = Run::new(&programs.images, below, &test.name);
+        let dir = checkout.work_dir(&format!("runs/threats-{}-{}", test.name, hypervisor.name()))?;
+        let run = Run::new(&programs.images, hypervisor, &test.name);
         let el2_options = &test.el2_options;
         let report = Run { smp: test.cpus, clock: test.clock, el2_options, ..run }.run(&dir)?;
         let verdict = report.verdict()?;
@@ -149,14 +151,14 @@ fn run_one(checkout: &Checkout, programs: &Programs, test: &Listed, below: Below
         Ok((Verdict::Passed, attacks)) => {
             // Some tests check correct operation or an error code and print no attack.
             let landed = attacks.iter().any(|(_, result)| *result == AttackResult::Landed);
-            match (below, landed) {
+            match (hypervisor, landed) {
                 (_, true) => End::Landed,
-                (Below::Portcullis, false) => End::Blocked,
-                (Below::Open | Below::Native, false) => End::NoAttack,
+                (HypervisorKind::Portcullis, false) => End::Blocked,
+                (HypervisorKind::WithoutIsolation | HypervisorKind::Native, false) => End::NoAttack,
             }
         }
         Err(error) => {
-            say(&format!("FAILED {} ({}): {error:#}", test.name, below.word()));
+            say(&format!("FAILED {} ({}): {error:#}", test.name, hypervisor.name()));
             End::Failed
         }
     }
