@@ -75,12 +75,12 @@ impl Checkout {
         command
     }
 
-    /// The same of another toolchain than the pinned one, which needs its own build folder.
+    /// A cargo command of another toolchain than the pinned one, which needs its own build folder.
     pub(crate) fn cargo_of(&self, toolchain: &str) -> Command {
         let mut command = Command::new("rustup");
         command.args(["run", toolchain, "cargo"]);
         self.prepare(&mut command);
-        // These variables name the pinned toolchain's programs.
+        // These variables contain the programs of the pinned toolchain.
         for name in ["CARGO", "RUSTC", "RUSTUP_TOOLCHAIN"] {
             command.env_remove(name);
         }

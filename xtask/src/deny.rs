@@ -41,7 +41,7 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
 /// Checks the licences and sources of all dependencies.
 ///
 /// # Errors
-/// With cargo-deny's message about each dependency that violates deny.toml.
+/// When a dependency violates deny.toml; the text is cargo-deny's message.
 pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     let program = tools::ensure(checkout, "cargo-deny", VERSION, Build::Dev)?;
     for manifest in WORKSPACES {

@@ -16,7 +16,7 @@ const RELEASE: &str = "release";
 /// The profile of single-use images for `threats`: fast to link.
 const QUICK: &str = "quick";
 
-/// Whether the hypervisor controls the SMMU or leaves it to the host.
+/// Whether the hypervisor or the host controls the SMMU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Isolation {
     /// The product: EL2 controls the SMMU.

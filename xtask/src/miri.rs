@@ -101,7 +101,10 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     results.print(started.elapsed());
     if results.failed() > 0 {
-        bail!("{} tests failed under Miri; the text above names the rule that was broken and where", results.failed());
+        bail!(
+            "{} tests failed under Miri; the text above contains the violated rule and its location",
+            results.failed()
+        );
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) fn main(checkout: &Checkout, _: &Args) -> Result<()> {
     let mut wrong = Vec::new();
     for package in PACKAGES {
         let version = declared(&metadata, package).with_context(|| format!("{package} declares no rust-version"))?;
-        let before = before(&version).with_context(|| format!("{package}: `{version}` is no version like 1.88"))?;
+        let before = before(&version).with_context(|| format!("{package}: `{version}` is not a version like 1.88"))?;
         for version in [&version, &before] {
             rust::ensure_toolchain(checkout, version)?;
         }
@@ -83,13 +83,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_before_is_one_less() {
+    fn the_version_before_has_a_minor_number_one_less() {
         assert_eq!(before("1.88").as_deref(), Some("1.87"));
         assert_eq!((before("1.88.1"), before("2"), before("1.0")), (None, None, None));
     }
 
     #[test]
-    fn every_package_is_asked_for_what_it_declares() {
+    fn a_package_without_a_rust_version_is_recognised() {
         let metadata = serde_json::json!({"packages": [{"name": "a", "rust_version": "1.88"}, {"name": "b"}]});
         assert_eq!(declared(&metadata, "a").as_deref(), Some("1.88"));
         assert_eq!((declared(&metadata, "b"), declared(&metadata, "c")), (None, None));

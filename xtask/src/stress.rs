@@ -36,11 +36,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// 2 tables, the shadow stream tables and the queues, and stops at the first disagreement;
 /// it is many times slower.
 ///
-/// Of the counters, blocked and through are disk commands to pages that were not the host's
-/// and that were, undecided those to pages that changed owner during the command, and wrong those of
-/// both devices with the wrong result: it must be 0. edu, edu_blocked and edu_through are
-/// the transfers of the edu device, which is slow and may have no result in a short run; us
-/// is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller
+/// Counters: blocked are disk commands to pages that the host did not own, through those to
+/// pages that it owned, and undecided those to pages that changed owner during the command.
+/// wrong are commands and transfers of both devices with the wrong result: it must be 0.
+/// edu, edu_blocked and edu_through are the transfers of the edu device, which is slow and
+/// may have no result in a short run; us is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller
 /// than blocked: hardware's event queue has 128 entries, and QEMU drops events while it is
 /// full.
 ///
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// Number of CPUs, 1 to 8; one of them drives the devices as well
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
-    /// Random seed; by default a new one each time, which is printed
+    /// Random seed; by default a new one for each run, which is printed
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
     /// Use the build of EL2 that audits itself after every trap
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// Kill the machine after this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     qemu: Option<std::path::PathBuf>,
 }
@@ -138,7 +138,7 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
         }
     }
     if let Verdict::Skipped(why) = report.verdict()? {
-        bail!("nothing was run: {why}");
+        bail!("the test was skipped: {why}");
     }
     let counted = counted.context("the payload printed no counters")?;
     for (name, least) in [("transitions", transitions), ("blocked", least), ("through", least)] {
@@ -147,7 +147,7 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     }
     ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
     let pool = pool_at_end(&report.outcome.el2_console)?;
-    ensure!(pool.is_unchanged(), "EL2's pool is not as it was when the host started: {pool:?}");
+    ensure!(pool.is_unchanged(), "EL2's pool has changed since the host's start: {pool:?}");
     // EL2's last lines: page counts, pool, audit, result.
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_read_from_the_line_of_the_audit_only() {
+    fn the_pool_is_only_read_from_the_line_of_the_audit() {
         let clean = "portcullis: pages revoked 2; pool 9 of 10 KiB free\n\
             portcullis: audit clean; free in the pool: 18264 KiB, 18256 KiB at the host's start, 8 KiB donated\n\
             portcullis: exit\n";
@@ -217,13 +217,13 @@ mod tests {
     fn donated_pages_are_subtracted() {
         let pool = |free, donated| Pool { free, at_start: 100, donated };
         assert!(pool(100, 0).is_unchanged() && pool(108, 8).is_unchanged());
-        // One page of either kind has become in use.
+        // One donated page or one page of the pool is in use.
         assert!(!pool(96, 0).is_unchanged() && !pool(104, 8).is_unchanged() && !pool(100, 8).is_unchanged());
         assert!(!pool(0, 8).is_unchanged());
     }
 
     #[test]
-    fn the_last_line_of_progress_counts() {
+    fn the_last_line_of_progress_is_used() {
         assert_eq!(last_progress("PROGRESS a=1\nx\nPROGRESS a=2\n"), "a=2");
         assert_eq!(last_progress(""), "");
     }

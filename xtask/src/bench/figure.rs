@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_back_unchanged() {
+    fn json_is_parsed_without_a_change() {
         let mut report = Report::default();
         report.add("a.b", Figure::new(1.5, "ratio").target(2.0).note("why \"so\""));
         let parsed: Map<String, Value> = serde_json::from_str(&report.json()).unwrap_or_default();

@@ -40,7 +40,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, repeats: u32, report: &mut Report)
                 let (lines, _) = guest.boot(hypervisor, 1, append, "portcullis.io_ratio=1")?;
                 for name in WORKLOADS {
                     let time = lines.value(name).and_then(|value| value.parse::<f64>().ok());
-                    let time = time.with_context(|| format!("the guest has no time of {name}"))?;
+                    let time = time.with_context(|| format!("the guest printed no time of {name}"))?;
                     let slot = usize::from(hypervisor == HypervisorKind::El2);
                     if let Some(place) = times.entry(name).or_default().get_mut(slot) {
                         *place = time;
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interval_narrows_with_agreement() {
+    fn the_interval_is_smaller_for_similar_values() {
         let (mean, half) = interval(&[1.0, 1.2, 1.1, 1.1]);
         assert!((mean - 1.1).abs() < 1e-9);
         // s = 0.0816, s/sqrt(4) = 0.0408, t(3) = 3.182.

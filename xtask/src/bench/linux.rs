@@ -53,7 +53,7 @@ const fn single(name: &'static str, device: &'static str, block: &'static str, c
     Job { name, device, block, count, readers: 1, passes }
 }
 
-/// The jobs of queue depth 1, with targets and the values of plain trap-and-emulate, both with strict invalidation.
+/// The jobs with queue depth 1, their targets, and the values of plain trap-and-emulate, with strict invalidation.
 const JOBS: [(Job, f64, f64); 4] = [
     (single("nvme_4k", "nvme0n1", "4k", 256, 1), 1.0, 2.0),
     (single("nvme_128k", "nvme0n1", "128k", 256, 1), 1.0, 2.0),
@@ -62,7 +62,7 @@ const JOBS: [(Job, f64, f64); 4] = [
 ];
 /// Four readers on four CPUs, 1,024 reads.
 const SMP4: Job = Job { name: "nvme_4k", device: "nvme0n1", block: "4k", count: 256, readers: 4, passes: 1 };
-/// Numbers of readers in the table over the queue depth, on one CPU.
+/// Numbers of readers in the table of queue depths, on one CPU.
 const DEPTHS: [u32; 3] = [2, 4, 8];
 
 /// EL2's totals at the end of a boot.
@@ -172,7 +172,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()>
             let total = guest.totals(1, append, Some(&job))?;
             let value = per_read(total.exits, nothing.exits, f64::from(job.reads()));
             let note = format!(
-                "{} direct reads, depth 1: {} exits of a boot with them, {} of one without; peer: plain trap-and-emulate",
+                "{} direct reads, depth 1: {} exits in a boot with the reads, {} in a boot without; peer: plain trap-and-emulate",
                 job.reads(),
                 total.exits,
                 nothing.exits
@@ -188,7 +188,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()>
     smp4(guest, report)
 }
 
-/// Exits per read, to a hundredth, since equal boots differ by a few exits.
+/// Exits per read, rounded to a hundredth, since identical boots differ by a few exits.
 fn per_read(with: f64, without: f64, reads: f64) -> f64 {
     ((with - without) / reads * 100.0).round() / 100.0
 }

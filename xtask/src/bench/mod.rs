@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// Pairs of boots for --io-ratio
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(2..))]
     repeats: u32,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
 }

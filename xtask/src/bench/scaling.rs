@@ -52,7 +52,7 @@ fn revocation(measured: &Measured, report: &mut Report, out: &mut Vec<String>) {
         }
         rows.push([pages.to_string(), number(calls), number(insns), number(per_page), number(commands), number(syncs)]);
     }
-    section(out, "A revocation over the number of contiguous pages", markdown(&rows));
+    section(out, "Cost of a revocation by number of contiguous pages", markdown(&rows));
 }
 
 fn batches(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Vec<String>) -> Result<()> {
@@ -66,7 +66,7 @@ fn batches(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut 
         report.add(format!("scaling.batch.{length}.insns"), Figure::new(insns, "instructions").note(note));
         rows.push([length.to_string(), number(insns), number(per_command)]);
     }
-    section(out, "A batch over its length", markdown(&rows));
+    section(out, "Cost of a batch by its length", markdown(&rows));
     Ok(())
 }
 
@@ -81,7 +81,7 @@ fn cfgi_all(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut
         report.add(format!("scaling.cfgi_all.{entries}.insns"), Figure::new(insns, "instructions").note(note));
         rows.push([entries.to_string(), number(insns), number(per_entry)]);
     }
-    section(out, "CFGI_ALL over the size of the host's stream table", markdown(&rows));
+    section(out, "Cost of CFGI_ALL by size of the host's stream table", markdown(&rows));
     Ok(())
 }
 
@@ -102,7 +102,7 @@ fn hosts(checkout: &Checkout, images: &Images, report: &mut Report, out: &mut Ve
         let [boot, one, many] = values.map(number);
         rows.push([mem.to_owned(), boot, one, many]);
     }
-    section(out, "Boot and revocation over the size of the host", markdown(&rows));
+    section(out, "Cost of boot and revocation by size of the host", markdown(&rows));
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A revocation over the number of SMMUs, on the model: the driver's own test measures it and prints it.
+//! Cost of a revocation by number of SMMUs, on the model, measured by a test of the driver.
 
 use anyhow::{Result, ensure};
 use test_machines::exec;
@@ -11,9 +11,9 @@ use crate::checkout::Checkout;
 
 /// The test.
 const TEST: &str = "a_revocation_takes_as_long_as_the_slowest_smmu";
-/// How each of its lines begins.
+/// The start of each of the test's lines.
 const LINE: &str = "SCALING ";
-/// What a line says, in this order.
+/// The values in a line, in this order.
 const NAMES: [&str; 6] = ["smmus", "commands", "syncs", "ticks", "slowest", "one_by_one"];
 
 /// Measures, and writes the table to `out`.
@@ -27,7 +27,7 @@ pub(crate) fn measure(checkout: &Checkout, report: &mut Report, out: &mut Vec<St
         exec::output(&mut cargo)
     })?;
     let found = lines(&text);
-    ensure!(!found.is_empty(), "{TEST} has printed nothing:\n{text}");
+    ensure!(!found.is_empty(), "{TEST} printed no values:\n{text}");
     let header = ["SMMUs", "commands each", "SYNCs each", "ticks", "the slowest alone", "one after the other"];
     let mut rows = vec![header.map(str::to_owned)];
     for [smmus, commands, syncs, ticks, slowest, one_by_one] in found {
@@ -38,13 +38,13 @@ pub(crate) fn measure(checkout: &Checkout, report: &mut Report, out: &mut Vec<St
         add("ticks", Figure::new(from_count(ticks), "ticks of the model").target(from_count(slowest)).note(note));
         rows.push([smmus, commands, syncs, ticks, slowest, one_by_one].map(|value| number(from_count(value))));
     }
-    section(out, "A revocation of one page over the number of SMMUs", markdown(&rows));
+    section(out, "Cost of a revocation of one page by number of SMMUs", markdown(&rows));
     Ok(())
 }
 
-/// The numbers of each line, in the order of [`NAMES`]; lines of another form are left out.
+/// The numbers of each line, in the order of [`NAMES`]; other lines are ignored.
 fn lines(text: &str) -> Vec<[u64; NAMES.len()]> {
-    // The test runner may have written dots before it.
+    // The test runner may have written dots before the text.
     let words = text.lines().filter_map(|line| line.split_once(LINE)).map(|(_, words)| words);
     words.filter_map(values).collect()
 }

@@ -10,7 +10,7 @@ use crate::checkout::Checkout;
 
 /// Page counts with separate figures, and pKVM's commands and SYNCs for each.
 const NAMED: [(u32, f64); 3] = [(1, 2.0), (512, 1024.0), (262_144, 524_288.0)];
-/// Commands, and SYNCs, that one transition of any number of pages may take.
+/// Maximum number of commands, and of SYNCs, of a transition of any number of pages.
 const TARGET: f64 = 2.0;
 
 /// Boots the payload's benchmark with room for 1 GiB to donate.

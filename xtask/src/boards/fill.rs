@@ -1,4 +1,4 @@
-//! What a boot loader adds to a board's device tree before it starts EL2: memory, the command line, the modules.
+//! Completes a board's device tree as a boot loader does before it starts EL2: memory, the command line and the modules.
 
 use anyhow::{Context, Result, ensure};
 use dtoolkit::fdt::Fdt;
@@ -10,33 +10,33 @@ use hyp::boot_info::{PhysRange, RangeSet, dtb_size};
 use io_pgtable::Pa;
 
 const MIB: u64 = 1 << 20;
-/// Boards have at least this; a node with less is an example that the boot loader replaces.
+/// Minimum memory of a board; a node with less is an example that the boot loader replaces.
 const MEMORY_MIN: u64 = 512 * MIB;
-/// What is filled in.
+/// The size of the memory that is added.
 const MEMORY: u64 = 1024 * MIB;
-/// Where memory begins if the tree does not say.
+/// The start of memory if the tree does not contain it.
 const MEMORY_BASE: u64 = 0x8000_0000;
-/// Room for EL2's image, its device tree, the kernel, the ramdisk.
+/// Memory for EL2's image, its device tree, the kernel and the ramdisk.
 const IMAGE_ROOM: u64 = 4 * MIB;
 const TREE_ROOM: u64 = 2 * MIB;
 const KERNEL_ROOM: u64 = 64 * MIB;
 const RAMDISK_ROOM: u64 = 16 * MIB;
 
-/// A tree as EL2 gets it, and what else the boot loader knows.
+/// A tree as EL2 gets it, and the other results of the boot loader.
 pub(super) struct Filled {
     pub(super) dtb: Vec<u8>,
     pub(super) image: PhysRange,
     pub(super) dtb_at: PhysRange,
     pub(super) kernel: PhysRange,
     pub(super) memory: u64,
-    /// What was added, for people.
+    /// A description of what was added.
     pub(super) notes: Vec<String>,
 }
 
 /// Completes `dtb`, with `options` for EL2's command line.
 ///
 /// # Errors
-/// When it is no device tree, or has no room for the modules.
+/// When `dtb` is not a device tree, or has no room for the modules.
 pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
     let start = dtb.first_chunk().context("the file is shorter than a header")?;
     let size = dtb_size(start).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -51,7 +51,7 @@ pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
     let mut place = Places::of(&memory)?;
     let image = place.take(IMAGE_ROOM)?;
     let (dtb_at, kernel, ramdisk) = (place.take(TREE_ROOM)?, place.take(KERNEL_ROOM)?, place.take(RAMDISK_ROOM)?);
-    notes.push(format!("the command puts EL2 at {:#x}, a kernel at {:#x}", image.base().0, kernel.base().0));
+    notes.push(format!("EL2 is placed at {:#x}, a kernel at {:#x}", image.base().0, kernel.base().0));
     let memory = memory.ram.total();
     add_modules(&mut tree.root, options, kernel, ramdisk);
     let dtb = tree.to_dtb();
@@ -62,9 +62,9 @@ pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
 /// Enables every SMMUv3 of a tree, and the nodes above it.
 ///
 /// # Errors
-/// When it is no device tree.
+/// When `dtb` is not a device tree.
 pub(super) fn enable_smmus(dtb: &mut Vec<u8>) -> Result<()> {
-    // A tree that is malformed is judged as it is.
+    // A malformed tree is judged without a change.
     if Tree::parse(dtb).is_err() || !dtb.windows(SMMU.len()).any(|window| window == SMMU) {
         return Ok(());
     }
@@ -77,7 +77,7 @@ pub(super) fn enable_smmus(dtb: &mut Vec<u8>) -> Result<()> {
 /// The `compatible` of an SMMUv3.
 pub(super) const SMMU: &[u8] = b"arm,smmu-v3\0";
 
-/// Whether there is one at or below `node`; it is enabled then.
+/// Whether there is an SMMUv3 at or below `node`; if so, it is enabled.
 fn enable(node: &mut DeviceTreeNode) -> bool {
     let compatible = node
         .property("compatible")
@@ -142,7 +142,7 @@ fn fill_memory(root: &mut DeviceTreeNode, notes: &mut Vec<String>) -> Result<()>
     set(&mut node, "reg", &[cells(base, address), cells(MEMORY, size)].concat());
     root.add_child(node);
     let had = if total == 0 { "no memory".to_owned() } else { format!("{} MiB of memory", total / MIB) };
-    notes.push(format!("the tree has {had}: the command fills in {} MiB at {base:#x}", MEMORY / MIB));
+    notes.push(format!("the tree has {had}: {} MiB at {base:#x} are added", MEMORY / MIB));
     Ok(())
 }
 

@@ -1,25 +1,25 @@
-//! One board's verdict.
+//! The verdict on one board.
 
 use hyp::boot_info::policy::Verdict;
 use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree};
 
 use super::fill::{Filled, SMMU, fill};
 
-/// Part of memory that EL2 takes for its tables, and what it takes besides: as a boot does.
+/// The part of memory that EL2 uses for its tables, and its other memory, as in a boot.
 const POOL_SHIFT: u32 = 7;
 const POOL_MIN: u64 = 16 << 20;
 
-/// What a boot on a board would end in.
+/// The result that a boot on a board would have.
 pub(super) struct Outcome {
-    /// What the board gets, or the message of the refusal.
+    /// The result of an accepted board, or the message of the refusal.
     pub(super) verdict: Result<Accepted, String>,
     /// The tree has an SMMUv3, enabled or not.
     pub(super) smmu: bool,
-    /// What a boot loader has to fill in.
+    /// What a boot loader has to add.
     pub(super) notes: Vec<String>,
 }
 
-/// What an accepted board gets.
+/// The result of an accepted board.
 pub(super) struct Accepted {
     pub(super) memory: u64,
     pub(super) smmus: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct Accepted {
 }
 
 impl Outcome {
-    /// One line about it.
+    /// The result in one line.
     pub(super) fn line(&self) -> String {
         match &self.verdict {
             Ok(board) => format!(

@@ -23,9 +23,9 @@ use summary::Summary;
 /// Judge the device trees of real boards as a boot would
 ///
 /// Debian's arm64 kernel package has a device tree for each board that it supports. Each is read by the functions that a
-/// boot calls, on this machine, and the command prints what the board would get or why it is refused. A boot loader fills
-/// in memory, the command line and the modules; the command does it where they are missing, and says so. Nothing is run,
-/// and nothing here was tested on that hardware.
+/// boot calls, on this machine, and the command prints what the board would get or why it is refused. A boot loader adds
+/// memory, the command line and the modules; the command adds them where they are missing, and prints this. Nothing is
+/// run, and nothing here was tested on that hardware.
 ///
 /// Examples:
 ///   cargo xtask boards
@@ -42,19 +42,20 @@ pub(crate) struct Args {
     /// A device tree instead of Debian's, or a folder of them
     #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath, conflicts_with = "release")]
     file: Option<PathBuf>,
-    /// All about one board: every device with the reason, and what the board's author has to do
+    /// Details of one board: every device with the reason, and what the board's author has to do
     #[arg(long, value_name = "NAME")]
     board: Option<String>,
     /// A line for each board, not only for those with an SMMUv3
     #[arg(long)]
     all: bool,
-    /// As if firmware had enabled every SMMUv3: many boards' trees have theirs disabled
+    /// Judge as if firmware had enabled every SMMUv3: it is disabled in the trees of many boards
     #[arg(long)]
     enable_smmus: bool,
-    /// Change trees at random this many times, and check what is accepted: no panic, no overlap, no long run
+    /// Change trees at random this many times, and check that EL2 does not panic or run for long, and that accepted
+    /// plans do not overlap
     #[arg(long, value_name = "N", conflicts_with_all = ["board", "all"])]
     mutate: Option<u64>,
-    /// Where the random changes begin
+    /// Number of the first random change
     #[arg(long, default_value_t = 1, requires = "mutate")]
     seed: u64,
     /// Options of EL2's command line, for example allow=/soc/clock-controller@100000
@@ -87,7 +88,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     if let Some(name) = &args.board {
         let found = boards.iter().filter(|board| is_named(board, name)).collect::<Vec<_>>();
-        ensure!(!found.is_empty(), "no board is named {name}: `cargo xtask boards --all` lists them");
+        ensure!(!found.is_empty(), "there is no board {name}: `cargo xtask boards --all` lists them");
         found.iter().for_each(|board| page::print(board, &args.el2_append));
         return Ok(());
     }
@@ -106,7 +107,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Whether `name` is the board's, or the last part of it.
+/// Whether `name` is the board's name, or the last part of it.
 fn is_named(board: &Board, name: &str) -> bool {
     board.name == name || board.name.ends_with(&format!("/{name}"))
 }

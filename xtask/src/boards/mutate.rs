@@ -1,4 +1,4 @@
-//! Random changes of real boards' trees: whatever a tree says, a boot is refused or its plan holds.
+//! Random changes of real boards' trees: a boot must be refused, or its plan must be correct.
 
 use std::panic;
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use super::Board;
 use super::fill::{Filled, fill};
 use super::judged::with_plan;
 
-/// A boot that takes longer than this to judge a tree on this machine hangs.
+/// If judging a tree takes longer than this, it counts as a hang.
 const SLOW: Duration = Duration::from_secs(20);
 /// A token that must not reach the host's tree.
 const TOKEN: &str = "c0ffee00c0ffee11";
-/// Values that code stumbles over.
+/// Values that often cause errors.
 const VALUES: [u32; 14] =
     [0, 1, 2, 3, 4, 9, 0x1000, 0x1_0000, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_fffc, u32::MAX];
 
 /// Judges `count` trees, each one of `boards` with one to eight changes, from `seed` on.
 ///
 /// # Errors
-/// When an accepted plan does not hold or a tree takes too long. A panic ends the command with the number of the change.
+/// When an accepted plan is wrong or a tree takes too long. A panic ends the command with the number of the change.
 pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
     let options = format!("token={TOKEN}");
     let filled: Vec<(&str, Filled)> = boards
         .iter()
         .filter_map(|board| Some((board.name.as_str(), fill(&board.bytes, &options).ok()?)))
-        // Those that are refused as they are reach less code.
+        // Trees that are refused without a change reach less code.
         .filter(|(_, filled)| with_plan(filled, |_, _| ()).is_ok())
         .collect();
-    ensure!(!filled.is_empty(), "none of the trees is accepted as it is: try --enable-smmus");
+    ensure!(!filled.is_empty(), "none of the trees is accepted without a change: try --enable-smmus");
     let (mut accepted, mut slowest) = (0u64, (Duration::ZERO, String::new()));
     let slow = &mut slowest;
     step(&format!("Judging {count} changed trees of {} boards", filled.len()), || {
@@ -71,7 +71,7 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// What must hold for an accepted plan, computed from its lists and the host's tree alone.
+/// Checks an accepted plan. Only its lists and the host's tree are used.
 fn check(filled: &Filled, judged: &Judged<'_>) -> Result<(), String> {
     let (platform, policy, layout) = (&judged.platform, &judged.policy, &judged.layout);
     let own = [layout.image, layout.pool];
@@ -81,8 +81,8 @@ fn check(filled: &Filled, judged: &Judged<'_>) -> Result<(), String> {
     let not_hosts: Vec<PhysRange> = withheld.chain(smmus).chain(console).chain(own).collect();
     let mmio: Vec<PhysRange> = policy.mmio().iter().copied().collect();
     let memory: Vec<PhysRange> = layout.host_ram.iter().copied().collect();
-    apart("registers of the host", &mmio, "what it must not have", &not_hosts)?;
-    apart("memory of the host", &memory, "what it must not have", &not_hosts)?;
+    apart("registers of the host", &mmio, "resources withheld from the host", &not_hosts)?;
+    apart("memory of the host", &memory, "resources withheld from the host", &not_hosts)?;
     apart("memory of the host", &memory, "its registers", &mmio)?;
     let mut out = vec![0xaa; usize::try_from(layout.host_dtb.size()).unwrap_or(0)];
     if let Ok(length) = fdt_edit::write_host_dtb(platform, policy, layout, &mut out) {
@@ -105,14 +105,14 @@ fn apart(one: &str, ranges: &[PhysRange], other: &str, others: &[PhysRange]) -> 
     Ok(())
 }
 
-/// Changes a cell, a byte, or moves a part, mostly in the structure.
+/// Changes a cell or a byte, or moves a part of the tree, mostly in the structure.
 fn change(random: &mut Random, dtb: &mut [u8]) {
     let cells = dtb.len() / 4;
     let at = 4 * random.below(cells);
     let from = 4 * random.below(cells);
     match random.below(6) {
         0 => put(dtb, at, *random.pick(&VALUES)),
-        // A value that is elsewhere: addresses and phandles move over each other.
+        // A value from another place in the tree, so that addresses and phandles become equal.
         1 | 2 => {
             let value = dtb.get(from..).and_then(|rest| rest.first_chunk()).copied().map_or(0, u32::from_be_bytes);
             put(dtb, at, value);
@@ -139,7 +139,7 @@ fn put(dtb: &mut [u8], at: usize, value: u32) {
     }
 }
 
-/// Numbers that look random, the same from each seed (SplitMix64).
+/// Reproducible pseudo-random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {

@@ -1,11 +1,11 @@
-//! All about one board.
+//! Prints details of one board.
 
 use std::collections::BTreeMap;
 
 use super::Board;
 use super::judged::judge;
 
-/// Prints it; `options` is EL2's command line.
+/// Prints details of `board`; `options` is EL2's command line.
 pub(super) fn print(board: &Board, options: &str) {
     let outcome = judge(&board.bytes, options);
     println!("{}: {}", board.name, outcome.line());
@@ -14,7 +14,7 @@ pub(super) fn print(board: &Board, options: &str) {
     }
     let Ok(accepted) = &outcome.verdict else {
         if !outcome.smmu {
-            println!("  the tree describes no arm,smmu-v3, enabled or not");
+            println!("  the tree contains no arm,smmu-v3, enabled or disabled");
         }
         return;
     };

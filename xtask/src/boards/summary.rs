@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::judged::Outcome;
 
-/// How many boards have which verdict: all, and those whose tree has an SMMUv3.
+/// The number of boards with each verdict: of all boards, and of those whose tree has an SMMUv3.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Summary {
     verdicts: BTreeMap<String, (usize, usize)>,
@@ -34,7 +34,7 @@ impl Summary {
     }
 }
 
-/// A refusal without what is particular to a board: paths and numbers.
+/// The text of a refusal without the board's own paths and numbers.
 fn general(why: &str) -> String {
     let particular = |word: &&str| word.starts_with('/') || word.starts_with("0x");
     let words = why.split_whitespace().map(|word| if particular(&word) { "..." } else { word });
@@ -52,7 +52,7 @@ impl fmt::Display for Summary {
             boards += all;
             smmus += smmu;
         }
-        write!(f, "{boards:>6} {smmus:>12}  in all")
+        write!(f, "{boards:>6} {smmus:>12}  total")
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_particular_to_a_board_is_not_counted_apart() {
+    fn refusals_that_differ_in_paths_and_numbers_are_counted_together() {
         let (one, other) = ("reg of /soc/a@1 at 0x1..0x2 overlaps", "reg of /b at 0x8..0x9 overlaps");
         assert_eq!(general(one), general(other));
         assert_ne!(general(one), general("reg of /b at 0x8..0x9 is missing"));

@@ -82,7 +82,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     run_check(
         "all targets of all packages on the build machine",
-        step("Checking that an editor on the build machine finds no error", || {
+        step("Checking all targets on the build machine, as an editor does", || {
             let mut cargo = checkout.cargo();
             cargo.args(["check", "--quiet", "--workspace", "--all-targets"]);
             exec::output(&mut cargo).map(|_| ())

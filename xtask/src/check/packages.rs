@@ -43,7 +43,7 @@ pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
 /// Unpacks every `.crate` file in `folder` and builds them as one workspace.
 ///
 /// Cargo's own check would unpack them below its home folder, once for each version: after a change of one package the
-/// others would be built with its earlier sources.
+/// others would be built with the old sources of that package.
 fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
     let (mut members, mut patches) = (Vec::new(), String::new());
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
@@ -57,7 +57,7 @@ fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
         patches.push_str(&format!("{name} = {{ path = \"{packed}\" }}\n"));
         members.push(format!("\"{packed}\""));
     }
-    ensure!(!members.is_empty(), "cargo package made no file in {}", folder.display());
+    ensure!(!members.is_empty(), "cargo package wrote no file in {}", folder.display());
     let manifest =
         format!("[workspace]\nresolver = \"3\"\nmembers = [{}]\n\n[patch.crates-io]\n{patches}", members.join(", "));
     fs::write(folder.join("Cargo.toml"), manifest).context("cannot write a workspace for the packed sources")?;
@@ -69,7 +69,7 @@ fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
 
 /// Packages that declare another licence.
 fn other_licences(metadata: &Value) -> Result<Vec<String>> {
-    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata names no packages")?;
+    let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists no packages")?;
     let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
     Ok(packages
         .iter()
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_packages_must_declare_our_licence() {
+    fn all_packages_must_declare_the_licence_of_the_project() {
         let package = |name: &str, licence: &str| serde_json::json!({"name": name, "license": licence});
         let metadata = serde_json::json!({"packages": [package("x", "MIT"), package("y", LICENCE), {"name": "z"}]});
         assert_eq!(other_licences(&metadata).ok(), Some(vec!["x".to_owned(), "z".to_owned()]));

@@ -1,5 +1,6 @@
-//! Nothing that a host does may panic EL2. The panics that the exception vectors still reach in the linked image are compared
-//! with a committed list, where each has its reason (crate `reachable-panics`). The stack of a take-over is read from the same image.
+//! A host must not be able to make EL2 panic. The panics that the exception vectors reach in the linked image are
+//! compared with a committed list, which has a reason for each (crate `reachable-panics`). The stack of a take-over is
+//! read from the same image.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,10 +19,10 @@ use crate::setup::rust::{self, BARE_METAL};
 const LIST: &str = "xtask/reachable-panics.txt";
 /// The hypervisor's function that ends a run at a panic.
 const PANICS: [&str; 1] = ["hyp::exit::fatal"];
-/// What takes an SMMU over, and the stack that it may need.
+/// The function that takes an SMMU over, and the limit of its stack.
 const TAKE_OVER: &str = "hyp::iommu::take_over";
 const TAKE_OVER_STACK: u64 = 4096;
-/// A trap handler reaches hundreds of functions. If it seems to reach fewer than this, the graph is incomplete.
+/// A trap handler reaches hundreds of functions. If fewer than this are found, the graph is incomplete.
 const MIN_FUNCTIONS: usize = 20;
 /// The symbol of EL2's exception vectors.
 const VECTORS: &str = "el2_vectors";
@@ -31,7 +32,7 @@ const MAP: &str = "hyp.map";
 /// Compares the panics that EL2's exception vectors reach with the committed list.
 ///
 /// # Errors
-/// Names each unlisted panic, with a call path, and each listed one that is not reached or has no reason.
+/// Lists each unlisted panic, with a call path, and each listed one that is not reached or has no reason.
 pub(super) fn check(checkout: &Checkout, action: Action) -> Result<()> {
     rust::ensure_target(checkout)?;
     step("Checking for panics that a host can reach", || {
@@ -87,5 +88,5 @@ fn build(checkout: &Checkout) -> Result<(PathBuf, PathBuf)> {
             _ => {}
         }
     }
-    Ok((elf.context("cargo names no image")?, map.context("cargo names no output of hyp's build script")?))
+    Ok((elf.context("cargo reports no image")?, map.context("cargo reports no output of hyp's build script")?))
 }

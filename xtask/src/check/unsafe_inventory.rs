@@ -30,7 +30,7 @@ const NO_REASON: &str = "REASON MISSING";
 /// Compares the modules with unsafe code to the committed list.
 ///
 /// # Errors
-/// Names each module that is not listed, listed although it has no unsafe code, or listed without a reason.
+/// Lists each module that is not in the list, is in the list although it has no unsafe code, or has no reason.
 pub(crate) fn check(checkout: &Checkout, action: Action) -> Result<()> {
     step("Checking the unsafe inventory", || {
         let found = scan(checkout)?;
@@ -49,7 +49,7 @@ pub(crate) fn check(checkout: &Checkout, action: Action) -> Result<()> {
         for library in FORBID {
             let source = fs::read_to_string(checkout.root().join(library)).unwrap_or_default();
             if !source.contains("#![forbid(unsafe_code)]") {
-                wrong.push(format!("{library} does not say #![forbid(unsafe_code)]"));
+                wrong.push(format!("{library} does not contain #![forbid(unsafe_code)]"));
             }
         }
         if !wrong.is_empty() {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_and_identifiers_do_not_hide_code() {
+    fn code_after_lifetimes_and_identifiers_is_checked() {
         assert!(has_unsafe("fn f<'a>(x: &'a u8) { unsafe {} }"));
         assert!(has_unsafe("let br = b; unsafe {}"));
         assert!(has_unsafe("let bar = r; let c = \"x\"; unsafe {}"));
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lists_head_survives_a_fix() {
+    fn a_fix_keeps_the_head_of_the_list() {
         let text = "# why\n# how\nb: x\n";
         assert_eq!(render(text, &parse(text)), text);
     }

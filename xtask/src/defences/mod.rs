@@ -2,7 +2,7 @@
 //!
 //! A test of an attack is useful only if it fails without its defence. No product build can disable one:
 //! `xtask/defences/WORD.patch` removes it from a copy of the sources below `target/`, and that copy is built and
-//! attacked. The first lines of the patch name the tests that must fail.
+//! attacked. The first lines of the patch list the tests that must fail.
 
 mod names;
 mod patch;
@@ -25,7 +25,7 @@ const FOLDER: &str = "xtask/defences";
 /// Every defence with a patch, sorted by name.
 ///
 /// # Errors
-/// Names the patch with an invalid header.
+/// When a patch has an invalid header.
 pub(crate) fn all(checkout: &Checkout) -> Result<Vec<Defence>> {
     files(checkout)?.into_iter().map(|file| Defence::read(&file)).collect()
 }
@@ -46,7 +46,7 @@ fn files(checkout: &Checkout) -> Result<Vec<PathBuf>> {
 /// Checks that every patch applies to the current sources, and that the tests that it names exist.
 ///
 /// # Errors
-/// Names each patch that does not apply any more or has an invalid header.
+/// When patches do not apply any more or have invalid headers; the text lists them.
 pub(crate) fn check(checkout: &Checkout) -> Result<()> {
     let mut stale = Vec::new();
     for file in files(checkout)? {

@@ -37,10 +37,10 @@ impl Defence {
     /// Reads the header of `file`.
     ///
     /// # Errors
-    /// Names the wrong line or key.
+    /// When a line or key is wrong.
     pub(crate) fn read(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let word = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is no UTF-8")?;
+        let word = file.file_stem().and_then(|stem| stem.to_str()).context("the file's name is not UTF-8")?;
         let (what, rows, tests, payload) = parse(&text).with_context(|| format!("{}", file.display()))?;
         Ok(Self { word: word.to_owned(), what, rows, tests, payload, file: file.to_owned() })
     }
@@ -55,7 +55,7 @@ fn parse(text: &str) -> Result<Header> {
             continue;
         }
         let (key, value) =
-            line.split_once(':').with_context(|| format!("`{line}` is no line `Key: value` of a header"))?;
+            line.split_once(':').with_context(|| format!("`{line}` is not a line `Key: value` of a header"))?;
         let value = value.trim();
         match key {
             "What" => what = Some(value.to_owned()),
@@ -63,15 +63,15 @@ fn parse(text: &str) -> Result<Header> {
             "Caught by" => {
                 let (package, name) = value
                     .split_once(' ')
-                    .with_context(|| format!("`Caught by: {value}` does not name a package and a test"))?;
+                    .with_context(|| format!("`Caught by: {value}` is not a package and a test"))?;
                 tests.push(CargoTest { package: package.to_owned(), name: name.trim().to_owned() });
             }
             "Payload" => payload.push(value.to_owned()),
-            _ => bail!("`{key}` is no key: they are What, Rows, Caught by and Payload"),
+            _ => bail!("`{key}` is not a key: the keys are What, Rows, Caught by and Payload"),
         }
     }
-    let what = what.context("no line `What:`, which says what is missing with the patch")?;
-    ensure!(!rows.is_empty(), "no line `Rows:`, which names rows of the catalogue (T01 ...)");
+    let what = what.context("no line `What:`, which describes the removed defence")?;
+    ensure!(!rows.is_empty(), "no line `Rows:`, which lists rows of the catalogue (T01 ...)");
     ensure!(!tests.is_empty() || !payload.is_empty(), "neither `Caught by:` nor `Payload:`: no test would detect it");
     Ok((what, rows, tests, payload))
 }
@@ -104,12 +104,12 @@ What: not read any more
     }
 
     #[test]
-    fn each_part_is_required_and_nothing_else_is_known() {
+    fn each_key_is_required_and_other_keys_are_errors() {
         for (without, complaint) in [
             (GOOD.replace("What: a check is missing\n", ""), "What"),
             (GOOD.replace("Rows: T01 T64\n", ""), "Rows"),
             (GOOD.replace("T64", "64"), "not a row"),
-            (GOOD.replace("Caught by", "Caught").replace("Payload: t01_el2_memory\n", ""), "no key"),
+            (GOOD.replace("Caught by", "Caught").replace("Payload: t01_el2_memory\n", ""), "not a key"),
             ("What: x\nRows: T01\ndiff a b\n".to_owned(), "no test would detect it"),
             (GOOD.replace("Caught by: hyp boot_info::tests::t64_overlap", "Caught by: hyp"), "a package and a test"),
         ] {

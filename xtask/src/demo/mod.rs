@@ -1,5 +1,5 @@
 //! `cargo xtask demo`: the same attacks on the same hypervisor, without and with DMA
-//! isolation, side by side.
+//! isolation, in one table.
 
 mod table;
 
@@ -25,7 +25,7 @@ use crate::images::{self, Isolation};
 /// lands without isolation and none lands with it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Kill a machine that runs longer than this many seconds
@@ -78,7 +78,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     conclude(&rows)
 }
 
-/// How many accesses to the interrupt controller EL2 answered, by its last lines; `None` if there were none.
+/// The number of accesses to the interrupt controller that EL2 emulated, from its last lines; `None` if there were none.
 fn emulated(el2_console: &str) -> Option<String> {
     let mut lines = el2_console.lines().filter_map(|line| line.trim().strip_prefix("portcullis: gic: "));
     let count = lines.find_map(|line| Some(line.split_once(" exits of the host")?.0))?;
@@ -105,7 +105,7 @@ fn boot_notes(el2_console: &str) -> Vec<String> {
     let lines = |kind: &'static str| {
         el2_console.lines().filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
     };
-    let mut notes: Vec<String> = lines("hole: ").map(|hole| format!("not closed yet: {hole}")).collect();
+    let mut notes: Vec<String> = lines("hole: ").map(|hole| format!("not protected: {hole}")).collect();
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for withheld in lines("withheld: ") {
         let (node, reason) = withheld.split_once(": ").unwrap_or((withheld, ""));
@@ -147,7 +147,7 @@ fn result(report: &Report) -> Result<test_machines::console::AttackResult> {
 fn how(end: End) -> String {
     match end {
         End::Killed(deadline) => format!("killed after {} s; use a larger --timeout", deadline.as_secs()),
-        End::Exited(_) => "the run itself failed".to_owned(),
+        End::Exited(_) => "the run failed".to_owned(),
     }
 }
 
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn accesses_to_the_gic_are_evidence() {
+    fn accesses_to_the_gic_are_evidence_of_an_attack() {
         let console = |line: &str| format!("portcullis: gic: 1 ITS\nportcullis: gic: {line}\n");
         let lines = ["26 exits of the host, 0 denied", "0 exits of the host, 0 denied", ""];
         let found = lines.map(|line| emulated(&console(line)));
@@ -179,6 +179,6 @@ mod tests {
     fn unprotected_masters_are_listed_before_withheld_nodes() {
         let console = "portcullis: withheld: /a: slot\nportcullis: hole: ITS\n\
             portcullis: withheld: /b: slot\nportcullis: withheld: /c: flash\n";
-        assert_eq!(boot_notes(console), ["not closed yet: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);
+        assert_eq!(boot_notes(console), ["not protected: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);
     }
 }

@@ -24,10 +24,10 @@ impl<'a> Row<'a> {
         let wrong = match (without, with) {
             (Err(why), _) => Some(format!("without isolation: {why:#}")),
             (_, Err(why)) => Some(format!("with isolation: {why:#}")),
-            (Ok(Blocked), _) => Some("it does not land without isolation".to_owned()),
-            (_, Ok(Landed)) => Some("it lands with isolation".to_owned()),
+            (Ok(Blocked), _) => Some("the attack does not land without isolation".to_owned()),
+            (_, Ok(Landed)) => Some("the attack lands with isolation".to_owned()),
             (Ok(Landed), Ok(Blocked)) if event.is_none() => {
-                Some("it is blocked, but nothing shows that it was attempted".to_owned())
+                Some("the attack is blocked, but there is no evidence that it was attempted".to_owned())
             }
             (Ok(Landed), Ok(Blocked)) => None,
         };
@@ -48,7 +48,7 @@ pub(crate) fn event(faults: &[DmaFault]) -> Option<String> {
     faults.iter().find(|fault| fault.sid.is_some()).map(describe)
 }
 
-/// Type, StreamID, stage and IPA of an event, as the architecture names them.
+/// Type, StreamID, stage and IPA of an event, with the names of the architecture.
 fn describe(fault: &DmaFault) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:#x}"));
     let stage = fault.stage.map_or_else(|| "-".to_owned(), |stage| stage.to_string());
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn only_landed_then_blocked_with_an_event_is_right() {
+    fn only_landed_then_blocked_with_an_event_passes() {
         let right = |without: &Outcome, with: &Outcome, faults: &[DmaFault]| {
             Row::new("x", without, with, event(faults)).wrong.is_none()
         };
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_named_as_the_architecture_does() {
+    fn events_have_the_names_of_the_architecture() {
         let row = Row::new("read", &Ok(Landed), &Ok(Blocked), event(&[fault()]));
         let lines = render(&[row]);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The programs: cargo-fuzz, and what it builds.
+//! Builds the fuzz targets with cargo-fuzz.
 //!
 //! No sanitizer: the code is safe Rust, and so the pinned stable compiler can be used. No comparison tracing: the
 //! inputs have their own encoding, and the model would be twice as slow.
@@ -12,23 +12,23 @@ use test_machines::progress::step;
 
 use crate::checkout::Checkout;
 
-/// Version of cargo-fuzz that is installed where there is none.
+/// Version of cargo-fuzz that is installed if it is missing.
 const CARGO_FUZZ: &str = "0.13.2";
 
 /// The triple that targets are built for: libFuzzer runs on the build machine.
 pub(super) fn host(checkout: &Checkout) -> Result<String> {
     let text = exec::output(Command::new("rustc").current_dir(checkout.root()).arg("-vV"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(line.context("rustc names no host")?.to_owned())
+    Ok(line.context("rustc reports no host")?.to_owned())
 }
 
-/// Builds every target from `sources`, which are those of `checkout` or a copy; the folder that holds them.
+/// Builds every target from `sources`, which are those of `checkout` or a copy. Returns the folder of the programs.
 ///
 /// # Errors
 /// When there is no C++ compiler, cargo-fuzz cannot be installed, or a target does not compile.
 pub(super) fn targets(checkout: &Checkout, sources: &Checkout) -> Result<PathBuf> {
     if exec::output(Command::new("c++").arg("--version")).is_err() {
-        bail!("needs a C++ compiler, for libFuzzer: install one that answers to `c++` (Debian: `apt install g++`)");
+        bail!("needs a C++ compiler, for libFuzzer: install one with the command `c++` (Debian: `apt install g++`)");
     }
     let tool = ensure_cargo_fuzz(checkout)?;
     let target = sources.work_dir("fuzz/build")?;
@@ -52,7 +52,7 @@ pub(super) fn targets(checkout: &Checkout, sources: &Checkout) -> Result<PathBuf
     Ok(target.join(triple).join("release"))
 }
 
-/// Folder of our own cargo-fuzz; `None` if it is already installed.
+/// Folder of xtask's own cargo-fuzz; `None` if cargo-fuzz is already installed.
 fn ensure_cargo_fuzz(checkout: &Checkout) -> Result<Option<PathBuf>> {
     if exec::output(checkout.cargo().args(["fuzz", "--version"])).is_ok() {
         return Ok(None);

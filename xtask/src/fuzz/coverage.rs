@@ -15,22 +15,22 @@ use super::{Target, build, run};
 use crate::checkout::Checkout;
 use crate::setup::rust;
 
-/// What is covered together: the folder, and which modules of it, all where none is named.
+/// Modules whose coverage is added up: a folder, and modules in it, or all of its modules if the list is empty.
 struct Part {
     folder: &'static str,
     modules: &'static [&'static str],
 }
 
-/// Of the driver: the emulation, the queues, the stream table.
+/// The emulation, the queues and the stream table of the driver.
 const DRIVER: Part = Part {
     folder: "smmu-drv/src/",
     modules: &["smmu/emul/", "smmu/device/el2_cmdq.rs", "smmu/device/el2_eventq.rs", "smmu/shadow/"],
 };
 /// The guard of the GIC.
 const GUARD: Part = Part { folder: "gic-guard/src/", modules: &[] };
-/// Percentage of regions of a part.
+/// Minimum percentage of reached regions of a part.
 const WANTED: u64 = 95;
-/// Inputs that one process plays.
+/// Number of inputs that one process runs.
 const AT_ONCE: usize = 100;
 
 /// Prints regions reached per module.
@@ -88,7 +88,7 @@ fn at_once(commands: Vec<Command>, jobs: u8) -> Result<()> {
     })
 }
 
-/// The targets without libFuzzer's instrumentation, with the compiler's.
+/// Builds the targets with the compiler's instrumentation and without libFuzzer's.
 fn build_counting(checkout: &Checkout, targets: &[Target], folder: &Path) -> Result<PathBuf> {
     let mut cargo = checkout.cargo();
     cargo.args(["build", "--release", "--manifest-path"]).arg(checkout.root().join("fuzz/Cargo.toml"));
@@ -119,7 +119,7 @@ impl Regions {
     }
 }
 
-/// Files that count, with their regions.
+/// The files of the part, with their regions.
 fn regions<'e>(export: &'e Value, part: &Part) -> Option<Vec<(&'e str, Regions)>> {
     let files = export.pointer("/data/0/files")?.as_array()?;
     let mut out = Vec::new();
@@ -136,7 +136,7 @@ fn regions<'e>(export: &'e Value, part: &Part) -> Option<Vec<(&'e str, Regions)>
 }
 
 fn report(export: &Value, part: &Part) -> Result<()> {
-    let files = regions(export, part).context("llvm-cov's report is of another shape")?;
+    let files = regions(export, part).context("llvm-cov's report has an unknown format")?;
     let mut total = Regions::default();
     println!("{:24} {:>8} {:>8}  %", part.folder, "regions", "reached");
     for (name, Regions { all, reached }) in &files {
@@ -146,7 +146,7 @@ fn report(export: &Value, part: &Part) -> Result<()> {
     println!("{:24} {:8} {:8}  {}", "together", total.all, total.reached, total.percent());
     if total.percent() < WANTED {
         bail!(
-            "{} % of the regions of {} are reached, {WANTED} % are wanted: fuzz longer, or extend the actions",
+            "{} % of the regions of {} are reached, {WANTED} % are required: fuzz longer, or extend the actions",
             total.percent(),
             part.folder
         );
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_modules_that_count_are_added_up() {
+    fn only_modules_of_the_part_are_added_up() {
         let file = |name: &str, count: u64, covered: u64| serde_json::json!({"filename": format!("/x/{name}"), "summary": {"regions": {"count": count, "covered": covered}}});
         let export = serde_json::json!({"data": [{"files": [file("smmu-drv/src/smmu/emul/mod.rs", 10, 9), file("smmu-drv/src/probe.rs", 5, 0), file("smmu-drv/src/smmu/device/el2_cmdq.rs", 4, 4), file("gic-guard/src/guard/rd.rs", 100, 95)]}]});
         let found = regions(&export, &DRIVER).unwrap_or_default();

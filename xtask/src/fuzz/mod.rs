@@ -23,8 +23,8 @@ use run::{Corpus, Job};
 ///
 /// Each target starts from its committed corpus (fuzz/corpus) and from inputs kept by
 /// earlier runs (target/portcullis/fuzz/corpus). After every action the model checks
-/// whether any behaviour allowed by the architecture lets a stream reach memory that is not
-/// the host's, or the GIC memory that is not EL2's. Needs a C++ compiler. The first run
+/// whether any behaviour allowed by the architecture lets a stream reach memory that the
+/// host does not own, or the GIC memory outside EL2. Needs a C++ compiler. The first run
 /// builds cargo-fuzz into target/ if the machine has none, and the targets: 1 to 5 minutes.
 ///
 /// Examples:
@@ -53,8 +53,8 @@ pub(crate) struct Args {
     #[arg(long)]
     list: bool,
     /// Afterwards, run the corpora again and print the covered regions per file; fails below 95 % of those in the folders
-    /// emul and shadow of smmu-drv/src/smmu and in device/el2_cmdq.rs and device/el2_eventq.rs there, together, or below
-    /// 95 % of those of gic-guard/src, where its target is among those that run
+    /// emul and shadow of smmu-drv/src/smmu and in device/el2_cmdq.rs and device/el2_eventq.rs there,
+    /// together, or below 95 % of those of gic-guard/src if its target is run
     #[arg(long)]
     coverage: bool,
     /// Remove a defence, or each of them in turn: its target (or each named target) must detect this, starting from
@@ -71,7 +71,7 @@ pub(crate) struct Args {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Target {
-    /// Everything that a host, its devices and its hardware can do
+    /// All actions of a host, its devices and its hardware
     HostileHost,
     /// Register accesses of any offset, size and value
     Registers,
@@ -83,7 +83,7 @@ pub(crate) enum Target {
     Transitions,
     /// Bulk actions: expensive traps
     Costs,
-    /// The GIC: every register, commands, memory and hardware that change meanwhile
+    /// The GIC: every register, commands, and memory and hardware that change at the same time
     Gic,
 }
 
@@ -98,7 +98,7 @@ impl Target {
         Self::Gic,
     ];
 
-    /// Its name in fuzz/.
+    /// The target's name in fuzz/.
     fn name(self) -> &'static str {
         match self {
             Self::HostileHost => "hostile_host",
@@ -113,13 +113,13 @@ impl Target {
 
     fn what(self) -> &'static str {
         match self {
-            Self::HostileHost => "everything that a host, its devices and its hardware can do",
+            Self::HostileHost => "all actions of a host, its devices and its hardware",
             Self::Registers => "register accesses of any offset, size and value",
             Self::Commands => "commands, events and both queues",
             Self::StreamTable => "stream tables of any content and shape",
             Self::Transitions => "page ownership changes between traps and DMA",
             Self::Costs => "bulk actions: expensive traps",
-            Self::Gic => "the GIC: every register, commands, memory and hardware that change meanwhile",
+            Self::Gic => "the GIC: every register, commands, and memory and hardware that change at the same time",
         }
     }
 }
@@ -127,7 +127,8 @@ impl Target {
 /// Runs the command.
 ///
 /// # Errors
-/// When something is missing or does not build, when a target has a finding, or has none without a defence.
+/// When something is missing or does not build, when a target has a finding, or when it has no finding although a
+/// defence is removed.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     if args.list {
         for target in Target::ALL {
@@ -158,7 +159,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
     let found = results.iter().filter(|result| result.finding().is_some()).count();
     if found > 0 {
-        bail!("{found} of {} targets found something; --replay FILE shows it again", results.len());
+        bail!("{found} of {} targets have a finding; reproduce it with --replay FILE", results.len());
     }
     if args.coverage {
         coverage::print(checkout, targets, args.jobs)?;

@@ -1,7 +1,7 @@
 //! The defences without which a target must have a finding.
 //!
-//! Those of the driver are removed from a copy of the sources, by their patches in `xtask/defences`; parts of a revocation are left
-//! out by the tests' own EL2.
+//! Most are removed from a copy of the sources by their patches in `xtask/defences`; parts of a revocation are omitted
+//! by the EL2 of the tests.
 
 use std::path::PathBuf;
 
@@ -14,20 +14,20 @@ use crate::defences::{self, Tree};
 /// How a defence is removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RemovedBy {
-    /// A patch of its name.
+    /// By the patch with its name.
     Patch,
-    /// The tests' EL2, when `PORTCULLIS_WITHOUT` names it.
+    /// By the EL2 of the tests, if `PORTCULLIS_WITHOUT` contains its name.
     Tests,
 }
 
 /// One defence that can be removed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Removal {
-    /// Its word.
+    /// Its name.
     pub(super) word: &'static str,
     /// How it is removed.
     pub(super) by: RemovedBy,
-    /// The target that it is for.
+    /// The target that must detect that it is missing.
     pub(super) target: Target,
 }
 
@@ -42,11 +42,11 @@ macro_rules! removed {
         }
 
         impl Removed {
-            /// Every single one.
+            /// All defences.
             pub(super) const EACH: &[(Self, Removal)] =
                 &[$((Self::$name, Removal { word: $word, by: RemovedBy::$by, target: Target::$target }),)*];
 
-            /// The one that it stands for.
+            /// The defence of this value.
             ///
             /// # Errors
             /// For `all`.
@@ -63,49 +63,49 @@ removed! {
     NoInvalidate "no-invalidate" Tests Transitions "Revocation: no SMMU is invalidated";
     FirstSmmuOnly "first-smmu-only" Tests Transitions "Revocation: only the first SMMU is invalidated";
     WrongPage "wrong-page" Tests Transitions "Revocation: the wrong page is invalidated";
-    OnePage "one-page" Tests Transitions "Revocation: one page is invalidated, whatever was revoked";
+    OnePage "one-page" Tests Transitions "Revocation: only one of the revoked pages is invalidated";
     TakeOver "take-over" Patch HostileHost "Take-over: GBPA does not abort while the SMMU is off";
     Reset "reset" Patch HostileHost "Reset: an SMMU that lost its registers is not detected";
     Quiesce "quiesce" Patch HostileHost "Power-off: streams keep running";
     Cr0 "cr0" Patch Registers "Registers: the host's CR0 goes to hardware";
     Index "index" Patch Registers "Queues: CMDQ_PROD is not masked to the queue's size";
-    Commands "commands" Patch Commands "Commands: they go to hardware as the host wrote them";
+    Commands "commands" Patch Commands "Commands: hardware gets the host's command without a check";
     CommandsTwice "commands-twice" Patch Commands "Commands: they are fetched again after the check";
-    Msi "msi" Patch Commands "Commands: a CMD_SYNC's store is hardware's, to any address";
+    Msi "msi" Patch Commands "Commands: hardware makes the store of a CMD_SYNC, to any address";
     Events "events" Patch Commands "Events: hardware's queue is never drained";
     Sync "sync" Patch Transitions "Queues: a CMD_SYNC timeout is treated as success";
-    Entries "entries" Patch StreamTable "Entries: they go to hardware as the host wrote them";
+    Entries "entries" Patch StreamTable "Entries: hardware gets the host's entry without a check";
     EntriesTwice "entries-twice" Patch StreamTable "Entries: they are fetched again after the check";
     FreedEarly "freed-early" Patch StreamTable "Entries: a level-2 table is freed before its invalidation is complete";
     ClaimsKept "claims-kept" Patch HostileHost "Claims: a disabled queue keeps its claim";
-    PagesFree "pages-free" Patch Costs "Budget: claims cost a trap nothing";
-    SyncsFree "syncs-free" Patch Costs "Budget: CMD_SYNCs cost a trap nothing";
+    PagesFree "pages-free" Patch Costs "Budget: claims are not charged";
+    SyncsFree "syncs-free" Patch Costs "Budget: CMD_SYNCs are not charged";
     GicAfterPowerOff "gic-after-power-off" Patch Gic "GIC, power-off: commands are sent afterwards";
     GicBaserForwarded "gic-baser-forwarded" Patch Gic "GIC, tables: GITS_BASER of the host goes to hardware";
-    GicBasesUnread "gic-bases-unread" Patch Gic "GIC, tables: what the redistributors keep is not compared";
+    GicBasesUnread "gic-bases-unread" Patch Gic "GIC, tables: the base registers of redistributors are not read back";
     GicCpuOff "gic-cpu-off" Patch Gic "GIC, commands: events go to redistributors that are off";
     GicDpgEnables "gic-dpg-enables" Patch Gic "GIC, registers: a store of DPG sets EnableLPIs without tables";
     GicEnableStays "gic-enable-stays" Patch Gic "GIC, registers: LPIs reach a CPU after the host disabled them";
-    GicFetchedTwice "gic-fetched-twice" Patch Gic "GIC, commands: they are read again after the check";
-    GicFreedBeforeSync "gic-freed-before-sync" Patch Gic "GIC, tables: one is freed before hardware has left it";
-    GicFreedUnquiet "gic-freed-unquiet" Patch Gic "GIC, tables: one is freed without a SYNC, where no CPU has LPIs";
-    GicFreedThoughRefused "gic-freed-though-refused" Patch Gic "GIC, tables: one that hardware refused to leave is freed";
-    GicIttOfTheHost "gic-itt-of-the-host" Patch Gic "GIC, tables: translation tables lie in the host's memory";
-    GicItssMixed "gic-itss-mixed" Patch Gic "GIC, commands: a device of one ITS is found on another";
+    GicFetchedTwice "gic-fetched-twice" Patch Gic "GIC, commands: they are fetched again after the check";
+    GicFreedBeforeSync "gic-freed-before-sync" Patch Gic "GIC, tables: a table is freed while hardware can use it";
+    GicFreedUnquiet "gic-freed-unquiet" Patch Gic "GIC, tables: a table is freed without a SYNC if LPIs are off on all CPUs";
+    GicFreedThoughRefused "gic-freed-though-refused" Patch Gic "GIC, tables: a table is freed although hardware did not complete its unmapping";
+    GicIttOfTheHost "gic-itt-of-the-host" Patch Gic "GIC, tables: translation tables are in the host's memory";
+    GicItssMixed "gic-itss-mixed" Patch Gic "GIC, commands: devices of different ITSs are not distinguished";
     GicLpiTwice "gic-lpi-twice" Patch Gic "GIC, commands: two events can have one LPI";
     GicLpiUnchecked "gic-lpi-unchecked" Patch Gic "GIC, commands: the INTID is not checked";
     GicNoLimit "gic-no-limit" Patch Gic "GIC, memory: translation tables have no limit";
     GicNotSilenced "gic-not-silenced" Patch Gic "GIC, take-over: memory is given to hardware that still runs";
     GicPendbaserForwarded "gic-pendbaser-forwarded" Patch Gic "GIC, tables: GICR_PENDBASER of the host goes to hardware";
-    GicQueueUnaligned "gic-queue-unaligned" Patch Gic "GIC, queue: it is aligned to 4 KiB only";
-    GicUnlistedRegister "gic-unlisted-register" Patch Gic "GIC, registers: those without a row reach hardware";
-    GicWaitsEachTime "gic-waits-each-time" Patch Gic "GIC, waits: an ITS that failed is waited for again";
+    GicQueueUnaligned "gic-queue-unaligned" Patch Gic "GIC, queue: it is only aligned to 4 KiB";
+    GicUnlistedRegister "gic-unlisted-register" Patch Gic "GIC, registers: accesses without a row in the table reach hardware";
+    GicWaitsEachTime "gic-waits-each-time" Patch Gic "GIC, waits: EL2 waits again for an ITS that failed";
 }
 
-/// Builds the targets without `one`, or whole; the folder that holds them.
+/// Builds the targets, without the defence `one` if given. Returns the folder of the programs.
 ///
 /// # Errors
-/// When its patch does not apply, or as [`build::targets`].
+/// When the patch does not apply, and the errors of [`build::targets`].
 pub(super) fn programs(checkout: &Checkout, one: Option<Removal>) -> Result<PathBuf> {
     let Some(Removal { word, by: RemovedBy::Patch, .. }) = one else { return build::targets(checkout, checkout) };
     let patches = defences::all(checkout)?;
@@ -122,7 +122,7 @@ mod tests {
     use clap::ValueEnum;
 
     #[test]
-    fn every_defence_is_one_that_can_be_removed() {
+    fn every_removable_defence_has_a_patch_or_is_in_the_tests() {
         let tests = include_str!("../../../model-tests/src/defects.rs");
         for (defence, Removal { word, by, .. }) in Removed::EACH {
             let patch = concat!(env!("CARGO_MANIFEST_DIR"), "/defences/").to_owned() + word + ".patch";

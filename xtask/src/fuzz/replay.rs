@@ -9,13 +9,13 @@ use test_machines::exec;
 use super::removed::{Removal, RemovedBy};
 use super::{Target, run};
 
-/// Which of `targets` an input is for: the only one, or the one in whose folder it lies.
+/// The target of an input: the only one in `targets`, or the one whose folder contains the input.
 ///
 /// # Errors
-/// When there is no such file, or it could be for several targets.
+/// When the file does not exist, or the target cannot be determined.
 pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
     let file = input.canonicalize().with_context(|| format!("--replay: cannot find {}", input.display()))?;
-    ensure!(file.is_file(), "--replay: {} is no file", input.display());
+    ensure!(file.is_file(), "--replay: {} is not a file", input.display());
     let folder = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     match targets {
         [only] => Ok(*only),
@@ -23,7 +23,7 @@ pub(super) fn target(targets: &[Target], input: &Path) -> Result<Target> {
             .iter()
             .copied()
             .find(|target| Some(target.name()) == folder.as_deref())
-            .context("name the target that the input is for: `cargo xtask fuzz TARGET --replay FILE`"),
+            .context("add the input's target: `cargo xtask fuzz TARGET --replay FILE`"),
     }
 }
 
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_is_the_one_named_or_that_of_the_folder() -> Result<()> {
+    fn the_target_is_given_or_found_from_the_folder() -> Result<()> {
         let root = std::env::temp_dir().join(format!("portcullis-replay-{}", std::process::id()));
         let folder = root.join("registers");
         fs::create_dir_all(&folder)?;
@@ -70,7 +70,7 @@ mod tests {
         ];
         fs::remove_dir_all(&root)?;
         assert_eq!(ends[..3], [Ok(Target::Registers), Ok(Target::Commands), Ok(Target::Commands)]);
-        for (end, why) in ends[3..].iter().zip(["name the target", "is no file", "cannot find"]) {
+        for (end, why) in ends[3..].iter().zip(["add the input's target", "is not a file", "cannot find"]) {
             assert!(end.as_ref().is_err_and(|text| text.contains(why)), "{end:?}");
         }
         Ok(())

@@ -24,7 +24,7 @@ const TIMEOUT: u32 = 60;
 pub(super) enum Corpus {
     /// Inputs kept by earlier runs.
     Kept,
-    /// Nothing.
+    /// None: only the committed corpus is used.
     Fresh,
 }
 
@@ -88,10 +88,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs `jobs`, some at a time; outcomes in their order.
+/// Runs `jobs`, several at the same time; the outcomes are in the order of the jobs.
 ///
 /// # Errors
-/// When one cannot be run at all.
+/// When a job cannot be run.
 pub(super) fn all(checkout: &Checkout, programs: &Path, jobs: &[Job], args: &Args) -> Result<Vec<Outcome>> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(Vec::new());
@@ -178,7 +178,7 @@ pub(super) fn finding(text: &str) -> String {
     let panic = lines.iter().position(|line| line.contains("panicked at")).and_then(|at| lines.get(at + 1));
     let error = lines.iter().find(|line| line.contains("ERROR: libFuzzer"));
     let file = lines.iter().find_map(|line| line.split_once("Test unit written to ")).map(|(_, file)| file);
-    let what = panic.or(error).copied().unwrap_or("it ended without a message");
+    let what = panic.or(error).copied().unwrap_or("the program ended without a message");
     match file {
         Some(file) => format!("{what} ({file})"),
         None => what.to_owned(),

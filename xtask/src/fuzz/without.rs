@@ -1,4 +1,4 @@
-//! Runs without a defence, to show that the fuzzer can detect this.
+//! Runs without a defence, to prove that the fuzzer detects its absence.
 
 use anyhow::{Result, bail};
 
@@ -7,7 +7,7 @@ use super::removed::{self, Removed};
 use super::run::{self, Corpus, Job};
 use crate::checkout::Checkout;
 
-/// Runs what `wanted` means, on its target or on those that are named.
+/// Runs the targets without the defences `wanted`: the target of each defence, or the targets in `args`.
 ///
 /// # Errors
 /// When a target does not detect that the defence is missing, or cannot be run.

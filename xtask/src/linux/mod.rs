@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// The ramdisk for --kernel
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "kernel")]
     initrd: Option<PathBuf>,
-    /// No hypervisor: Linux enters at EL1 and has the SMMU to itself
+    /// No hypervisor: Linux enters at EL1 and uses the SMMU directly
     #[arg(long)]
     native: bool,
     /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...; max unless given, without LPA2 for --kexec, since Linux
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// Number of CPUs, 1 to 8
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
-    /// Memory of the machine, as QEMU writes it
+    /// Memory of the machine, in QEMU's format
     #[arg(long, default_value = "1G")]
     mem: String,
     /// Added to the kernel's command line, for example iommu.strict=0 or iommu.passthrough=1
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     /// Added to EL2's command line, for example cmdq=8
     #[arg(long, value_name = "ARGS", default_value = "", conflicts_with = "native")]
     el2_append: String,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Added to QEMU's command line; repeat it for each argument
@@ -68,7 +68,7 @@ pub(crate) struct Args {
     /// Without the NVMe, virtio-blk, e1000e and edu devices
     #[arg(long, conflicts_with = "attack")]
     no_default_devices: bool,
-    /// Let root in the guest attack memory that is not the kernel's, with the edu device
+    /// Let root in the guest attack memory that the kernel does not own, with the edu device
     #[arg(long)]
     attack: bool,
     /// Load a test module that donates and reclaims pages under disk load, and makes a device access a donated page
@@ -103,7 +103,7 @@ enum KexecKind {
     Exec,
     /// The first kernel panics, and a crash kernel starts in memory reserved for it
     Crash,
-    /// The same, and the second kernel keeps the SMMU configuration and stream table
+    /// As crash, and the second kernel keeps the SMMU configuration and stream table
     Adopt,
 }
 

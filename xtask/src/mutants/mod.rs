@@ -286,7 +286,7 @@ impl Run<'_> {
         }
         mutants.arg("--output").arg(self.checkout.work_dir("mutants")?.join(self.module.name()));
         mutants.args(["--jobs", &self.args.jobs.to_string(), "--timeout", round.timeout_s(), "--no-shuffle"]);
-        // Without the examples in the documentation: each must be linked, and none is meant to detect a defect.
+        // The examples in the documentation are not run: each must be linked, and they are not meant to detect defects.
         mutants.arg("--cargo-arg=--tests");
         match round {
             Round::Own => mutants.args(["--test-package", self.module.package()]),
@@ -297,7 +297,7 @@ impl Run<'_> {
         }
         // Each job builds in a copy of the checkout: with a common build folder they would wait for each other.
         mutants.stdin(Stdio::null()).env_remove("CARGO_TARGET_DIR");
-        // No debug information: it would take most of the build time.
+        // No debug information, which would take most of the build time.
         mutants.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0").env("CARGO_INCREMENTAL", "1");
         Ok(mutants)
     }
@@ -370,12 +370,12 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_named_file_is_there_and_in_one_module() {
+    fn every_file_of_a_module_exists_and_is_in_one_module() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
         let mut seen = HashSet::new();
         for file in Module::ALL.iter().flat_map(|module| module.files()) {
             assert!(seen.insert(file), "{file} is in two modules");
-            assert!(file.contains('*') || root.join(file).is_file(), "{file} is not there");
+            assert!(file.contains('*') || root.join(file).is_file(), "{file} does not exist");
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-/// The list, with the entries that were seen in this run.
+/// The list, and the entries that were seen in this run.
 #[derive(Debug)]
 pub(super) struct Survivors {
     entries: Vec<Entry>,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_is_refused() -> Result<()> {
+    fn too_many_equivalent_mutants_are_refused() -> Result<()> {
         let list = Survivors::parse(TEXT)?;
         assert!(list.require_at_most(2).is_ok());
         assert!(list.require_at_most(1).is_err());

@@ -14,7 +14,7 @@ use crate::checkout::Checkout;
 pub(crate) enum Build {
     /// Optimised, for long runs.
     Release,
-    /// Not optimised: it runs for seconds, and optimising takes minutes.
+    /// Not optimised, for runs of seconds: optimising takes minutes.
     Dev,
 }
 

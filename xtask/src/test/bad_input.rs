@@ -103,16 +103,16 @@ fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
     let text = el2_output(outcome);
     let shown = || format!("EL2 text:\n{}", last_lines(&text, 6));
     match outcome.end {
-        End::Killed(after) => bail!("it did not end and was killed after {} s; {}", after.as_secs(), shown()),
+        End::Killed(after) => bail!("the machine did not end and was killed after {} s; {}", after.as_secs(), shown()),
         End::Exited(status) if status.success() => {
-            bail!("it ended with success; {}", shown())
+            bail!("the machine ended with success; {}", shown())
         }
         End::Exited(_) => {}
     }
     let errors = console::error_lines(&text).join("\n").to_lowercase();
     ensure!(!errors.is_empty(), "no `portcullis: error:` line (QEMU: {}); {}", outcome.qemu_messages.trim(), shown());
     for word in reason {
-        ensure!(errors.contains(&word.to_lowercase()), "the reason does not name `{word}`: {errors}");
+        ensure!(errors.contains(&word.to_lowercase()), "the reason does not contain `{word}`: {errors}");
     }
     Ok(())
 }
@@ -121,8 +121,8 @@ fn check_refusal(outcome: &Outcome, reason: &[&str]) -> Result<()> {
 const STUB: u64 = 0x4800_0000;
 const DTB: u64 = 0x4810_0000;
 
-/// QEMU itself refuses a damaged tree, so a stub of three instructions takes the place
-/// of its loader: x0 = the tree, then jump to the hypervisor.
+/// Boots with a truncated tree. QEMU's loader refuses such a tree, so a stub of three instructions replaces it: it sets
+/// x0 to the tree's address and jumps to the hypervisor.
 fn truncated(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<()> {
     let dir = checkout.work_dir("runs/bad-truncated-device-tree")?;
     let whole = dump_device_tree(qemu, images, &dir)?;
@@ -140,12 +140,12 @@ fn truncated(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<()> {
     machine.device(&load(&stub, STUB));
     machine.device(&format!("loader,cpu-num=0,addr={STUB:#x}"));
     let outcome = step("Refusing: a truncated device tree", || machine.run(&dir, DEADLINE))?;
-    // Which UART there is the tree would say: EL2 drives none, and ends.
+    // Without the tree EL2 does not know the UART: it ends without output.
     let silent = outcome.el2_console.trim().is_empty() && outcome.host_console.trim().is_empty();
     ensure!(silent, "something ran: {}", last_lines(&el2_output(&outcome), 6));
     match outcome.end {
         End::Exited(status) if !status.success() => Ok(()),
-        end => bail!("it did not end with an error: {end:?}"),
+        end => bail!("the machine did not end with an error: {end:?}"),
     }
 }
 

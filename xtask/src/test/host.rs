@@ -47,7 +47,7 @@ fn default_members(checkout: &Checkout) -> Result<Vec<String>> {
     let mut cargo = checkout.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&exec::output(&mut cargo)?)?;
-    names(&metadata).context("cargo metadata does not name the workspace's members")
+    names(&metadata).context("cargo metadata does not list the workspace's members")
 }
 
 fn names(metadata: &Value) -> Option<Vec<String>> {

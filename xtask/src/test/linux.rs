@@ -43,7 +43,7 @@ const CHECKS: [Row; 7] = [
     Row { series: "6.12", cpu: "max", smp: 1, mem: "512M", append: "" },
 ];
 
-/// In QEMU 11, whose CPU model `max` has more features.
+/// Checks in QEMU 11, whose CPU model `max` has more features.
 const NEWER_CHECKS: [Row; 2] = [
     Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" },
     Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
@@ -62,8 +62,8 @@ struct Attack {
     row: Row,
 }
 
-/// Root disables translation, by the kernel's command line or at run time: every way under EL2, and the common ones
-/// natively as controls. The driver of 6.12 has no `disable_bypass`.
+/// Root disables translation, by the kernel's command line or at run time: all variants under EL2, and the common ones
+/// without a hypervisor as controls. The driver of 6.12 has no `disable_bypass`.
 const ATTACKS: [Attack; 8] = [
     attack("native_passthrough", Mode::AttackPassthrough, HypervisorKind::Native, "6.12", 1, ""),
     attack("native_runtime_identity", Mode::AttackRuntime, HypervisorKind::Native, "6.12", 1, ""),
@@ -75,20 +75,21 @@ const ATTACKS: [Attack; 8] = [
     attack("t42_disable_bypass", Mode::AttackUnbound, HypervisorKind::Portcullis, "6.1", 1, ""),
 ];
 
-/// Pages change owner under disk load, and a device accesses them: blocked under Portcullis, landed without isolation.
+/// Pages change owner under disk load, and a device accesses them. This is blocked under Portcullis and lands without
+/// isolation.
 const MODULES: [Attack; 2] = [
     attack("t02_t03_t04_donation_under_load", Mode::Module, HypervisorKind::Portcullis, module::SERIES, 2, ""),
     attack("donation_without_isolation", Mode::Module, HypervisorKind::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
-/// kexec after pages were donated and with a transfer in flight.
+/// kexec after a donation of pages, with a transfer in flight.
 const KEXECS: [Attack; 3] = [
     kexec("t67_kexec", Kind::Exec, HypervisorKind::Portcullis, 4),
     kexec("t67_crash_kernel", Kind::Crash, HypervisorKind::Portcullis, 4),
     kexec("t67_adopted_smmu", Kind::Adopt, HypervisorKind::Portcullis, 1),
 ];
 
-/// The same with other numbers of CPUs, and without a hypervisor, where the attacks land.
+/// kexec with other numbers of CPUs, and without a hypervisor, where the attacks land.
 const LONG_KEXECS: [Attack; 6] = [
     kexec("t67_kexec", Kind::Exec, HypervisorKind::Portcullis, 1),
     kexec("t67_crash_kernel", Kind::Crash, HypervisorKind::Portcullis, 1),
@@ -271,7 +272,7 @@ fn plan_loads(checkout: &Checkout, qemu: &Path, images: &Images, variants: Varia
     Ok(named.collect())
 }
 
-/// `None` for a build that this run of the tests does not have.
+/// The image of `hypervisor`; `None` if this run of the tests has no such build.
 fn hypervisor_image(images: &Images, hypervisor: HypervisorKind) -> Option<Hypervisor> {
     match hypervisor {
         HypervisorKind::Native => Some(Hypervisor::None),

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     /// given
     #[arg(long, conflicts_with = "quick")]
     ghost: bool,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
 }
@@ -114,9 +114,9 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, result
 
 /// The QEMU programs of the machines.
 struct Qemus {
-    /// The one for nearly all machines.
+    /// The QEMU for nearly all machines.
     default: PathBuf,
-    /// The one whose CPUs have the newest features, for tests that depend on those. Not used with --qemu, --quick or
+    /// The QEMU whose CPUs have the newest features, for tests that depend on them. Not used with --qemu, --quick or
     /// --ghost.
     newer: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! The payload's tests: each is one machine, which the runner in qemu-tests runs and names.
+//! The payload's tests. The runner in qemu-tests runs each on its own machine.
 
 use std::path::Path;
 use std::process::Command;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use test_machines::exec;
 use test_machines::progress::{say, step};
 
-/// Results so far.
+/// The results of the tests that have run.
 #[derive(Debug, Default)]
 pub(crate) struct TestResults {
     suites: Vec<Suite>,
@@ -161,7 +161,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
-    fn results_of_several_harnesses_add_up() {
+    fn results_of_several_harnesses_are_added() {
         let text = "test a ... ok\ntest b::c ... FAILED\n\
             test result: FAILED. 3 passed; 1 failed; 0 ignored\n\
             test result: ok. 4 passed; 0 failed; 0 ignored\n";
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_of_failures_are_shown_and_nothing_else() {
+    fn only_reports_of_failures_are_shown() {
         let text = "test a ... FAILED\n\nfailures:\n---- a stdout ----\nwhy\n\nfailures:\n    a\n\n\
             test result: FAILED. 0 passed; 1 failed\nnoise\n";
         let shown = failure_reports(text);

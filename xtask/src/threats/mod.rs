@@ -27,7 +27,7 @@ use crate::threats::table::Row;
 /// Payload tests (Q) attack under QEMU: without the one defence that should stop them, and
 /// under Portcullis. In the column "without", `landed` means that the attack reached a byte
 /// of another owner, and `detected` that an assertion failed, EL2 panicked or the machine
-/// hung; in the column "with", `blocked` means neither. It is an error if a row has no test
+/// hung; in the column "with", `blocked` means that neither happened. It is an error if a row has no test
 /// in one of its layers, none that runs without its defence, or a test that passes without
 /// it; exempted rows are shown with the reason. About 15 minutes on two idle cores; all
 /// packages with tests are built, also for a single row.
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// Only tests of this kind
     #[arg(long, value_enum)]
     layer: Option<Layer>,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
 }

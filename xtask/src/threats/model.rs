@@ -1,5 +1,5 @@
-//! The rows' tests on the build machine. If possible they also run the attack without its defence, and print that it
-//! landed.
+//! The rows' tests on the build machine. If possible the tests also run the attack without its defence, and print that
+//! it landed.
 
 use anyhow::{Result, bail};
 use test_machines::exec;
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn printed_text_belongs_to_its_test() {
+    fn printed_text_is_assigned_to_its_test() {
         let text = format!(
             "test t01_a ... ok\ntest t02_b ... ok\ntest t03_c ... FAILED\n\nsuccesses:\n\n---- t02_b stdout ----\n{UNDEFENDED}\n"
         );

@@ -34,12 +34,12 @@ pub(crate) struct Programs {
 /// Runs every payload test of a row, or of the rows given.
 ///
 /// # Errors
-/// When the payload does not list its tests, or lacks one that a patch names.
+/// When the payload does not list its tests, or has no test that a patch lists.
 pub(crate) fn run(checkout: &Checkout, programs: &Programs, rows: &[u8]) -> Result<Vec<Found>> {
     let tests = list(&programs.images, &checkout.work_dir("runs/threats-list")?)?;
     let named = programs.removed.iter().flat_map(|image| &image.tests);
     if let Some(gone) = named.into_iter().find(|name| tests.iter().all(|test| test.name != **name)) {
-        bail!("a patch names the payload test {gone}, but the payload has no such test");
+        bail!("a patch lists the payload test {gone}, which does not exist");
     }
     let wanted = |test: &&Listed| {
         let about = rows_of(&test.name);
@@ -74,8 +74,8 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
     };
     let mut found =
         Found { name: test.name.clone(), test: test.name.clone(), without: End::NotRun, with, reason: None };
-    // The build without isolation differs from the product only in that. Tests that need no hypervisor use the bare
-    // machine.
+    // The build without isolation differs from the product only in isolation. Tests that need no hypervisor use the
+    // machine without one.
     let open = [HypervisorKind::WithoutIsolation, HypervisorKind::Native]
         .into_iter()
         .find(|hypervisor| test.runs.contains(hypervisor));
@@ -96,7 +96,7 @@ fn both(checkout: &Checkout, programs: &Programs, test: &Listed) -> Found {
 /// reason.
 ///
 /// # Errors
-/// When the machine cannot be run, or EL2 refuses to start its host: then the run proves nothing.
+/// When the machine cannot be run, or EL2 refuses to start its host, since such a run proves nothing.
 fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Image) -> Result<(End, String)> {
     let images = Images { hyp: Some(image.file.clone()), ..programs.images.clone() };
     let dir = checkout.work_dir(&format!("runs/threats-{}-without-{}", test.name, image.word))?;
@@ -121,7 +121,7 @@ fn without(checkout: &Checkout, programs: &Programs, test: &Listed, image: &Imag
     })
 }
 
-/// The firmware of a test that needs other firmware than QEMU's.
+/// The firmware of a test that needs other firmware than that of QEMU.
 fn firmware_of(test: &Listed) -> Option<&'static Firmware> {
     FIRMWARE.iter().find(|firmware| firmware.name == test.name)
 }

@@ -24,11 +24,11 @@ pub(crate) struct Image {
     pub(crate) file: PathBuf,
 }
 
-/// Runs the tests on the build machine that `defences` name, each in the copy without its defence, and records their
+/// Runs the tests on the build machine that the patches list, each in the copy without its defence, and records their
 /// results in `found`.
 ///
 /// # Errors
-/// When a patch does not apply, or names a test that is not in `found`. A package that does not build without the
+/// When a patch does not apply, or lists a test that is not in `found`. A package that does not build without the
 /// defence counts as passed without it, which is wrong.
 pub(crate) fn model(tree: &Tree, defences: &[Defence], found: &mut [Found]) -> Result<()> {
     let with_tests: Vec<_> = defences.iter().filter(|defence| !defence.tests.is_empty()).collect();
@@ -50,7 +50,7 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
     let targets = targets(&tree.checkout().root().join(package), &names)?;
     let mut cargo = tree.checkout().cargo();
     cargo.args(["test", "--quiet", "--no-run", "-p", package]).args(&targets);
-    let built = exec::output(&mut cargo).map_err(|error| format!("it does not build: {error:#}"));
+    let built = exec::output(&mut cargo).map_err(|error| format!("the copy does not build: {error:#}"));
     let mut cargo = tree.checkout().cargo();
     cargo.args(["test", "--no-fail-fast", "-p", package]).args(&targets);
     cargo.args(["--", "--exact"]).args(&names);
@@ -60,12 +60,12 @@ fn one_package(tree: &Tree, defence: &Defence, package: &str, found: &mut [Found
         let test = found
             .iter_mut()
             .find(|test| test.test == name && test.name == format!("{package}: {name}"))
-            .with_context(|| format!("{} names {name} of {package}, which is no test", defence.file.display()))?;
+            .with_context(|| format!("{} lists {name} of {package}, which is not a test", defence.file.display()))?;
         let end = match &built {
             Err(error) => (End::PassedWithoutDefence, error.clone()),
             Ok(_) => end(&text, name).unwrap_or_else(|| match output.status.code() {
-                Some(TIMED_OUT) => (End::Detected, format!("it did not end within {TIMEOUT_S} s")),
-                _ => (End::Detected, "the test program ends early".to_owned()),
+                Some(TIMED_OUT) => (End::Detected, format!("the test did not end within {TIMEOUT_S} s")),
+                _ => (End::Detected, "the test program ended early".to_owned()),
             }),
         };
         note(test, &defence.word, end);
@@ -126,7 +126,7 @@ pub(crate) fn note(test: &mut Found, word: &str, (end, why): (End, String)) {
     test.reason = Some(format!("{word}: {why}"));
 }
 
-/// Builds, for each of the `defences` that name payload tests, a hypervisor without it.
+/// Builds a hypervisor without each of the `defences` whose patches list payload tests.
 ///
 /// # Errors
 /// When a patch does not apply, the patched sources do not build, or a patch does not change the image.
@@ -179,7 +179,7 @@ note: run with
     }
 
     #[test]
-    fn passing_without_one_defence_is_kept() {
+    fn a_test_that_passes_without_one_defence_keeps_that_result() {
         let mut test =
             Found { name: "x".into(), test: "x".into(), without: End::NotRun, with: End::Blocked, reason: None };
         note(&mut test, "one", (End::Detected, "y".into()));
@@ -190,7 +190,7 @@ note: run with
     }
 
     #[test]
-    fn only_programs_with_a_named_test_are_built() -> Result<()> {
+    fn only_programs_with_a_listed_test_are_built() -> Result<()> {
         let root = std::env::temp_dir().join(format!("portcullis-targets-{}", std::process::id()));
         fs::create_dir_all(root.join("tests/two"))?;
         fs::write(root.join("tests/one.rs"), "fn t01_a() {}")?;

@@ -14,7 +14,7 @@ pub(crate) enum Layers {
 }
 
 impl Layers {
-    /// Their letters in the table.
+    /// The letters in the table.
     pub(crate) fn letters(self) -> &'static str {
         match self {
             Self::Model => "M",
@@ -45,7 +45,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (4, "a stale translation: cached, then donated", Both),
     (5, "donation while the host's SMMU is off, then on", Both),
     (6, "DMA to device registers", Both),
-    (7, "the host's SMMU switched off", Both),
+    (7, "the host's SMMU disabled", Both),
     (8, "firmware left the SMMU on", Model),
     (9, "an SMMU that loses its state at run time", Model),
     (10, "the MSI store of a CMD_SYNC to a foreign address", Both),
@@ -60,7 +60,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (19, "repeated invalidation of everything", Both),
     (20, "context descriptors and page tables in foreign memory", Both),
     (21, "hardware updates of access and dirty state", Model),
-    (22, "invalidations that are not the host's", Both),
+    (22, "invalidations of other owners' translations", Both),
     (23, "every opcode with random payloads", Both),
     (24, "inconsistent queue indices", Both),
     (25, "the most expensive queue content, from every CPU", Both),
@@ -80,12 +80,12 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (39, "CPUs started, suspended and stopped to bypass EL2", Payload),
     (40, "masters behind no SMMU", Payload),
     (41, "stream tables that change format or size", Both),
-    (42, "isolation switched off by command line or by root", Elsewhere("Linux boots: cargo xtask test --only linux")),
+    (42, "isolation disabled by command line or by root", Elsewhere("Linux boots: cargo xtask test --only linux")),
     (43, "floods of faults", Both),
     (44, "a walker that does not snoop", Model),
     (45, "the interrupt controller as a DMA master", Both),
     (46, "one page of a cached block", Both),
-    (47, "an SMMU that does not answer", Model),
+    (47, "an SMMU that does not respond", Model),
     (48, "commands with reserved bits", Model),
     (49, "a CPU block split while others use it", Payload),
     (50, "dirty lines and old contents at a change of owner", Model),
@@ -95,7 +95,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (54, "firmware calls that name memory", Payload),
     (55, "undescribed registers", Both),
     (56, "PCI: windows and BARs over memory or other registers, peer-to-peer", Payload),
-    (57, "EL2's console blocked, its lines forged", Payload),
+    (57, "EL2's console blocked, or its lines forged", Payload),
     (58, "boot input: overlaps, huge counts, malformed maps", Model),
     (59, "stalls", Model),
     (60, "the time of the longest hypercall", Payload),
@@ -113,7 +113,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
 /// The rows in a test's name: `t02_t04_stale` is about rows 2 and 4. The module path is ignored.
 pub(crate) fn rows_of(test: &str) -> Vec<u8> {
     let name = test.rsplit("::").next().unwrap_or(test);
-    // A letter names a part of a row.
+    // A letter is a part of a row.
     let number = |word: &str| {
         let digits = word.strip_prefix('t')?.trim_end_matches(|letter: char| letter.is_ascii_lowercase());
         Some(digits).filter(|digits| digits.len() == 2)?.parse().ok()
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_numbered_without_a_gap() {
+    fn rows_are_numbered_consecutively() {
         assert!(ROWS.iter().map(|row| row.0).eq(1..=69));
     }
 

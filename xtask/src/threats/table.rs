@@ -5,15 +5,15 @@ use crate::threats::rows::{Layers, rows_of};
 /// Result of one of the two runs of an attack.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
-    /// It reached a byte of another owner.
+    /// The attack reached a byte of another owner.
     Landed,
     /// Without its defence: an assertion failed, EL2 ended itself or the deadline passed.
     Detected,
-    /// It did not reach such a byte, and the test passed.
+    /// The attack reached no such byte, and the test passed.
     Blocked,
     /// The test passes without its defence: it cannot detect a missing defence.
     PassedWithoutDefence,
-    /// The test also passed without isolation: it has no attack (it checks correct operation or an error code).
+    /// The test also passed without isolation: it contains no attack, but checks correct operation or an error code.
     NoAttack,
     /// There is no such run: the attacked function does not exist without EL2.
     NotRun,
@@ -22,7 +22,7 @@ pub(crate) enum End {
 }
 
 impl End {
-    /// Its word in the table.
+    /// Its text in the table.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Landed => "landed",
@@ -36,7 +36,7 @@ impl End {
     }
 }
 
-/// One test with its two ends.
+/// One test with its two results.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     /// Name in the table.
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attack_has_to_be_shown_without_its_defence() {
+    fn an_attack_must_land_without_its_defence() {
         let row = |without| {
             let model = [ends("t01_a", without, End::Blocked)];
             Row::new((1, "x", Layers::Model), &model, &[]).wrong(Layers::Both)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attack_that_lands_is_right_only_where_the_catalogue_says_so() {
+    fn an_attack_may_land_only_where_the_catalogue_lists_it() {
         let payload = [found("t01_a", End::Landed)];
         let row = |layers| Row::new((1, "x", layers), &[], &payload).wrong(Layers::Both);
         assert!(row(Layers::Payload).is_some_and(|why| why.contains("lands")));
