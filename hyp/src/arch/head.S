@@ -4,7 +4,7 @@
 // before `1:` below accesses the stack, .bss or .data.
 //
 // The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the
-// linked ones until `relocate` adds the distance.
+X
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -15,7 +15,7 @@
 .equ BLOCK_NORMAL,    0x741          // block, AttrIndx 0, AP[1] RES1, SH inner, AF
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
 .equ VHE_ONLY,        0x22           // used instead of the exception level
-.equ EARLY_TRAP,      0x23           // likewise: an exception before EL2's vectors are set
+.equ EARLY_TRAP,      0x23           // also instead of the exception level: an exception before EL2's vectors are set
 .equ BOOT_L2,         11             // level-2 tables; TABLES of boot_table.rs
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
@@ -29,9 +29,9 @@
     madd    \top, \top, \stride, \base
 .endm
 
-// Registers that change what EL2's own stage 1 and its instructions mean, where the CPU has them: after a warm reset
-// they may hold anything. All of them are off at zero, so that what they select (PIR, POR, MAIR2, the stack of return
-// addresses, flags in table descriptors) needs no value. The MMU is off.
+// Resets registers that change the meaning of EL2's own stage 1 and instructions, on CPUs that have them: after a warm
+// reset their values are unknown. With the value zero the features are off, so that the registers that they use (PIR,
+// POR, MAIR2, the stack of return addresses, flags in table descriptors) need no value. The MMU is off.
 .macro reset_el2
     mrs     x1, s3_0_c0_c7_4         // ID_AA64MMFR4_EL1.SRMASK: write masks over the registers below
     ubfx    x1, x1, #44, #4
@@ -43,7 +43,7 @@
     msr     s3_4_c2_c7_2, xzr        // TCRMASK_EL2
     msr     s3_4_c2_c7_3, xzr        // TCR2MASK_EL2
     isb
-91: mrs     x1, s3_0_c0_c7_4         // ID_AA64MMFR4_EL1.HACDBS: writes descriptors of stage 2 by itself
+91: mrs     x1, s3_0_c0_c7_4         // ID_AA64MMFR4_EL1.HACDBS: hardware writes descriptors of stage 2
     tst     x1, #0xf000
     b.eq    95f
     msr     s3_4_c2_c3_4, xzr        // HACDBSBR_EL2
@@ -85,11 +85,11 @@ _start:
     tst     x1, #0xfff               // ADRP computes addresses for a page boundary
     b.ne    misplaced
     adrp    x2, __image_end
-    lsr     x2, x2, #39              // the boot table ends there
+    lsr     x2, x2, #39              // the end of the boot table's range
     cbnz    x2, misplaced
     cmp     x20, #2
     b.ne    1f
-    // EL2 is written for HCR_EL2.E2H = 0; a CPU whose bit is stuck at one is refused below, with its MMU off.
+    // EL2 requires HCR_EL2.E2H = 0; a CPU on which the bit stays 1 is refused below, with its MMU off.
     mov     x1, #(1 << 31)           // RW
     dsb     sy                       // no access is in progress while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
@@ -106,8 +106,8 @@ _start:
     isb
     reset_el2
 
-    // The blocks of 2 MiB with the image and the start of the DTB are normal memory, all else is device memory: there may be devices
-    // in the same gigabyte. The real table replaces this one before the host runs.
+    // The blocks of 2 MiB with the image and the start of the DTB are normal memory, the rest is device memory: there may be devices
+    // in the same gigabyte. The final table replaces this one before the host runs.
     // A dirty or stale cache line of the boot loader could overwrite or hide the tables: invalidate those lines first.
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4
@@ -177,7 +177,7 @@ _start:
     b.ne    4f
     mov     x1, #-1                  // no index yet: the boot stack
     msr     tpidr_el2, x1
-    adrp    x1, el2_vectors          // from here on a defect of EL2 is reported
+    adrp    x1, el2_vectors          // exceptions of EL2 are reported from here on
     add     x1, x1, :lo12:el2_vectors
     msr     vbar_el2, x1
     isb
@@ -192,7 +192,7 @@ _start:
     bl      rust_wrong_el
 
 // Maps the block of 2 MiB with the address x2 as normal memory in the table x1, whose gigabyte gets a level-2 table of device memory
-// at x5 if it has none. An address beyond the table is left to Rust. Changes x3 to x8.
+// at x5 if it has none. Rust handles an address beyond the table. Changes x3 to x8.
 map_block:
     lsr     x6, x2, #30
     cmp     x6, #512
@@ -253,29 +253,29 @@ relocate:
     b       1b
 5:  ret
 
-// An exception before the MMU is on: a register that EL3 withholds. x21 and x22 say which. On the boot CPU the rest is as for a
-// wrong exception level.
+// An exception before the MMU is on: EL3 traps a register. On the boot CPU x21 is the syndrome and x22 the address of the
+// instruction, and the code continues as for a wrong exception level.
 early_exception:
-    mrs     x24, tpidr_el2           // not zero while the first one is being reported: then x23 is Rust's
+    mrs     x24, tpidr_el2           // not zero while the first exception is reported: Rust then uses x23
 4:  cbnz    x24, 4b
     cbz     x23, 2f
     mrs     x21, esr_el2
     mrs     x22, elr_el2
     mov     x20, #EARLY_TRAP
     br      x23
-    // A later CPU cannot report it here: other CPUs share the console and the state of the run, and exclusive accesses work in
-    // cacheable memory only. So it goes on without that register, whose value counts as zero as long as EL3 withholds it (DDI
-    // 0487 issue L.a, D24.2.169), and reports it with the MMU on. It stops at any other exception.
+    // A later CPU cannot report the exception here: other CPUs share the console and the state of the run, and exclusive
+    // accesses work in cacheable memory only. So it continues without the register, whose value is treated as zero while EL3
+    // traps it (DDI 0487 issue L.a, D24.2.169), and reports the exception with the MMU on. It stops at any other exception.
     // Only x24 and x25 are free: the interrupted code uses all others.
 2:  mrs     x24, esr_el2
     lsr     x25, x24, #26            // EC 0: the instruction is undefined
 3:  cbnz    x25, 3b
     mrs     x25, elr_el2
-    cbnz    x21, 5f                  // the first one is reported; its address is not zero
+    cbnz    x21, 5f                  // only the first exception is reported; its address is not zero
     mov     x20, x24
     mov     x21, x25
 5:  add     x25, x25, #4
-    br      x25                      // not by ERET, which registers that are not reset yet may make illegal (GCSCR_EL2)
+    br      x25                      // not ERET: it may be illegal while registers such as GCSCR_EL2 are not reset
 
 .balign 0x800
 early_vectors:
@@ -284,7 +284,8 @@ early_vectors:
     b       early_exception
     .endr
 
-// Not at a page boundary, or beyond the boot table: nothing can be printed safely, so end with a failing status.
+// The image is not at a page boundary, or beyond the boot table's range. Nothing can be printed safely: end with an
+// error status.
 misplaced:
     adr     x1, exit_block
     mov     w0, #0x18                // SYS_EXIT
@@ -299,7 +300,7 @@ exit_block:
     .quad   0x20026
     .quad   1
 
-// Bytes of code, for Rust: the address of a symbol that is not relative to the image cannot be taken.
+// Sizes of code, for Rust, which cannot take the address of a symbol that is not relative to the image.
 .section .rodata.text_size, "a"
 .balign 8
 .global text_size
@@ -313,9 +314,9 @@ text_size:
 secondary_entry:
     msr     DAIFSet, #0xf
     mov     x19, x0
-    mov     x21, #0                  // the address of an instruction that EL3 withholds; x20 its syndrome
+    mov     x21, #0                  // the address of an instruction that EL3 traps; x20 is its syndrome
     mov     x23, #0
-    mov     x1, #(1 << 31)           // as at _start: no VHE, and a CPU that cannot leave it never runs
+    mov     x1, #(1 << 31)           // as at _start: no VHE; a CPU that cannot disable it stays in this loop
     dsb     sy                       // no access is in progress while HCR_EL2 changes (docs/cpu-errata.md)
     msr     hcr_el2, x1
     isb
@@ -342,7 +343,7 @@ secondary_entry:
     msr     sctlr_el2, x5
     isb
     mrs     x1, sctlr_el2
-7:  tbz     x1, #0, 7b               // EL3 masks the write (SCTLRMASK_EL2): never run without the MMU
+7:  tbz     x1, #0, 7b               // EL3 masks the write (SCTLRMASK_EL2): do not run without the MMU
     msr     tpidr_el2, x19
     mov     x1, x19
     stack_top x1, x2, x3
@@ -364,7 +365,7 @@ secondary_entry:
 
 // fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the
 // two tables map the same addresses with different sizes and attributes. The code is identity mapped; no memory is
-// touched meanwhile.
+X
 .section .text.switch, "ax"
 .global switch_tables
 switch_tables:

@@ -1,5 +1,5 @@
 // Exception vectors of EL2. A trap from the host saves x0 to x30 in the order of `Frame`, since a data abort may name
-// any of them.
+X
 
 .equ FRAME, 256
 
@@ -12,7 +12,7 @@
 .balign 0x800
 .global el2_vectors
 el2_vectors:
-    // Current EL with SP_EL0, then with SP_EL2: only a defect of EL2 leads here.
+    // Current EL with SP_EL0, then with SP_EL2: only a defect of EL2 causes these.
     vector  current_sync
     vector  current_other
     vector  current_other
@@ -21,7 +21,7 @@ el2_vectors:
     vector  current_other
     vector  current_other
     vector  current_other
-    // Lower EL, AArch64: IRQ, FIQ and SError are the host's and never routed here.
+    // Lower EL, AArch64: the host handles IRQ, FIQ and SError; they are not routed to EL2.
     vector  lower_sync
     vector  current_other
     vector  current_other
@@ -86,7 +86,8 @@ lower_sync:
     isb
 
 // A fault of EL2 itself may be a stack overflow, and other CPUs may take one at the same time: it is reported from the top of
-// this CPU's own stack, whose contents are not needed any more. TPIDR_EL2 is the CPU's index; -1, before it is known, is the boot
+// this CPU's own stack, whose contents are no longer needed. TPIDR_EL2 is the CPU's index; -1, before it is known, is
+// the boot
 // stack.
 current_sync:
     mov     x0, #0
@@ -114,7 +115,7 @@ power_off:
 2:  wfi
     b       2b
 
-// fn leave(failed, hvc) -> !: semihosting SYS_EXIT with a failing status when `failed`, else PSCI alone.
+// fn leave(failed, hvc) -> !: semihosting SYS_EXIT with an error status if `failed`, otherwise only PSCI.
 .global leave
 leave:
     mov     x9, x1

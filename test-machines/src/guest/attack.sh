@@ -1,15 +1,15 @@
 # Sourced by init for the attack modes: root in the guest programs the edu device's DMA engine from user space to
-# access memory that is not the kernel's.
+# access memory that the kernel does not own.
 #
 # portcullis.target= is the target address. portcullis.target_kind= is its kind:
 #   scratch  a page excluded from the kernel by mem=, which the CPU may read;
 #   el2      the hypervisor's memory, checked on EL2's console only.
 
 read_at=$(option target)
-# A page of its own, so that the two attacks' events have different addresses.
+# A separate page, so that the events of the two attacks have different addresses.
 write_at=$((read_at + 0x1000))
 kind=$(option target_kind)
-# The device's own buffer; the CPU cannot see it, only the DMA engine can.
+# The device's own buffer, which only the DMA engine can access.
 buffer=0x40000
 TO_DEVICE=1
 FROM_DEVICE=3
@@ -34,7 +34,7 @@ find_edu() {
 enable_edu() { printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null; }
 
 # Without a driver Linux configures no stream table entry for the device; the attack then needs a kernel that lets
-# unknown streams bypass.
+X
 bind_edu() {
     echo uio_pci_generic >"$edu/driver_override"
     echo "$slot" >/sys/bus/pci/drivers_probe
@@ -42,7 +42,7 @@ bind_edu() {
     enable_edu
 }
 
-# set_domain TYPE: only possible while no driver is bound.
+# set_domain TYPE: sets the domain type, which is only possible while no driver is bound.
 set_domain() {
     [ -e "$edu/driver" ] && echo "$slot" >"$edu/driver/unbind"
     echo "$1" >"$edu/iommu_group/type" || bad domain "$1 refused"
@@ -50,7 +50,7 @@ set_domain() {
     bind_edu
 }
 
-# dma SOURCE DESTINATION DIRECTION: eight bytes. Events come one per four bytes.
+# dma SOURCE DESTINATION DIRECTION: eight bytes. There is one event for each four bytes.
 dma() {
     devmem $((bar + 0x80)) 64 "$1"
     devmem $((bar + 0x88)) 64 "$2"
@@ -60,7 +60,7 @@ dma() {
         bad edu "a transfer does not end"
 }
 
-# A page of the attacker's own: the top of a sleeper's stack, at a known bus address.
+# A page that the attacker owns: the top of the stack of a sleeping process, at a known bus address.
 take_own_page() {
     sleep 100000 &
     sleeper=$!
@@ -89,7 +89,7 @@ empty_device() {
     peek_own
 }
 
-# control NAME: checks that the device works, else a blocked attack proves nothing.
+# control NAME: checks that the device works; otherwise a blocked attack proves nothing.
 control() {
     fill_device "control!"
     got=$(empty_device)
@@ -149,7 +149,7 @@ write_attack() {
     check_write "$1"
 }
 
-# The target must be memory that the kernel does not have.
+# The target must be memory outside the kernel's RAM.
 check_target() {
     inside=no
     for range in $(grep 'System RAM' /proc/iomem | grep -v '^ ' | sed 's/ :.*//'); do
@@ -165,7 +165,7 @@ prepare() {
     check_target
 }
 
-# On a boot with iommu.passthrough=1.
+# The attack on a boot with iommu.passthrough=1.
 attack_passthrough() {
     prepare
     bind_edu
@@ -176,7 +176,7 @@ attack_passthrough() {
     control passthrough_after
 }
 
-# On a boot with arm-smmu-v3.disable_bypass=0: a device that was never bound to a driver.
+# The attack on a boot with arm-smmu-v3.disable_bypass=0, with a device that was never bound to a driver.
 attack_unbound() {
     prepare
     enable_edu
@@ -187,7 +187,7 @@ attack_unbound() {
     control unbound_after
 }
 
-# On a plain boot: root disables translation itself, and enables it again.
+# The attack on a boot without options: root disables translation at run time, and enables it again.
 attack_runtime() {
     prepare
     bind_edu

@@ -1,4 +1,4 @@
-# Sourced by the guest's scripts: mounts file systems, silences the console, and defines what they share.
+# Sourced by the guest's scripts: mounts file systems, silences the console, and defines common functions.
 
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox --install -s /bin
@@ -7,7 +7,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
 mount -t tmpfs tmpfs /tmp
-# From here on the console is for results; the kernel's log is read with dmesg.
+# After this line the console contains only results; the kernel's log is read with dmesg.
 dmesg -n 1
 echo
 

@@ -44,7 +44,7 @@ check_boot() {
         sh -c "dmesg | grep -q 'started at EL1'"
     features=$(dmesg | grep -o 'arm-smmu-v3 .*features 0x[0-9a-f]*' | grep -o '0x[0-9a-f]*$' | head -n 1)
     value smmu_features "${features:-none}"
-    # Bit 9 of the driver's feature word: stage 1 is there.
+    # Bit 9 of the driver's feature word: stage 1 is supported.
     check smmu "$(dmesg | grep -o 'arm-smmu-v3 .*ias .*' | head -n 1)" \
         test $((${features:-0} & 0x200)) -ne 0
     value kernel "$(uname -r)"
@@ -86,7 +86,7 @@ check_network() {
     value net_tx_packets "$(cat "/sys/class/net/$link/statistics/tx_packets")"
 }
 
-# Reads the NVMe past the page cache until it is stopped; every round must be right.
+# Reads the NVMe disk without the page cache until it is stopped, and compares the data of every round.
 read_rounds() {
     while [ ! -e /tmp/stop ]; do
         drop_caches
@@ -96,7 +96,7 @@ read_rounds() {
     touch /tmp/stopped
 }
 
-# Waits until the reader has finished two more rounds: one began after this call.
+# Waits until the reader has finished two more rounds, of which one started after this call.
 more_rounds() {
     until=$(($(wc -l </tmp/rounds) + 2))
     wait_for 30 sh -c "[ \$(wc -l </tmp/rounds) -ge $until ]"
@@ -128,7 +128,7 @@ case "$(option mode)" in
 after_adopt)
     . /attack.sh
     . /kexec.sh
-    # Before any driver does DMA through it.
+    # Before any driver makes DMA through the SMMU.
     adopt
     load_drivers
     second_kernel adopt

@@ -7,7 +7,7 @@
 #          that takes over a running SMMU with its tables
 #
 # The first kernel donates pages and never reclaims them. portcullis.target= passes their address to the second,
-# portcullis.target_kind= as for attacks.
+# portcullis.target_kind= is as for attacks.
 
 # Loaded above what the first kernel allocates early. Linux 6.12 booted with a device tree reuses and writes the
 # previous kernel's LPI tables, even inside its own image.
@@ -43,7 +43,7 @@ first_kernel() {
     crash) set -- -p --command-line="$line" ;;
     adopt) set -- -p --command-line="$line initcall_blacklist=arm_smmu_driver_init fw_devlink=off deferred_probe_timeout=1" ;;
     esac
-    # -i: the next kernel is not hashed before it starts, which takes a minute when emulated.
+    # -i: do not hash the next kernel before it starts, which takes a minute under emulation.
     kexec -i -c "$@" --initrd=/kexec/initrd --dtb=/sys/firmware/fdt /kexec/Image ||
         bad kexec_load "$(dmesg | tail -n 3 | tr '\n' ' ')"
 
@@ -58,7 +58,7 @@ first_kernel() {
         check kexec_loaded "" grep -q 1 /sys/kernel/kexec_crash_loaded
         while :; do echo 10 >"$edu/churn"; done &
         echo 1 >/proc/sys/kernel/sysrq
-        # On the last CPU, so that the next kernel starts on another than this one did.
+        # On the last CPU, so that the next kernel starts on another CPU than this one.
         taskset "$(printf '%x' $((1 << ($(nproc) - 1))))" sh -c "echo >$edu/crash"
     fi
     bad "$how" "no other kernel took over"
@@ -68,7 +68,7 @@ smmu_read() { devmem $((smmu + $1)) 32; }
 smmu_write() { devmem $((smmu + $1)) 32 $(($2)); }
 smmu_reads() { [ $(($(smmu_read "$1"))) -eq $(($2)) ]; }
 
-# command LOW HIGH: the next entry of the queue, each word in the order of its bytes.
+# command LOW HIGH: writes the next entry of the queue, each word in byte order.
 command() {
     for word in "$1" "$2"; do
         bytes=
@@ -80,7 +80,7 @@ command() {
     done
 }
 
-# The register accesses of a kernel that takes over a running SMMU and keeps its tables.
+# Makes the register accesses of a kernel that takes over a running SMMU and keeps its tables.
 adopt() {
     value adopted_cr0 "$(smmu_read $CR0)"
     check adopt_enabled "the SMMU was left on" smmu_reads $CR0 $((SMMUEN | CMDQEN | EVENTQEN))

@@ -1,7 +1,7 @@
-# Sourced by init for the mode `load`: every CPU reads both disks past the page cache, so
-# that all of them put commands into the SMMU's queue at once.
+# Sourced by init for the mode `load`: every CPU reads both disks without the page cache, so
+# that all of them write commands to the SMMU's queue at the same time.
 #
-# portcullis.load= is for how many seconds.
+# portcullis.load= is the time in seconds.
 
 # reader NAME DEVICE CPU: reads of 128 KiB, each mapped for the device and unmapped again.
 reader() {

@@ -1,14 +1,14 @@
 # Sourced by init for the mode `module`: pages change owner under disk load, and a device that has them mapped accesses
 # them.
 #
-# portcullis.hypervisor= Y or N: whether there is an EL2 to call.
+# portcullis.hypervisor= Y or N: whether EL2 implements the hypercalls.
 
-# Transitions, and rounds of each worker, that make a run long enough.
+# Minimum number of transitions, and of rounds of each worker.
 TRANSITIONS=200
 ROUNDS=4
 CHUNK_MIB=1
 
-# md5_direct DEVICE SKIP_MIB: one chunk, past the page cache.
+# md5_direct DEVICE SKIP_MIB: the digest of one chunk, read without the page cache.
 md5_direct() {
     dd if="$1" bs=256k skip=$(($2 * 4)) count=$((CHUNK_MIB * 4)) iflag=direct 2>/dev/null | md5sum | cut -d' ' -f1
 }
@@ -23,7 +23,7 @@ compare() {
     echo . >>"/tmp/rounds.$1"
 }
 
-# reader NAME DEVICE AT_MIB: the same data again and again.
+# reader NAME DEVICE AT_MIB: reads the same data repeatedly.
 reader() {
     before=$(md5_direct "$2" "$3")
     while [ ! -e /tmp/stop ]; do
@@ -32,7 +32,7 @@ reader() {
     touch "/tmp/ended.$1"
 }
 
-# writer NAME DEVICE AT_MIB: other data each time, read back.
+# writer NAME DEVICE AT_MIB: writes different data each time, and reads them back.
 writer() {
     data=/tmp/data.$1
     dd if=/dev/urandom of="$data" bs=1M count=$CHUNK_MIB 2>/dev/null
@@ -68,7 +68,7 @@ all_ended() {
     done
 }
 
-# attack RECEIVER: the module's lines, or why there are none.
+# attack RECEIVER: prints the module's lines, or the reason why there are none.
 attack() {
     if echo "$1" >"$edu/attack"; then
         cat "$edu/attack"
