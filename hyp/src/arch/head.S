@@ -4,7 +4,7 @@
 // before `1:` below accesses the stack, .bss or .data.
 //
 // The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the
-X
+// linked addresses until `relocate` adds the distance.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -365,7 +365,7 @@ secondary_entry:
 
 // fn switch_tables(mair, tcr, ttbr, sctlr): replaces the whole stage 1 of EL2 with the MMU off in between, since the
 // two tables map the same addresses with different sizes and attributes. The code is identity mapped; no memory is
-X
+// accessed while the MMU is off.
 .section .text.switch, "ax"
 .global switch_tables
 switch_tables:

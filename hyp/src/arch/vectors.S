@@ -1,5 +1,5 @@
 // Exception vectors of EL2. A trap from the host saves x0 to x30 in the order of `Frame`, since a data abort may name
-X
+// any of them.
 
 .equ FRAME, 256
 
@@ -87,8 +87,7 @@ lower_sync:
 
 // A fault of EL2 itself may be a stack overflow, and other CPUs may take one at the same time: it is reported from the top of
 // this CPU's own stack, whose contents are no longer needed. TPIDR_EL2 is the CPU's index; -1, before it is known, is
-// the boot
-// stack.
+// the boot stack.
 current_sync:
     mov     x0, #0
     b       fatal

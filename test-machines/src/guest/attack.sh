@@ -34,7 +34,7 @@ find_edu() {
 enable_edu() { printf '\006\000' | dd of="$edu/config" bs=1 seek=4 conv=notrunc 2>/dev/null; }
 
 # Without a driver Linux configures no stream table entry for the device; the attack then needs a kernel that lets
-X
+# unknown streams bypass.
 bind_edu() {
     echo uio_pci_generic >"$edu/driver_override"
     echo "$slot" >/sys/bus/pci/drivers_probe
