@@ -5,7 +5,7 @@ fn main() {
     println!("cargo:rerun-if-changed={root}/../link.ld");
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
         println!("cargo:rustc-link-arg-bins=-T{root}/../link.ld");
-        // The image runs at any address: for head.S the linker lists the locations of all addresses, also in constants.
+        // The image is position-independent: the linker writes relocations, also for constants, and head.S applies them.
         for argument in ["--no-dynamic-linker", "-pie", "-znotext", "--pack-dyn-relocs=relr"] {
             println!("cargo:rustc-link-arg-bins={argument}");
         }

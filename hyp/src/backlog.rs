@@ -29,7 +29,7 @@ pub struct Backlog<const N: usize, const RESERVE: usize> {
 /// A line did not fit and was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Its bytes.
+    /// Length of the line in bytes.
     pub bytes: usize,
 }
 
@@ -40,13 +40,13 @@ impl<const N: usize, const RESERVE: usize> Default for Backlog<N, RESERVE> {
 }
 
 impl<const N: usize, const RESERVE: usize> Backlog<N, RESERVE> {
-    /// An empty one.
+    /// An empty buffer.
     #[must_use]
     pub const fn new() -> Self {
         Self { bytes: [0; N], first: 0, len: 0 }
     }
 
-    /// Whether it is empty.
+    /// Whether no byte is buffered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -32,7 +32,7 @@ const RESERVE: usize = 2048;
 
 static CONSOLE: TicketMutex<Console> =
     TicketMutex::new(Console { port: Port::new(None), backlog: Backlog::new(), dropped: 0 });
-/// The UART, with what firmware set; unset without one.
+/// The UART and firmware's settings; unset if there is no UART.
 static PLACE: Once<Place> = Once::new();
 /// Lines are buffered until [`drain`], since the host runs.
 static HOST_RUNS: AtomicBool = AtomicBool::new(false);
@@ -85,12 +85,13 @@ fn park_if_ending(console: TicketMutexGuard<'static, Console>) -> TicketMutexGua
 struct Place {
     base: u64,
     kind: UartKind,
-    /// As firmware left it: of a PL011 in 1/64, 0 if there is none.
+    /// The divisor that firmware set: for a PL011 in units of 1/64; 0 if none was set.
     divisor: u32,
 }
 
 impl Place {
-    /// The UART of the device tree, before EL2 changes it. Its registers must be mapped as device memory (or the MMU be off).
+    /// The UART of the device tree, before EL2 changes it. Its registers must be mapped as device memory (or the MMU
+    /// must be off).
     fn of(uart: &uart::Uart) -> Self {
         let mut place = Self { base: uart.range.base().0, kind: uart.kind, divisor: 0 };
         place.divisor = match uart.kind {
@@ -109,12 +110,13 @@ impl Place {
         place
     }
 
-    /// A driver for it; only this module makes any.
+    /// A driver for it. Only this module creates drivers.
     fn driver(&self) -> Option<Driver<'static>> {
         let pl011 = || {
             let registers = NonNull::new(self.base as *mut PL011Registers)?;
-            // SAFETY: (1) `base` is a UART of this kind from the device tree, mapped for EL2; (2) a second driver is made
-            // only when the first is not used any more (see `print_final_lines`); (3) of an SBSA UART the driver accesses
+            // SAFETY: (1) `base` is a UART of this kind from the device tree, mapped for EL2; (2) a second driver is
+            // created only when the first is not used any more (see `print_final_lines`); (3) of an SBSA UART the
+            // driver accesses
             // only the data and flag registers.
             Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
         };
@@ -165,7 +167,7 @@ pub fn base() -> Option<u64> {
     PLACE.get().map(|place| place.base)
 }
 
-/// Bytes dropped because the transmitter was full.
+/// Number of bytes dropped because the transmitter was full.
 pub fn dropped() -> u64 {
     let console = lock();
     console.dropped.wrapping_add(console.port.dropped())

@@ -97,7 +97,7 @@ impl Donated {
         }
     }
 
-    /// Frees `page`; `false` if it is not a donated one.
+    /// Frees `page`; `false` if it is not a donated page.
     pub fn free(&mut self, page: u64) -> bool {
         if !self.is_donated(page) {
             return false;

@@ -104,7 +104,7 @@ mod tests {
             left -= 1;
             left > 0
         });
-        assert!(taken.is_none() && left == 0, "it waits as long as there is time");
+        assert!(taken.is_none() && left == 0, "it waits while there is time");
         drop(guard);
         assert!(ending.lock(&lock).is_none(), "nobody gets it later");
         assert!(ending.take(&lock, || false).is_some(), "no time is needed");

@@ -1,5 +1,5 @@
-//! The interrupt controller. Of the distributor, which belongs to the host, EL2 only sets an SPI pending: a single
-//! write that disturbs no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
+//! The interrupt controller. The distributor belongs to the host. EL2 uses it only to set an SPI pending: a single
+//! write that affects no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
 //!
 //! One of the modules that may use `unsafe`.
 #![deny(
@@ -23,7 +23,7 @@ use hyp::boot_info::gic::Spi;
 const GICD_ISPENDR: u64 = 0x200;
 /// `GICD_TYPER`.
 const GICD_TYPER: u64 = 0x4;
-/// Interrupts of GICD_ISPENDR in all.
+/// Number of interrupts in GICD_ISPENDR.
 const INTIDS: u32 = 1020;
 
 static DISTRIBUTOR: AtomicU64 = AtomicU64::new(0);

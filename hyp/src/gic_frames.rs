@@ -1,8 +1,8 @@
-//! The frames of the interrupt controller that EL2 keeps from the host's CPUs: ITSs, and all of a redistributor region
-//! but the SGI frames of the redistributors that were found and belong to a CPU. The distributor stays the host's.
+//! The frames of the interrupt controller that EL2 keeps from the host's CPUs: ITSs, and redistributor regions except
+//! the SGI frames of redistributors that belong to a CPU. The host keeps the distributor.
 //!
-//! A region of the device tree holds redistributors one after the other; how long one is, and which is the last, its
-//! `GICR_TYPER` says (Arm IHI 0069, H.b, 12.10). What it says is checked: a region that is not understood is refused.
+//! A region of the device tree contains consecutive redistributors. `GICR_TYPER` of each shows its length and whether
+//! it is the last (Arm IHI 0069, H.b, 12.10). The values are checked, and an inconsistent region is refused.
 
 use core::fmt;
 
@@ -32,7 +32,7 @@ const FRAMES_VLPI: u64 = 4;
 pub struct Redistributor {
     /// All of its frames, the RD frame first.
     pub range: PhysRange,
-    /// The affinity of its CPU, as GICR_TYPER has it.
+    /// The affinity of its CPU, in the format of GICR_TYPER.
     pub affinity: u32,
 }
 
@@ -43,21 +43,20 @@ impl Redistributor {
     }
 }
 
-/// Why the redistributors of a machine are not known for certain, so that a frame might be the host's that EL2 has to
-/// keep.
+/// Why a machine's redistributors cannot be identified. The host might then get a frame that EL2 has to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramesError {
     /// More redistributors than the guard has room for.
     TooMany,
     /// A region does not begin at a frame.
     Unaligned(PhysRange),
-    /// The redistributor here does not fit its region.
+    /// The redistributor at this address does not fit its region.
     Cut(Pa),
-    /// No redistributor of a region is its last.
+    /// No redistributor of this region has `GICR_TYPER.Last`.
     NoLast(PhysRange),
-    /// The redistributor here is of no CPU of the device tree: its affinity.
+    /// The redistributor at this address has an affinity that no CPU of the device tree has.
     Unknown(Pa, u32),
-    /// The redistributor here has the affinity of another one.
+    /// The redistributor at this address has the same affinity as another one.
     Twice(Pa, u32),
     /// The CPU with this affinity has no redistributor.
     Missing(u32),
@@ -113,13 +112,13 @@ impl fmt::Display for FramesError {
 
 impl core::error::Error for FramesError {}
 
-/// The affinity of MPIDR_EL1, as GICR_TYPER has it.
+/// The affinity in MPIDR_EL1, in the format of GICR_TYPER.
 pub fn affinity(mpidr: u64) -> u32 {
     let [aff0, aff1, aff2, _, aff3, ..] = mpidr.to_le_bytes();
     u32::from_le_bytes([aff0, aff1, aff2, aff3])
 }
 
-/// The redistributors of `regions`, in their order: one for each CPU of `mpidrs`, and no other. `typer` reads the
+/// The redistributors of `regions`, in their order: exactly one for each CPU of `mpidrs`. `typer` reads the
 /// register at an address.
 ///
 /// # Errors
@@ -170,8 +169,8 @@ fn read(region: &PhysRange, at: Pa, typer: impl Fn(Pa) -> u64) -> Result<(Redist
     Ok((Redistributor { range, affinity }, get64(gicr::typer::LAST, register) == 1))
 }
 
-/// Takes the frames that EL2 keeps out of `mmio`, which the host is to reach: of `regions`, the SGI frames of `rds` are
-/// left, and of `its` nothing.
+/// Removes the frames that EL2 keeps from `mmio`, the registers that the host is to reach: all of `its`, and all of
+/// `regions` except the SGI frames of `rds`.
 ///
 /// # Errors
 /// [`Full`]: too many ranges are left.
@@ -194,7 +193,7 @@ pub fn keep<'r, const N: usize>(
     Ok(())
 }
 
-/// Refuses `redistributor-stride`: the distance of two redistributors is then not what their registers say.
+/// Refuses `redistributor-stride`: the distance of two redistributors then differs from the one in their registers.
 ///
 /// # Errors
 /// [`FramesError::Stride`].
@@ -203,27 +202,27 @@ pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
         node.properties().all(|property| property.name() != "redistributor-stride")
             && node.children().all(|child| is_free(&child))
     }
-    // A blob that is no tree was refused before, as was one that is too deep.
+    // Invalid trees, and trees that are too deep, were refused before.
     if structure::check(dtb).is_ok_and(|fdt| is_free(&fdt.root())) { Ok(()) } else { Err(FramesError::Stride) }
 }
 
 /// Whether the GIC's accesses to its tables snoop caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Snooping {
-    /// If its registers say so.
+    /// They do if its registers report it.
     #[default]
     AsItSays,
-    /// They do not, whatever its registers say.
+    /// They do not, even if its registers report it.
     Never,
 }
 
-/// Machines whose GIC uses 32-bit addresses only, and those whose GIC says that it snoops although it does not: Linux
-/// knows them as Rockchip errata 3568002 and 3588001.
+/// Machines whose GIC uses only 32-bit addresses, and machines whose GIC reports that it snoops but does not: in Linux,
+/// Rockchip errata 3568002 and 3588001.
 const NARROW: [&str; 2] = ["rockchip,rk3566", "rockchip,rk3568"];
 const NOT_SNOOPING: [&str; 2] = ["rockchip,rk3588", "rockchip,rk3588s"];
 
-/// What the device tree says of the GIC's accesses to its tables: by the machine's `compatible`, or `dma-noncoherent` in
-/// the node of the GIC or of an ITS.
+/// Whether the GIC's accesses to its tables snoop, according to the device tree: from the machine's `compatible`, and
+/// from `dma-noncoherent` in the node of the GIC or of an ITS.
 ///
 /// # Errors
 /// [`FramesError::Erratum`].
@@ -233,7 +232,7 @@ pub fn snooping(dtb: &[u8]) -> Result<Snooping, FramesError> {
         gic && node.properties().any(|property| property.name() == "dma-noncoherent")
             || node.children().any(|child| is_marked(&child))
     }
-    // A blob that is no tree was refused before.
+    // Invalid trees were refused before.
     let Ok(fdt) = Fdt::new(dtb) else { return Ok(Snooping::Never) };
     let root = fdt.root();
     if let Some(machine) = NARROW.into_iter().find(|machine| root.is_compatible(machine)) {
@@ -243,7 +242,7 @@ pub fn snooping(dtb: &[u8]) -> Result<Snooping, FramesError> {
     Ok(if never { Snooping::Never } else { Snooping::AsItSays })
 }
 
-/// INTID bits with LPIs, by `GICD_TYPER`: what `IDbits` says, or less if `num_LPIs` is not zero and says so.
+/// INTID bits including LPIs, from `GICD_TYPER`: `IDbits`, or fewer if `num_LPIs` is not zero and smaller.
 pub fn intid_bits(gicd_typer: u32) -> u32 {
     let bits = (gicd_typer >> 19 & 0x1f).saturating_add(1);
     match gicd_typer >> 11 & 0x1f {

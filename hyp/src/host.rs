@@ -90,7 +90,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     exit::requested(reason, found)
 }
 
-/// An audit without a finding that gives access.
+/// The text for an audit without a finding.
 struct Clean(Lost);
 
 impl fmt::Display for Clean {

@@ -32,7 +32,7 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug)]
 pub struct Beyond;
 
-/// Maps `range` as normal memory, in blocks of 2 MiB or more; already normal memory is unchanged.
+/// Maps `range` as normal memory, in blocks of 2 MiB or more. Memory that is already normal is unchanged.
 ///
 /// # Errors
 /// [`Beyond`]; parts of the range may then be normal.
@@ -63,7 +63,8 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
                     let slot = unsafe { table.add(block_index) };
                     // SAFETY: (1) as above.
                     if unsafe { slot.read_volatile() } & ATTR_DEVICE == 0 {
-                        // It may hold the code that runs: it is normal already and must not be invalid meanwhile.
+                        // The block is already normal. It may contain the running code, so its descriptor must not
+                        // become invalid.
                         continue;
                     }
                     // SAFETY: (1) as above.

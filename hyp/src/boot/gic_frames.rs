@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 use hyp::boot_info::{MmioPolicy, Platform, RangeSet, policy::MMIO_MAX};
 use hyp::gic_frames::{self, Snooping};
 
-/// The frames of ITSs and redistributors; `None` in a build that leaves them to the host.
+/// The frames of ITSs and redistributors; `None` in a build that gives them to the host.
 pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
     if cfg!(feature = "no-isolation") {
         return None;
@@ -44,7 +44,8 @@ pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MA
     mmio
 }
 
-/// Has every ITS and redistributor access no memory any more, whatever firmware left there. `dtb` is the device tree.
+/// Disables every ITS and redistributor, in whatever state firmware left it, and waits until it accesses no memory.
+/// `dtb` is the device tree.
 pub fn make_quiescent(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
     if let Err(error) = gic_frames::check_stride(dtb) {
         refuse(format_args!("{error}"), Conduit::Smc);
@@ -56,7 +57,7 @@ pub fn make_quiescent(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) 
     }
 }
 
-/// Takes every ITS and redistributor over: from here on none has a table that is not EL2's.
+/// Takes over every ITS and redistributor: afterwards all their tables are EL2's.
 pub fn take_over(frames: &Frames) {
     // The rest of the pool is for tables of SMMUs and guests.
     let memory = usize::try_from(pool::level().total / 4).unwrap_or(usize::MAX);

@@ -1,6 +1,6 @@
 //! The boot sequence: memory, tables, SMMUs, then the host. In this order DMA is protected at all times.
 //!
-//! Missing or malformed input ends the run with a message that has the remedy: isolation is never silently
+//! Missing or malformed input ends the run with a message that names the remedy: isolation is never silently
 //! disabled. One of the modules that may use `unsafe`: it accesses memory by address while no other CPU runs.
 #![allow(unsafe_code)]
 
@@ -70,7 +70,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, &division);
-    // An SMMU may be above all that the host has.
+    // An SMMU may be above all memory and registers of the host.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
     write_host_dtb(&platform, &policy, layout);
     if gic_frames.is_none() {
@@ -266,8 +266,8 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
 fn register_cpus(platform: &Platform<'_>) {
     for (index, cpu) in platform.cpus.iter().enumerate() {
         if psci::register(index, cpu.mpidr).is_err() {
-            // CPU_ON of the others is answered with INVALID_PARAMETERS.
-            log!("{} CPUs: {} and what follows stay off", platform.cpus.len(), platform.path(cpu.node));
+            // CPU_ON returns INVALID_PARAMETERS for the other CPUs.
+            log!("{} CPUs: {} and the following ones stay off", platform.cpus.len(), platform.path(cpu.node));
             return;
         }
     }

@@ -4,7 +4,7 @@ use super::error::BootError;
 use super::tree::{NodeId, Reg, Tree};
 use arrayvec::ArrayVec;
 
-/// How many CPUs are accepted.
+/// Maximum number of CPUs in a device tree.
 pub const CPUS_MAX: usize = 512;
 
 /// A CPU.

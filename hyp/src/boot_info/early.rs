@@ -31,7 +31,7 @@ impl<'a> Early<'a> {
         });
         let bootargs = bootargs.filter(|_| walked.is_ok());
         let uarts = Uarts::find(&tree, bootargs.and_then(cmdline::console));
-        // Where the command line names no UART, the error has to be seen.
+        // An invalid `console=` is reported later, so a UART is needed to print that error.
         let uarts = uarts.or_else(|_| Uarts::find(&tree, None)).unwrap_or_default();
         Self { uarts, token: bootargs.and_then(cmdline::token) }
     }

@@ -171,7 +171,7 @@ pub enum BootError<'a> {
         /// The expected value.
         expected: &'static str,
     },
-    /// `allow=` of EL2's command line would not do what it says.
+    /// The host would not get a node that an `allow=` of EL2's command line names.
     Allow {
         /// The path in it.
         path: &'a str,

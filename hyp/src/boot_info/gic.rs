@@ -175,7 +175,7 @@ impl Gic {
     }
 }
 
-/// An error if boot, which runs on one table of 512 GiB, does not reach `frame` of `node`.
+/// An error if `frame` of `node` is above 512 GiB, the limit of the boot table.
 fn reached<'a>(tree: &Tree<'a>, node: NodeId, frame: &PhysRange) -> Result<(), BootError<'a>> {
     if frame.end().0 <= LIMIT {
         return Ok(());
@@ -197,7 +197,7 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
         Some(Reg::Visible(range)) => Ok(range),
         Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
     };
-    // What follows the frame in a larger entry may be an ITS: nobody gets it.
+    // The rest of a larger entry may contain an ITS, so it is withheld.
     let first_frame = |range: PhysRange| PhysRange::new(range.base(), range.size().min(GICD_SIZE)).unwrap_or(range);
     let mut gic = Gic {
         node: node.id,

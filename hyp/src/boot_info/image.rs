@@ -47,7 +47,7 @@ impl ImageHeader {
             if start & 0xffff == GZIP {
                 return refuse("compressed with gzip: decompress it", u64::from(start));
             }
-            return refuse("no arm64 Image: bytes 56 to 59 are not ARM\\x64; pass a raw Image", u64::from(magic));
+            return refuse("not an arm64 Image: bytes 56 to 59 are not ARM\\x64; pass a raw Image", u64::from(magic));
         }
         let (text_offset, image_size, flags) = (u64_at(header, 8), u64_at(header, 16), u64_at(header, 24));
         if flags & 1 != 0 {

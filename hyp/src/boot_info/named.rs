@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::tree::path::{NodeId, Path};
 
-/// Contents of an address range, for messages, if a device tree describes the machine.
+/// The content of an address range, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Name {
     /// Memory of the host.

@@ -114,7 +114,7 @@ pub fn find<'a>(
     Ok(hosts)
 }
 
-/// Ranges of streams that properties name, at most.
+/// Maximum number of stream ranges in all `iommus` and `iommu-map` properties.
 pub const STREAMS_MAX: usize = 64;
 
 /// Consecutive streams that an `iommus` or an `iommu-map` gives to masters.
@@ -130,8 +130,8 @@ pub struct MasterStreams {
     pub count: u32,
 }
 
-/// The streams that `iommus` and `iommu-map` properties name, of nodes enabled or not: `None` if they are too many, or an entry
-/// is not understood.
+/// The streams in the `iommus` and `iommu-map` properties of all nodes, enabled or disabled; `None` if there are more
+/// than [`STREAMS_MAX`] ranges, or if an entry cannot be decoded.
 pub type Streams = Option<ArrayVec<MasterStreams, STREAMS_MAX>>;
 
 /// Finds the streams of all masters.
@@ -224,7 +224,7 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Windows, BootError<'a>> {
         }
         let range = range.ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
         if space >= MEMORY_32 {
-            // As many as there are windows at most.
+            // There is room: at most one entry for each window.
             let _ = memory.try_push(MemoryWindow { bus: bus.address, cpu: range });
         }
         windows.try_push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
@@ -264,7 +264,7 @@ fn iommu_map<'a>(
         }
         covered.insert(rids).map_err(|_| BootError::TooMany { what: "iommu-map entries", limit: IOMMU_MAP_MAX })?;
         first = first.or(Some(smmu));
-        // As many as there are ranges of RequesterIDs at most.
+        // There is room: at most one entry for each range of RequesterIDs.
         let _ = ids.try_push(IdRange { rid, count: length, smmu, sid });
     }
     if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
@@ -285,7 +285,7 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
 /// every ID that an additional `iommu-map` has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, &mut ArrayVec::new())?) {
-        // The tree does not say where its own accesses go.
+        // No property shows that an SMMU translates the node's own accesses.
         (Upstream::Nothing, Upstream::Smmu { .. }) => Upstream::Partly,
         (direct, mapped) => direct.and(mapped),
     })

@@ -39,7 +39,7 @@ pub struct Decision {
     pub node: NodeId,
     /// The decision.
     pub verdict: Verdict,
-    /// What it shares a page with, if that is the reason.
+    /// The other user of its page, if that is the reason.
     pub shares: Option<Name>,
 }
 
@@ -103,7 +103,7 @@ impl MmioPolicy {
                 if used.contains(&word) {
                     return Err(BootError::BadOption { word, expected: "the full path of one node, not of two" });
                 }
-                // There are at most as many as options.
+                // There is room: at most one entry for each option.
                 let _ = used.try_push(word);
             }
             let verdict = match withhold {

@@ -43,8 +43,9 @@ pub struct SmmuNode {
 /// Characters of a `status` that is printed.
 const STATUS_SHOWN: usize = 32;
 
-/// The property for instruction reads to be treated as data reads. Linux refuses an SMMU that cannot
-/// (SMMU_IDR1.ATTR_PERMS_OVR), and the emulated one cannot: EL2 does it if hardware can, and removes the property.
+/// The property that instruction reads are to be treated as data reads. Linux refuses it on an SMMU without
+/// SMMU_IDR1.ATTR_PERMS_OVR, such as the emulated one. EL2 sets the override itself if hardware supports it, and
+/// removes the property from the host's tree.
 pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 
 /// Finds every enabled `arm,smmu-v3`.

@@ -9,7 +9,7 @@ use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree, is_at};
 use crate::boot_map::LIMIT;
 
-/// What EL2 knows how to drive.
+/// The kinds of UARTs that EL2 has a driver for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UartKind {
     /// `arm,pl011`.
@@ -25,7 +25,7 @@ pub enum UartKind {
     },
 }
 
-/// How wide an access to a register is.
+/// Width of a register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// 1 byte.
@@ -41,14 +41,14 @@ pub struct Uart {
     pub node: NodeId,
     /// Its registers.
     pub range: PhysRange,
-    /// How to drive it.
+    /// Its kind.
     pub kind: UartKind,
 }
 
 /// The UARTs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uarts {
-    /// The host's console, when EL2 can drive it.
+    /// The host's console, if EL2 has a driver for it.
     pub host: Option<Uart>,
     /// EL2's own console. `None` on a machine with one UART: EL2 then shares the host's and prints a warning.
     pub el2: Option<Uart>,
@@ -56,8 +56,8 @@ pub struct Uarts {
 
 impl Uarts {
     /// Finds both. The host's is the one that `/chosen/stdout-path` (a path or an alias) names, or else the PL011 with the
-    /// lowest address; EL2's is the one of `choice`, or else, of the other PL011s, the one with the lowest address. A UART
-    /// that the policy does not give to the host can only be EL2's. Neither, if `choice` says so.
+    /// lowest address; EL2's is the one of `choice`, or else the other PL011 with the lowest address. A UART
+    /// that the policy does not give to the host can only be EL2's. With `console=none` there is none for EL2.
     ///
     /// # Errors
     /// [`BootError::Property`] when a UART's `reg` is malformed; [`BootError::BadOption`] when `choice` names none.
@@ -92,7 +92,7 @@ impl Uarts {
         Ok(uarts)
     }
 
-    /// Whether the policy gives the host's UART to it.
+    /// Whether the policy gives the host's UART to the host.
     fn host_has_its_own<'a>(&self, tree: &Tree<'a>) -> Result<bool, BootError<'a>> {
         let mut given = false;
         tree.walk(&mut |node| {
@@ -103,7 +103,7 @@ impl Uarts {
     }
 }
 
-/// Whether a UART with this as the most specific `compatible` cannot start a transaction: a variant may.
+/// Whether a UART with this most specific `compatible` cannot start a transaction. Variants with other strings may.
 pub(super) fn is_plain(compatible: &str) -> bool {
     matches!(compatible, "arm,pl011" | "arm,sbsa-uart" | "ns16550" | "ns16550a" | "snps,dw-apb-uart")
 }
@@ -142,7 +142,7 @@ fn uart<'a>(node: &NodeRef<'a, '_>) -> Result<Option<Uart>, BootError<'a>> {
     }
     let Some(kind) = kind(node)? else { return Ok(None) };
     match node.reg()?.next() {
-        // Boot reaches no other.
+        // UARTs above the boot table's limit are not usable.
         Some(Ok(Reg::Visible(range))) if range.end().0 <= LIMIT => Ok(Some(Uart { node: node.id, range, kind })),
         Some(Err(error)) => Err(error),
         Some(Ok(Reg::Visible(_) | Reg::OnBus(_))) | None => Ok(None),
@@ -169,7 +169,7 @@ fn kind<'a>(node: &NodeRef<'a, '_>) -> Result<Option<UartKind>, BootError<'a>> {
     Ok(shift.map(|shift| UartKind::Ns16550 { shift, width }))
 }
 
-/// The path behind `/chosen/stdout-path`, options after ':' cut off, an alias resolved.
+/// The path in `/chosen/stdout-path`, without the options after ':'; an alias is resolved.
 pub(super) fn stdout_path<'a>(tree: &Tree<'a>) -> Result<Option<&'a str>, BootError<'a>> {
     let mut stdout = None;
     tree.walk(&mut |node| {

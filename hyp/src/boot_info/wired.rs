@@ -52,7 +52,7 @@ impl fmt::Display for Absent {
 /// Reads the interrupts of `node`.
 ///
 /// # Errors
-/// [`BootError::Property`] if the number of interrupts differs from the number of names, or a name is there twice.
+/// [`BootError::Property`] if the number of interrupts differs from the number of names, or if a name occurs twice.
 pub(super) fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrupts, BootError<'a>> {
     let mut found = SmmuInterrupts::default();
     let extended = node.cells("interrupts-extended")?;
@@ -73,7 +73,7 @@ pub(super) fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuInterrup
             Gic::spi(kind, number, flags).ok_or(Absent::NotSpi)
         } else {
             let Some(count) = parent.map(|parent| cells_of(node, parent)).transpose()?.flatten() else {
-                // Where the next entry begins is not known.
+                // The length of this entry is unknown, so the next one cannot be found.
                 found.absent = Some(Absent::OtherParent);
                 return Ok(found);
             };

@@ -2,7 +2,7 @@
 //!
 //! `HCR_EL2.TID3` traps the host's reads of the ID registers, and the value is built from zero from the fields of one
 //! table ([`ids`], [`ids32`]). A field or a register that is not in it reads as zero; a value
-//! above the highest supported one reads as that one. So a newer CPU looks like the newest supported one. The same
+//! above the highest supported value reads as that value. So a newer CPU looks like the newest supported one. The same
 //! row has the controls that enable a feature ([`controls`]); all others are trapped, and the host gets an
 //! Undefined Instruction exception as on a core without it.
 //!

@@ -47,7 +47,7 @@ impl Fake {
         }
     }
 
-    /// The same with one field at `value`.
+    /// This CPU with one field changed to `value`.
     pub(super) fn with(mut self, id: Id, name: &str, value: u64) -> Self {
         let field = field(id, name);
         let mask = ((1 << field.width) - 1) << field.lsb;
@@ -118,11 +118,11 @@ fn t66_negative_values_of_signed_fields_are_unchanged() {
     assert_eq!(shown_field(&cpu, ids::MMFR0, "TGran4"), 15);
     // The same bits of an unsigned field are a large number.
     assert_eq!(shown_field(&Fake::all(0).with(ids::PFR1, "GCS", 15), ids::PFR1, "GCS"), 1);
-    // But this one is an implementation defined form of performance monitors.
+    // In PMUVer it means implementation defined performance monitors, which are hidden.
     assert_eq!(shown_field(&Fake::all(0).with(ids::DFR0, "PMUVer", 15), ids::DFR0, "PMUVer"), 0);
 }
 
-/// Numbers of breakpoints and the like, and AArch32's alternatives: no feature of the host's kernel comes with them.
+/// Counts, such as the number of breakpoints, and alternatives of AArch32: they enable no feature in the host's kernel.
 const NUMBERS: &[&str] = &["BRPs", "WRPs", "CTX_CMPs", "CopSDbg", "OuterShr", "InnerShr", "HvdTLB", "Supersec"];
 
 #[test]

@@ -27,7 +27,7 @@ impl ConfigSpace for Ecam {
     fn write32(&mut self, rid: Rid, offset: u16, value: u32) {
         if let Some(pa) = self.at(rid, offset, 4) {
             // SAFETY: (1) the address lies in the ECAM of this segment, which EL2 maps as device memory; (2) it is a
-            // multiple of the size; (3) what the register does to memory is confined by the function's SMMU.
+            // multiple of the size; (3) DMA that the store causes is translated by the function's SMMU.
             unsafe { (pa as *mut u32).write_volatile(value) };
         }
     }

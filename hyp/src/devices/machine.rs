@@ -14,7 +14,7 @@ use smmu_drv::AssignError;
 /// The machine, with the ownership lock held.
 pub struct Locked<'a> {
     pub ownership: &'a mut HostOwnership,
-    /// Whether configuration space of the segment is out of the host's reach.
+    /// Whether configuration space of the segment is unmapped from the host.
     pub taken: &'a mut bool,
 }
 

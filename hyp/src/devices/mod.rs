@@ -1,7 +1,7 @@
 //! The machine's PCI functions: hypercalls that give them to guests and take them back, and the host's accesses to
 //! configuration space while one is away.
 //!
-//! Lock order: ownership, then this, then one SMMU. See docs/locking.md.
+//! Lock order: ownership, then the lock of this module, then one SMMU. See docs/locking.md.
 #![deny(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -40,7 +40,7 @@ static STATE: TicketMutex<State> = TicketMutex::new(State { devices: Devices::ne
 
 struct State {
     devices: Devices,
-    /// Of each segment: whether its configuration space is out of the host's reach.
+    /// For each segment: whether its configuration space is unmapped from the host.
     taken: [bool; PCI_MAX],
 }
 
@@ -52,7 +52,7 @@ pub struct Register {
     offset: u16,
 }
 
-/// What boot knows of PCI.
+/// What boot found in the device tree about PCI.
 pub struct Found {
     /// The PCI hosts that the host got: EL2 maps their configuration space.
     pub hosts: ArrayVec<PciHost, PCI_MAX>,
@@ -62,7 +62,7 @@ pub struct Found {
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
 }
 
-/// Finds the functions of the root buses and asks for the sizes of their BARs; called once, before the host runs.
+/// Finds the functions of the root buses and measures their BARs; called once, before the host runs.
 pub fn init(found: &Found) {
     for (index, place) in (0..found.hosts.len()).zip(&SEGMENTS) {
         add(found, index, place);
@@ -90,7 +90,7 @@ pub fn is_supported() -> bool {
     segments().next().is_some()
 }
 
-/// The segments, each with its place.
+/// The segments, each with its index.
 fn segments() -> impl Iterator<Item = (usize, &'static Segment)> {
     SEGMENTS.iter().enumerate().filter_map(|(index, segment)| Some((index, segment.get()?)))
 }
@@ -118,7 +118,7 @@ pub fn call(ownership: &mut HostOwnership, call: DeviceCall) -> Result<(), Error
     }
 }
 
-/// The register of configuration space at `ipa`, if it is one.
+/// The register of configuration space at `ipa`, if there is one.
 #[cold]
 pub fn locate(ipa: Ipa) -> Option<Register> {
     segments().find_map(|(index, segment)| {
@@ -127,7 +127,7 @@ pub fn locate(ipa: Ipa) -> Option<Register> {
     })
 }
 
-/// Whether the host's accesses to `register` trap. Ownership is held: it cannot change.
+/// Whether the host's accesses to `register` trap. The caller holds the ownership lock, so the result stays valid.
 pub fn traps(register: Register) -> bool {
     STATE.lock().taken.get(register.index).copied().unwrap_or(false)
 }
@@ -146,7 +146,7 @@ impl Register {
         SEGMENTS.get(self.index)?.get()
     }
 
-    /// Whether the function is away. Those of buses that the tree does not name all are.
+    /// Whether the function is away. Functions on buses outside `bus-range` always count as away.
     fn is_away(self) -> bool {
         let segment = self.segment().filter(|segment| self.rid.bus() <= segment.buses.1);
         let id = segment.map(|segment| DeviceId { segment: segment.number, rid: self.rid });
@@ -178,12 +178,12 @@ pub fn write(register: Register, size: Size, value: u64) {
     }
 }
 
-/// What an audit has found: a defect of EL2.
+/// A finding of the audit: a defect of EL2.
 #[derive(Clone, Copy, Debug)]
 pub enum DeviceFinding {
     /// The host reaches this page of a function that is away.
     Reach(Rid, Ipa),
-    /// The stream of a function that is away is not its owner's.
+    /// The stream of a function that is away has the wrong owner.
     Stream(Rid, StreamOwner),
 }
 
@@ -196,7 +196,7 @@ impl fmt::Display for DeviceFinding {
     }
 }
 
-/// Checks that the host reaches nothing of a function that is away, and that its stream is its owner's.
+/// Checks that the host reaches no register of a function that is away, and that its stream has the right owner.
 ///
 /// # Errors
 /// The first finding.
@@ -225,7 +225,7 @@ pub fn audit(ownership: &HostOwnership) -> Result<(), DeviceFinding> {
     Ok(())
 }
 
-/// Whether the host's CPUs reach no page of the `size` bytes at `ipa`.
+/// Checks that the host's CPUs reach no page of the `size` bytes at `ipa`.
 ///
 /// # Errors
 /// The first page that they reach.

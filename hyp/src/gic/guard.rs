@@ -27,7 +27,7 @@ use mem_protect::Owner;
 use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
-/// The guard of this machine.
+/// The guard of this machine's GIC.
 pub type HostGic = Guard<GicPlatform>;
 
 static GUARD: TicketMutex<HostGic> = TicketMutex::new(Guard::new(GicPlatform));
@@ -40,20 +40,20 @@ static FAILURE_TOLD: [AtomicBool; ITS_MAX] = [const { AtomicBool::new(false) }; 
 pub struct ItsFrames {
     /// Both frames.
     pub range: PhysRange,
-    /// Whether the host has it; one that is withheld is switched off all the same.
+    /// Whether the host gets it; a withheld one is disabled too.
     pub given: bool,
 }
 
-/// The frames of all.
+/// The frames of all ITSs and redistributors.
 #[derive(Clone)]
 pub struct Frames {
     /// In the order of the device tree.
     pub its: ArrayVec<ItsFrames, ITS_MAX>,
-    /// Redistributor regions, all of which EL2 keeps but the SGI frames of [`Frames::rds`].
+    /// Redistributor regions. EL2 keeps them except the SGI frames of [`Frames::rds`].
     pub regions: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
     /// In the order of the regions.
     pub rds: ArrayVec<Redistributor, MAX_RDS>,
-    /// What the device tree says of its accesses to tables.
+    /// Whether the GIC's accesses to tables snoop, according to the device tree.
     pub snooping: Snooping,
 }
 
@@ -64,7 +64,7 @@ pub struct Register {
     offset: u32,
 }
 
-/// Calls `act` with what the guard has to know of `frames`.
+/// Calls `act` with the guard's configuration for `frames`.
 fn with_config<T>(frames: &Frames, intid_bits: u32, act: impl FnOnce(&Config<'_>) -> T) -> T {
     let mut rds = [RdConfig { base: Pa(0) }; MAX_RDS];
     for (slot, rd) in rds.iter_mut().zip(frames.rds.iter()) {
@@ -74,7 +74,7 @@ fn with_config<T>(frames: &Frames, intid_bits: u32, act: impl FnOnce(&Config<'_>
     act(&Config { its: frames.its.len(), rds, intid_bits })
 }
 
-/// Publishes the frames, which are mapped, and has the GIC access no memory any more; called once, before EL2's pool is
+/// Publishes the frames, which are mapped, and disables the GIC's accesses to memory; called once, before EL2's pool is
 /// written.
 ///
 /// # Errors
@@ -104,7 +104,7 @@ pub(super) fn range_of(frame: Frame) -> Option<PhysRange> {
     })
 }
 
-/// Whether the GIC snoops, if it says so.
+/// Whether the GIC's registers may be believed when they report that its accesses snoop.
 pub(super) fn snoops() -> bool {
     FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsItSays)
 }
@@ -119,7 +119,7 @@ pub fn check_alive(mpidr: u64) {
     report();
 }
 
-/// The register at `ipa`, if it is one that EL2 keeps from the host and emulates.
+/// The register at `ipa`, if EL2 emulates it.
 #[cold]
 pub fn locate(ipa: Ipa) -> Option<Register> {
     let frames = FRAMES.get()?;
@@ -131,7 +131,7 @@ pub fn locate(ipa: Ipa) -> Option<Register> {
         Some(Register { frame: Frame::Its(n), offset: offset(&its.range).filter(|_| its.given)? })
     });
     its.or_else(|| {
-        // The SGI frame is the host's own.
+        // The SGI frame belongs to the host.
         let kept = |offset: &u32| u64::from(*offset) < FRAME || u64::from(*offset) >= FRAME.saturating_mul(2);
         frames
             .rds
@@ -156,14 +156,14 @@ pub fn write(register: Register, pages: &mut HostPages, gic: &mut HostGic, size:
     gic.mmio_write(pages, register.frame, register.offset, size.into(), value)
 }
 
-/// Says once that an ITS failed. No lock is held.
+/// Logs once that an ITS failed. No lock is held.
 pub fn report() {
     for (n, told) in FAILURE_TOLD.iter().enumerate() {
         let failed = GUARD.lock().failed(n);
         if let Some(error) = failed
             && !told.swap(true, Ordering::Relaxed)
         {
-            log!("its{n}: {error}: it is closed, and the host goes on without its interrupts");
+            log!("its{n}: {error}: it is closed, and the host continues without its interrupts");
         }
     }
 }

@@ -22,8 +22,8 @@ use io_pgtable::Pa;
 pub struct GicPlatform;
 
 impl GicPlatform {
-    /// Address of the register at `offset` of the first 64 KiB of `frame`, or of all of a redistributor, checked against
-    /// the access size.
+    /// Address of the register at `offset`: in the first 64 KiB of an ITS, or in any frame of a redistributor. The
+    /// offset is checked against the access size.
     fn register(frame: Frame, offset: u32, size: u64) -> Option<u64> {
         let offset = u64::from(offset);
         let range = guard::range_of(frame)?;
@@ -39,7 +39,7 @@ impl GicPlatform {
 /// GICR_TYPER of the RD frame at `base`, at boot.
 ///
 /// # Safety
-/// A redistributor is there, and it is mapped as device memory.
+/// `register` is the GICR_TYPER of a redistributor, mapped as device memory.
 pub unsafe fn read_typer(register: Pa) -> u64 {
     // SAFETY: (1) the caller says that this is a register, mapped as device memory; (2) the read has no side effect.
     unsafe { (register.0 as *const u64).read_volatile() }

@@ -8,7 +8,8 @@ fn region(base: u64, size: u64) -> PhysRange {
 
 const LAST: u64 = 1 << 4;
 
-/// GICR_TYPER of the redistributors from `base` on, `size` bytes each, of CPUs 0 to `count`, of which the last is Last.
+/// GICR_TYPER of redistributors at `base` and above, `size` bytes each, of CPUs 0 to `count` - 1. The last one has Last
+/// set.
 fn typers(base: u64, size: u64, count: u64, fields: u64) -> impl Fn(Pa) -> u64 {
     move |pa: Pa| {
         let n = (pa.0 - base) / size;
@@ -44,10 +45,10 @@ fn t45_the_host_gets_sgi_frames_only() {
             mmio.insert(given).unwrap();
         }
         keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
-        // Nothing of what follows the last one, nor of any VLPI frame.
+        // No frame after the last redistributor, and no VLPI frame.
         let sgi = [region(QEMU + 0x1_0000, 0x1_0000), region(QEMU + size + 0x1_0000, 0x1_0000)];
         assert_eq!(list(&mmio), [region(0x800_0000, 0x1_0000), sgi[0], sgi[1], region(0x900_0000, 0x1000)]);
-        // What the policy does not give is not given.
+        // Frames that the policy withholds are not given.
         let mut mmio = RangeSet::<16>::new();
         keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
         assert_eq!(list(&mmio), []);
@@ -71,15 +72,15 @@ fn t45_redistributors_must_match_the_cpus() {
     let error = |cpus: core::ops::Range<u64>, count| {
         find([qemu].iter(), cpus, typers(QEMU, 0x2_0000, count, 1)).map(|_| ()).unwrap_err()
     };
-    // One follows that with Last, or is in no region.
+    // One redistributor is after the one with Last, or outside every region.
     assert_eq!(error(0..3, 2), FramesError::Missing(2));
-    // There is one more than CPUs.
+    // There is one redistributor more than CPUs.
     assert_eq!(error(0..3, 4), FramesError::Unknown(Pa(QEMU + 0x6_0000), 3));
     let again = find([qemu].iter(), 0..2, |_| 1).map(|_| ());
     assert_eq!(again, Err(FramesError::Twice(Pa(QEMU + 0x2_0000), 0)));
     let endless = find([qemu].iter(), 0..9, |pa| (((pa.0 - QEMU) / 0x2_0000) << 32) | 1).map(|_| ());
     assert_eq!(endless, Err(FramesError::NoLast(qemu)));
-    // All of the affinity counts, in the place of MPIDR_EL1.
+    // All fields of the affinity are compared, at their positions in MPIDR_EL1.
     let cpu = |pa: Pa| 0x0403_0201_u64 << 32 | LAST | u64::from(pa.0 == 0) | 1;
     assert!(find([qemu].iter(), [0x04_8003_0201_u64].into_iter(), cpu).is_ok());
     assert_eq!(

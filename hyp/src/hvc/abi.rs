@@ -146,11 +146,11 @@ pub enum Request {
     IommuStats(Stat),
     /// [`Function::IommuTrace`].
     IommuTrace,
-    /// A PCI function changes hands.
+    /// [`Function::DeviceAssign`] and [`Function::DeviceReturn`].
     Device(DeviceCall),
 }
 
-/// What is to be done with a PCI function. The numbers are the caller's.
+/// A request about a PCI function. The numbers are unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceCall {
     /// [`Function::DeviceAssign`]: the device, and the handle of a guest.
@@ -201,7 +201,7 @@ pub enum Status {
     InvalidParameter = -2,
     /// The pages, or the guest, are not in the state that the call needs.
     Denied = -3,
-    /// In use: a claim, the pool, a guest that is alive. May succeed later.
+    /// In use by a claim, the pool, or a guest that is alive. The call may succeed later.
     Busy = -4,
     /// No memory for a table, no free handle, or too many claims.
     NoMemory = -5,
@@ -269,7 +269,8 @@ impl Answer {
         }
     }
 
-    /// What a call about a PCI function answered: in X1 why it was refused, or the microseconds that it needs.
+    /// The result of a call about a PCI function. X1 has the reason of a refusal, or the microseconds that the function
+    /// still needs.
     #[must_use]
     pub const fn of_device(result: Result<(), pci::Error>) -> Self {
         let (status, value) = match result {

@@ -52,7 +52,7 @@ fn every_reason_is_on_the_page_with_its_number() {
     }
 }
 
-/// The answer after `status`; exhaustive, so that a new one does not compile before it is here.
+/// The answer after `status`; exhaustive, so that a new answer that is missing here does not compile.
 fn next(status: Status) -> Option<Status> {
     match status {
         Status::Success => Some(Status::NotSupported),

@@ -54,7 +54,7 @@ struct Unit {
 
 /// All SMMUs, in the order of the device tree.
 static UNITS: [Once<Unit>; MAX] = [const { Once::new() }; MAX];
-/// Their lists, which are too large for a stack. Each is taken once, and never given back.
+/// The lists of their drivers, which are too large for a stack. Each is taken once and never returned.
 static STORAGE: [TicketMutex<Storage<PoolBuffer>>; MAX] = [const { TicketMutex::new(Storage::new()) }; MAX];
 /// Totals, saved at power-off.
 static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
@@ -62,7 +62,7 @@ static FINAL: TicketMutex<Option<Totals>> = TicketMutex::new(None);
 static TRACES: AtomicU64 = AtomicU64::new(0);
 /// Number of printed faults.
 static PRINTED: AtomicU64 = AtomicU64::new(0);
-/// Accesses that were denied outside the registers of an SMMU's driver: without a syndrome, or to configuration space.
+/// Denied accesses that no SMMU's driver counts: without a syndrome, or to configuration space.
 static UNDESCRIBED: AtomicU64 = AtomicU64::new(0);
 
 /// A register of one SMMU.
@@ -87,8 +87,9 @@ pub struct Totals {
     pub denied: u64,
 }
 
-/// Takes SMMU number `n` over, and publishes it; its registers are at `base`. From here on each stream reaches only what `stage2` maps.
-/// Not inlined: `cargo xtask check` finds out how much stack it needs.
+/// Takes over SMMU number `n` and publishes it; its registers are at `base`. From here on each stream reaches only what
+/// `stage2` maps.
+/// Not inlined: `cargo xtask check` measures its stack use.
 ///
 /// # Errors
 /// See [`TakeOverError`].
@@ -96,7 +97,7 @@ pub struct Totals {
 pub fn take_over(n: usize, base: u64, probed: Probed<SmmuPlatform>, stage2: Stage2Cfg) -> Result<(), TakeOverError> {
     let storage = STORAGE.get(n).and_then(TicketMutex::try_lock).map(TicketMutexGuard::leak);
     let (Some(storage), Some(unit)) = (storage, UNITS.get(n)) else { return Err(TakeOverError::NoMemory) };
-    // Where it stays, since it is too large to be moved several times.
+    // Built in its final place, since it is too large to be moved.
     unit.try_call_once(|| {
         let smmu = TicketMutex::new(probed.take_over_with_host(stage2, storage)?);
         Ok(Unit { number: n, base, smmu, failure_logged: AtomicBool::new(false) })
@@ -155,7 +156,8 @@ pub fn write(register: Register, pages: &mut HostPages, smmu: &mut HostSmmu, siz
     smmu.mmio_write(pages, register.offset, size.into(), value)
 }
 
-/// Counts an access that its syndrome does not describe, so that it could not be emulated, or that no policy allows.
+/// Counts a denied access: one that cannot be emulated, since its syndrome does not describe it, or one that no policy
+/// allows.
 pub fn count_denied() {
     UNDESCRIBED.fetch_add(1, Ordering::Relaxed);
 }

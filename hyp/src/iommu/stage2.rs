@@ -31,12 +31,12 @@ struct GuestTable {
     smmus: GuestSmmus,
 }
 
-/// What a change of a guest's table needs of the SMMUs.
+/// Whether SMMUs may cache entries of a guest's table.
 #[derive(Clone, Copy)]
 enum GuestSmmus {
-    /// No stream has had the table: nothing of it can be cached.
+    /// No stream has used the table: no SMMU can cache an entry of it.
     Unused,
-    /// Streams have, or had it, with this VMID.
+    /// Streams use it or used it, with this VMID.
     Used(u16),
 }
 
@@ -79,7 +79,7 @@ impl DmaTable {
         Some(Stage2Cfg::of(&self.shadow.as_ref()?.config(), HOST_VMID))
     }
 
-    /// The stage 2 of `guest`, for a stream that is about to get it; `None` if it has no table.
+    /// The stage 2 of `guest`, to be assigned to a stream; `None` if the guest has no table.
     #[cold]
     pub fn use_for(&mut self, guest: GuestId) -> Option<Stage2Cfg> {
         let vmid = guest_vmid(guest);

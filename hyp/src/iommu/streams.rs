@@ -1,4 +1,4 @@
-//! Streams change their owner: the host, a guest, or nobody.
+//! Changes of a stream's owner: the host, a guest, or nobody.
 //!
 //! Ownership is held by the caller; each function takes the lock of one SMMU, or of each in turn.
 
@@ -29,7 +29,7 @@ impl Stream {
         self.unit().map_or(StreamOwner::Blocked, |unit| unit.smmu.lock().owner(self.sid))
     }
 
-    /// Takes it from its owner: it aborts.
+    /// Takes the stream from its owner: its transactions abort.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -39,7 +39,7 @@ impl Stream {
         told(unit, result)
     }
 
-    /// Gives it, which nobody owns, to a domain.
+    /// Gives the stream, which must have no owner, to a domain.
     ///
     /// # Errors
     /// See [`AssignError`].
@@ -49,7 +49,7 @@ impl Stream {
         told(unit, result)
     }
 
-    /// Gives it, which nobody owns, to the host.
+    /// Gives the stream, which must have no owner, to the host.
     ///
     /// # Errors
     /// See [`AssignError`].

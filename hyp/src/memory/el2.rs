@@ -1,7 +1,7 @@
 //! EL2's own stage 1: identity mapped, with minimal permissions for each page.
 //!
-//! Code is never writable, data never executable, stacks end at unmapped pages, and a page of the host is mapped only while it is claimed or
-//! donated. One of the modules that may use `unsafe`: it accesses pages by address.
+//! Code is never writable, data never executable, stacks end at unmapped pages, and a page of the host is mapped only
+//! while it is claimed or donated. One of the modules that may use `unsafe`: it accesses pages by address.
 #![allow(unsafe_code)]
 
 use super::tables::PoolTables;

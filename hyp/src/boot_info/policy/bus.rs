@@ -1,5 +1,5 @@
-//! Buses: nodes that only group others. Many have a `reg`, most often the addresses of all that is on the bus; judged as a
-//! device, such a node would be withheld with everything below it.
+//! Buses: nodes that only group others. Many have a `reg`, which usually covers all addresses on the bus. Judged as a
+//! device, such a node would be withheld together with all nodes below it.
 
 use super::classes::known_bad;
 use super::draft::{Draft, Use, claims, is_master};
@@ -8,8 +8,8 @@ use crate::boot_info::plan::Name;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::tree::NodeRef;
 
-/// Whether `node` is a bus about which nothing is decided: what is on it is judged node by node, and the host gets none
-/// of its own registers.
+/// Whether `node` is a bus. A bus gets no decision: its child nodes are judged one by one, and its own registers are
+/// withheld.
 pub(super) fn is_bus(node: &NodeRef<'_, '_>) -> bool {
     node.enabled()
         && node.is_compatible("simple-bus")
@@ -19,8 +19,8 @@ pub(super) fn is_bus(node: &NodeRef<'_, '_>) -> bool {
 }
 
 impl Draft {
-    /// Withholds the registers of a bus. A `reg` where the bus shows addresses of its children is no register block:
-    /// there each child has its own, and what no child has is not mapped.
+    /// Withholds the registers of a bus. A `reg` inside the `ranges` of the bus is not a register block: each child has
+    /// its own `reg` there, and the other addresses are not mapped.
     pub(super) fn withhold_bus<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if !is_bus(node) || node.value("ranges").is_some_and(<[u8]>::is_empty) {
             return Ok(());

@@ -49,7 +49,8 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Decides about `node`, which an `allow=` option names if `allow` is that word; `None` if no decision is needed.
+    /// Decides about `node`. `allow` is the `allow=` option that names it, if there is one. `None` if no decision is
+    /// needed.
     pub(super) fn classify<'a>(
         &self,
         platform: &Platform<'a>,
@@ -162,7 +163,7 @@ impl Draft {
                 range = distributor;
             }
             let is_mapped = match (node.id == platform.gic.node, bridge) {
-                // The legacy CPU interface frames that may follow are not.
+                // Later entries of `reg` are frames of the legacy CPU interface, which are not mapped.
                 (true, _) => platform.gic.distributor == range || platform.gic.redistributors.contains(&range),
                 (false, Some(host)) => host.ecam == range || host.windows.contains(&range),
                 (false, None) => usage == Use::Registers,
@@ -299,7 +300,7 @@ impl Draft {
         self.policy.is_withheld(node)
     }
 
-    /// What the node of a decision shares a page with.
+    /// The other user of the page, if a decision was made because of it.
     pub(super) fn shares(&self, at: u16) -> Option<Name> {
         self.decision(at)?.shares
     }
@@ -357,7 +358,7 @@ pub(super) fn is_master(node: &NodeRef<'_, '_>) -> bool {
     node.has("iommus") || node.has("iommu-map")
 }
 
-/// Calls `visit` with every range of the CPU's addresses that `node` claims: its registers, and what is seen through it.
+/// Calls `visit` with every range of the CPU's addresses that `node` claims: its registers and its windows (`ranges`).
 pub(super) fn claims<'a>(
     node: &NodeRef<'a, '_>,
     visit: &mut dyn FnMut(Use, PhysRange) -> Result<(), BootError<'a>>,

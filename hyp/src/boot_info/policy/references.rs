@@ -1,6 +1,5 @@
-//! Nodes that use memory which the host does not get: firmware's, or in a device that is withheld. Their drivers would
-//! access
-//! it, and the host would stop with an abort.
+//! Nodes that refer to memory that the host does not get: memory of firmware, or in a withheld device. A driver would
+//! access that memory, and the host would stop with an abort.
 
 use super::draft::Draft;
 use super::{Verdict, Withheld};
@@ -12,11 +11,11 @@ use arrayvec::ArrayVec;
 
 /// Properties that name such memory, each by phandles alone.
 const REFERENCES: [&str; 2] = ["memory-region", "shmem"];
-/// How many such references are accepted.
+/// Maximum number of such references.
 pub(super) const REFERENCES_MAX: usize = 512;
 
 impl Draft {
-    /// Withholds the nodes that refer to such memory, those without registers too.
+    /// Withholds the nodes that refer to such memory, also nodes without registers.
     ///
     /// # Errors
     /// [`BootError::Property`] for a malformed reference, [`BootError::TooMany`].
@@ -37,7 +36,7 @@ impl Draft {
             let Some(phandle) = node.u32("phandle")? else { return Ok(()) };
             if is_kept(node)? || self.is_node_withheld(node.id) {
                 for (user, _) in references.iter().filter(|(_, named)| *named == phandle) {
-                    // There are at most as many as references.
+                    // There is room: at most one entry for each reference.
                     let _ = users.try_push(*user);
                 }
             }

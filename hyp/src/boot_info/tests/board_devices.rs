@@ -72,7 +72,7 @@ fn the_command_line_chooses_the_console() {
     }
 }
 
-/// A machine with one of each thing that real boards have and QEMU's has not.
+/// A machine with one node of every kind that real boards have and QEMU's machine has not.
 pub(super) fn board() -> Vec<u8> {
     let word = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
     let dtb =

@@ -1,4 +1,4 @@
-//! What the device trees of real boards have and QEMU's have not.
+//! Nodes and properties of real boards that QEMU's device trees do not have.
 
 use std::string::{String, ToString};
 use std::vec;
@@ -55,7 +55,7 @@ fn t64_names_cannot_write_lines_of_the_log() {
         let message = refusal(&dtb);
         assert!(message.contains("name") && !message.contains('\n'), "{message}");
     }
-    // So that a path fits the console's buffer.
+    // The limit ensures that a path fits the console's buffer.
     refused_for(&with_node(named(&"n".repeat(256), "reg")), &["more than 255 characters"]);
     refused_for(&with_node(named("a", &"n".repeat(256))), &["more than 255 characters"]);
     assert!(boot(&with_node(named(&"n".repeat(255), &"n".repeat(255)))).is_ok());
@@ -111,7 +111,7 @@ fn interrupts_have_the_cell_count_of_their_parent() {
 
 #[test]
 fn interrupts_that_el2_cannot_raise_are_absent() {
-    // Extended SPI, PPI, an SPI that is none, a falling edge; and one that can be raised.
+    // An extended SPI, a PPI, a number above the SPIs, a falling edge; then an interrupt that can be raised.
     for bad in [[2, 7, 4], [1, 7, 4], [0, 988, 4], [0, 7, 2]] {
         let interrupts = [bad, [0, 2, 1], [0, 3, 1], [0, 4, 1]].concat();
         let dtb = with_properties("/smmuv3@9050000", &[("interrupts", cells(&interrupts))]);
@@ -125,7 +125,7 @@ fn interrupts_that_el2_cannot_raise_are_absent() {
         with_properties("/smmuv3@9050000", &[("interrupt-names", text(&["eventq", "new", "gerror", "priq"]))]);
     let found = Platform::parse(&other_name).unwrap_or_else(|error| panic!("{error}")).smmus[0].interrupts;
     assert_eq!((found.eventq.map(|spi| spi.intid), found.cmdq_sync), (Some(106), None));
-    // Each with its parent.
+    // Each interrupt is listed with its parent.
     let extended = modified(|tree| {
         set(tree.find_node_mut("/apb-pclk").unwrap(), &[("#interrupt-cells", cells(&[1]))]);
         let smmu = tree.find_node_mut("/smmuv3@9050000").unwrap();
@@ -169,7 +169,7 @@ fn t64_registers_of_a_bus_are_withheld() {
     assert!(!policy.mmio().overlaps(&range(0x90e_0000, 0x1000)));
     assert_eq!(platform.smmus.len(), 1);
     assert_eq!(status(&hosts(&dtb), "/bus@9050000"), None);
-    // A child that claims them is not given.
+    // A child node with the same registers is not given.
     let over = modified(|tree| {
         *tree = DeviceTree::from_fdt(&Fdt::new(&dtb).unwrap());
         tree.root.add_child(node("x@90e0000", &[("reg", wide(&[0x90e_0000, 0x1000])), ("iommus", cells(&[SMMU, 6]))]));
@@ -193,7 +193,7 @@ fn an_its_with_its_doorbell_elsewhere_is_withheld_alone() {
         assert!(matches!(verdict(&dtb, "/intc@8000000/its@8080000"), Verdict::Withheld(_)));
         let (platform, policy, _) = boot(&dtb).unwrap();
         assert_eq!(policy.translaters(&platform).count(), 0, "devices may not write there");
-        // EL2 still has to stop what firmware left it doing.
+        // EL2 still knows the ITS, because it must disable it at boot.
         assert_eq!(platform.gic.its.len(), 1);
         assert_eq!(status(&hosts(&dtb), "/intc@8000000/its@8080000").as_deref(), Some("disabled"));
     }

@@ -252,7 +252,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Cells of a board's tree that are somewhere else in it: addresses, phandles, counts and names' places.
+    /// Cells of a board's tree are replaced by cells from other places in the tree: addresses, phandles, counts, name
+    /// offsets.
     #[test]
     fn a_boards_cells_swapped(changes in prop::collection::vec((any::<Index>(), any::<Index>()), 1..5)) {
         let mut dtb = board();

@@ -137,7 +137,7 @@ fn t58_only_a_little_endian_image_is_started() {
         plan_with_header(&dtb, header)
     };
     assert!(with(|h| h[56] = 0).unwrap_err().contains("pass a raw Image (found 0x644d5200)"));
-    assert!(with(|h| *h = [0x1f; HEADER_SIZE]).unwrap_err().contains("no arm64 Image"));
+    assert!(with(|h| *h = [0x1f; HEADER_SIZE]).unwrap_err().contains("not an arm64 Image"));
     assert!(with(|h| (h[0], h[1], h[56]) = (0x1f, 0x8b, 0)).unwrap_err().contains("gzip"));
     assert!(with(|h| h[24] |= 1).unwrap_err().contains("big-endian"));
     assert!(with(|h| h[16..24].fill(0)).unwrap_err().contains("newer"));

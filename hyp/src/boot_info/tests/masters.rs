@@ -36,7 +36,7 @@ fn dma(properties: &[(&str, Vec<u8>)]) -> Vec<u8> {
     with_node(device)
 }
 
-/// The streams of masters that are no PCI functions: what is not understood makes all of them unknown.
+/// The streams of masters that are not PCI functions: one entry that cannot be decoded makes all of them unknown.
 #[test]
 fn t68_an_iommus_property_that_cannot_be_decoded_makes_all_streams_unknown() {
     let streams = |iommus: &[u32]| {
@@ -54,7 +54,7 @@ fn t68_an_iommus_property_that_cannot_be_decoded_makes_all_streams_unknown() {
     assert_eq!(streams(&[SMMU, 1].repeat(65)), None);
 }
 
-/// Streams of `iommu-map` properties count too, whatever the node is; those of a PCI host are its own segment's.
+/// Streams of `iommu-map` properties are included for every kind of node; those of a PCI host belong to its segment.
 #[test]
 fn t68_an_iommu_map_that_cannot_be_decoded_makes_all_streams_unknown() {
     let streams = |map: &[u32]| {
@@ -103,7 +103,7 @@ fn t64_iommus_and_iommu_map_must_both_refer_to_the_smmu() {
         &dma(&[("iommu-map-mask", vec![1]), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]),
         &["iommu-map-mask"],
     );
-    // And with the properties exchanged.
+    // The same with the two properties exchanged.
     let only_map = dma(&[("iommus", cells(&[FOREIGN, 5])), ("iommu-map", cells(&[0, SMMU, 0, 0x1_0000]))]);
     assert_eq!(verdict(&only_map, path), foreign);
     let bridge = |iommus: &[u32]| with_properties("/pcie@10000000", &[("iommus", cells(iommus))]);

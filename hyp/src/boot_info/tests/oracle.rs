@@ -161,7 +161,7 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
         }
         let verdict = verdicts.get(path);
         let emulated = is(node, "arm,smmu-v3");
-        // Nothing is decided about a bus; its children are judged, and what they do not claim is in no list.
+        // There is no decision about a bus. Its children are judged, and addresses that no child has are in no list.
         let bus = *on && is(node, "simple-bus") && value(node, "ranges").is_some();
         assert!(verdict.is_some() || registers.is_empty() || bus, "nothing was decided about {path}");
         let given = *on && !emulated && !matches!(verdict, Some(Verdict::Withheld(_) | Verdict::Emulated));

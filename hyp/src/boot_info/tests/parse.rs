@@ -137,7 +137,7 @@ fn t63_errata_properties_reach_the_driver() {
     assert_eq!(issue(&["arm,smmu-v3", "nvidia,tegra264-smmu"]), Issue::Twice);
     assert_eq!(issue(&["nvidia,tegra264", "arm,smmu-v3"]), Issue::Once);
     assert_eq!(issue(&["arm,smmu-v3"]), Issue::Once);
-    // A suffix of a property's name is no property, and a name with that suffix is not the suffix.
+    // Neither a suffix of a property's name nor a longer name that ends with it is the property.
     let elsewhere = with(&[("nvidia,tegra264-smmu", vec![])]);
     assert_eq!(Platform::parse(&elsewhere).unwrap().smmus[0].quirks.issue, Issue::Once);
     let page_0_only = "cavium,cn9900-broken-page1-regspace";

@@ -251,7 +251,7 @@ fn el2s_command_line_can_withhold_an_its() {
     assert_eq!(decided(&dtb, "/intc@8000000"), Verdict::Given(Given::Gic));
     let platform = Platform::parse(&dtb).unwrap();
     let policy = MmioPolicy::decide(&platform).unwrap();
-    // Devices cannot write messages to it; EL2 knows it all the same, and switches it off.
+    // Devices cannot write messages to it. EL2 still finds it, to disable it at boot.
     assert_eq!(policy.translaters(&platform).count(), 0);
     assert_eq!(platform.gic.its.len(), 1);
     assert!(!policy.mmio().to_string().contains("0x8080000"), "{}", policy.mmio());

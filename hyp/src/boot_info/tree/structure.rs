@@ -1,6 +1,6 @@
-//! The structure of a flattened device tree (Devicetree Specification 0.4, chapter 5): checked whole, before anything in
-//! it is followed. Names may be longer than the specification has it, as Linux, dtc and U-Boot take them, but only made
-//! of its characters: they are printed, and compared with paths.
+//! The structure of a flattened device tree (Devicetree Specification 0.4, chapter 5): the whole structure is checked
+//! before any offset in it is used. Names may be longer than the specification allows, as in Linux, dtc and U-Boot, but
+//! have only its characters: names are printed, and compared with paths.
 
 use dtoolkit::fdt::Fdt;
 
@@ -16,7 +16,7 @@ const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
 const END: u32 = 9;
 
-/// Characters of a name at most, unit address included: a path of the deepest node still fits the console's buffer.
+/// Maximum characters of a name, including the unit address: a path of the deepest node still fits the console's buffer.
 pub const NAME_MAX: usize = 255;
 
 /// The tree in `dtb`, if the header, the reservations, every token and every name are valid.
@@ -33,7 +33,7 @@ pub(crate) fn check(dtb: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
     Ok(Fdt::new_unchecked(dtb))
 }
 
-/// What is wrong, and at which offset.
+/// The error and its offset.
 type Fault = (&'static str, usize);
 
 struct Checker<'a> {
@@ -91,15 +91,15 @@ impl<'a> Checker<'a> {
                     if depth == 0 {
                         return match word(self.dtb, body) {
                             Some(END) => Ok(()),
-                            _ => Err(("it goes on after the root", body)),
+                            _ => Err(("it does not end after the root", body)),
                         };
                     }
                     body
                 }
                 PROPERTY if properties => self.property(body)?,
-                PROPERTY => return Err(("a property is behind a child or in no node", at)),
+                PROPERTY => return Err(("a property is after a child node or outside a node", at)),
                 NOP if depth > 0 => body,
-                _ => return Err(("a token is unknown, or not one for this place", at)),
+                _ => return Err(("a token is unknown, or not allowed at this offset", at)),
             };
         }
     }
@@ -110,7 +110,7 @@ impl<'a> Checker<'a> {
         if ended { Ok(()) } else { Err(("the reservations do not end", self.reservations)) }
     }
 
-    /// Checks the name of the node whose token ends at `at`; returns where it goes on.
+    /// Checks the name of the node whose token ends at `at`; returns the offset of the next token.
     fn begin(&self, at: usize, depth: usize) -> Result<usize, Fault> {
         let name = text(self.dtb.get(at..).unwrap_or_default()).ok_or(("a node's name does not end", at))?;
         if depth == 1 {
@@ -130,7 +130,7 @@ impl<'a> Checker<'a> {
         after(at, name.len().saturating_add(1)).ok_or(("it is cut short", at))
     }
 
-    /// Checks the property whose token ends at `at`; returns where it goes on.
+    /// Checks the property whose token ends at `at`; returns the offset of the next token.
     fn property(&self, at: usize) -> Result<usize, Fault> {
         let short = ("a property is cut short", at);
         let field = |at: Option<usize>| usize::try_from(word(self.dtb, at?)?).ok();
@@ -151,7 +151,7 @@ fn check_length(name: &[u8], at: usize) -> Result<(), Fault> {
     if name.len() <= NAME_MAX { Ok(()) } else { Err(("a name has more than 255 characters", at)) }
 }
 
-/// The bytes in front of the first NUL.
+/// The bytes before the first NUL.
 fn text(bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(..bytes.iter().position(|byte| *byte == 0)?)
 }
@@ -160,7 +160,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// The first place for a token after `length` bytes at `at`.
+/// The first offset for a token after `length` bytes at `at`.
 fn after(at: usize, length: usize) -> Option<usize> {
     at.checked_add(length)?.checked_next_multiple_of(4)
 }

@@ -6,16 +6,16 @@ use super::NodeRef;
 use crate::boot_info::error::BootError;
 use crate::boot_info::range::{PA_LIMIT, PhysRange};
 
-/// Where a window begins on the bus.
+/// The bus address of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::boot_info) struct BusAddress {
-    /// The first cell, which says for PCI which space it is.
+    /// The first cell: for PCI, the address space.
     pub(in crate::boot_info) first: u32,
-    /// The last two cells after it, as one number.
+    /// The last two cells, as one number.
     pub(in crate::boot_info) address: u64,
 }
 
-/// What [`NodeRef::windows`] calls with the bus address, and with where the CPU sees it, if it does.
+/// The function that [`NodeRef::windows`] calls with the bus address and the CPU addresses of a window, if it has any.
 type WindowVisitor<'v, 'a> = dyn FnMut(BusAddress, Option<PhysRange>) -> Result<(), BootError<'a>> + 'v;
 
 impl<'a> NodeRef<'a, '_> {
@@ -47,7 +47,7 @@ impl<'a> NodeRef<'a, '_> {
                 continue;
             }
             let seen = match parent.translate(address, size)? {
-                // Above the physical address limit there is no window.
+                // Addresses above the physical address limit are not a window.
                 Some(base) if base < PA_LIMIT => {
                     let outside = || self.bad("ranges", "has a window that leaves the CPU's address space");
                     Some(PhysRange::new(Pa(base), size).ok_or_else(outside)?)
