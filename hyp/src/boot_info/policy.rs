@@ -3,6 +3,7 @@
 //! host's stage 2.
 
 mod allowed;
+mod bindings;
 mod bus;
 mod classes;
 mod draft;
@@ -16,6 +17,7 @@ use super::platform::Platform;
 use super::range::RangeSet;
 use super::tree::{NodeId, is_at};
 use arrayvec::ArrayVec;
+pub(super) use bindings::{is_hidden, is_plain_uart};
 use core::fmt;
 use draft::Draft;
 use io_pgtable::Pa;

@@ -1,7 +1,7 @@
 //! Buses: nodes that only group others. Many have a `reg`, most often the addresses of all that is on the bus; judged as a
 //! device, such a node would be withheld with everything below it.
 
-use super::classes::known_bad;
+use super::bindings::{self, known_bad};
 use super::draft::{Draft, Use, claims, is_master};
 use crate::boot_info::error::BootError;
 use crate::boot_info::plan::Name;
@@ -11,11 +11,7 @@ use crate::boot_info::tree::NodeRef;
 /// Whether `node` is a bus about which nothing is decided: what is on it is judged node by node, and the host gets none
 /// of its own registers.
 pub(super) fn is_bus(node: &NodeRef<'_, '_>) -> bool {
-    node.enabled()
-        && node.is_compatible("simple-bus")
-        && node.has("ranges")
-        && !is_master(node)
-        && known_bad(node).is_none()
+    node.enabled() && bindings::bus(node) && !is_master(node) && known_bad(node).is_none()
 }
 
 impl Draft {

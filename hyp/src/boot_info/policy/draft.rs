@@ -1,7 +1,8 @@
 //! The decisions in progress: node by node in tree order, then revised where they conflict.
 
+use super::bindings::{known_bad, never};
 use super::bus::is_bus;
-use super::classes::{known_bad, non_master};
+use super::classes::non_master;
 use super::{
     BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
 };
@@ -93,12 +94,10 @@ impl Draft {
             return withheld(Withheld::SmmuDepends);
         }
         if let Some(word) = allow {
-            let expected = match known_bad(node) {
-                Some(Withheld::FwCfg) => "a node that does not show EL2's command line to the host",
-                Some(Withheld::PreIts) => "a node other than an ITS whose doorbell is not its own",
-                _ => return Ok(Some(Verdict::Given(Given::Allowed))),
+            return match never(node) {
+                Some(expected) => Err(BootError::BadOption { word, expected }),
+                None => Ok(Some(Verdict::Given(Given::Allowed))),
             };
-            return Err(BootError::BadOption { word, expected });
         }
         if under_withheld {
             return withheld(Withheld::Parent);
