@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod admit;
+mod board_policy;
 mod division;
 mod gic_frames;
 mod smmus;
@@ -23,6 +24,7 @@ use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::MMIO_MAX;
+use hyp::boot_info::rules::POLICY_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
@@ -56,7 +58,9 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
         Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
     }
-    let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let mut rules = [0; POLICY_MAX];
+    let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
+    let platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
     register_cpus(&platform);
@@ -253,13 +257,16 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     for decision in policy.decisions() {
         let path = platform.path(decision.node);
         match decision.verdict {
-            policy::Verdict::Given(why) => log!("given: {path}: {why}"),
+            policy::Verdict::Given(_) => log!("given: {path}: {}", policy.shown(platform, decision)),
             policy::Verdict::Emulated if cfg!(feature = "no-isolation") => {
                 log!("given: {path}: SMMU, left to the host")
             }
             policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
             policy::Verdict::Withheld(_) => log!("withheld: {path}: {}", policy.shown(platform, decision)),
         }
+    }
+    for rule in policy.unused_rules(platform) {
+        log!("policy: line {}: no device of this machine is '{}'", rule.line, rule.compatible);
     }
 }
 

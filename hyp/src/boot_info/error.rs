@@ -7,6 +7,7 @@ use io_pgtable::Pa;
 use super::module_kind::ModuleKind;
 use super::named::Named;
 use super::range::PhysRange;
+use super::rules::{Quoted, Rule, RuleKind};
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
@@ -180,6 +181,26 @@ pub enum BootError<'a> {
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,
     },
+    /// A line of the policy module is no rule.
+    RuleLine {
+        /// The line, from 1.
+        line: usize,
+        /// The part of it that is wrong.
+        value: &'a str,
+        /// The expected text.
+        expected: &'static str,
+    },
+    /// A rule of the policy module cannot be followed on this machine.
+    Rule {
+        /// The rule.
+        rule: Rule<'a>,
+        /// The node that it is about.
+        node: Path<'a>,
+        /// Why not.
+        why: &'static str,
+        /// The other node, if that is the reason.
+        other: Option<Named<'a>>,
+    },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
         /// Its size in bytes.
@@ -246,6 +267,8 @@ impl fmt::Display for BootError<'_> {
             | Self::UnknownOption { .. }
             | Self::BadOption { .. }
             | Self::Allow { .. }
+            | Self::RuleLine { .. }
+            | Self::Rule { .. }
             | Self::HostDtbRoom { .. }
             | Self::TokenLeft { .. } => self.fmt_loaded(f),
         }
@@ -291,6 +314,19 @@ impl BootError<'_> {
             Self::Allow { path, why, other } => {
                 write!(f, "option 'allow={path}' on EL2's command line: {why}")?;
                 other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))
+            }
+            Self::RuleLine { line, value, expected } => {
+                write!(f, "line {line} of the policy module: '{}': expected {expected}", Quoted(value))
+            }
+            Self::Rule { rule, node, why, other } => {
+                write!(f, "line {} of the policy module, '{rule}', and {node}: {why}", rule.line)?;
+                other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))?;
+                f.write_str(match rule.kind {
+                    RuleKind::Give => {
+                        "; remove the rule, or exclude the node with withhold=PATH on EL2's command line if it has it"
+                    }
+                    RuleKind::Withhold => "; remove the rule",
+                })
             }
             Self::HostDtbRoom { room } => {
                 write!(f, "the host's device tree does not fit in {room:#x} bytes")

@@ -1,12 +1,36 @@
-//! Devices that cannot start a transaction.
+//! Decisions about a node by the IOMMUs of its DMA, and about devices that cannot start a transaction.
 
 use super::bindings::plain;
-use super::verdict::Given;
+use super::ruled;
+use super::verdict::{Given, Verdict, Withheld};
+use crate::boot_info::error::BootError;
+use crate::boot_info::pci::{self, Upstream};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeRef;
 
+/// Decides about a node by the IOMMUs of its DMA.
+pub(super) fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
+    if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
+        return Ok(match host.upstream {
+            Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
+            Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
+            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        });
+    }
+    Ok(match pci::of_device(node, &platform.smmus)? {
+        Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
+        Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+        Upstream::Nothing => {
+            let given = non_master(platform, node).or_else(|| ruled::given(platform, node));
+            given.map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
+        }
+    })
+}
+
 /// Why the host gets `node`, for which the tree names no IOMMU.
-pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
+fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
     if node.id == platform.gic.node {
         return Some(Given::Gic);
     }

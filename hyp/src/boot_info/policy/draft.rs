@@ -2,7 +2,7 @@
 
 use super::bindings::{known_bad, never};
 use super::bus::is_bus;
-use super::classes::non_master;
+use super::classes::by_upstream;
 use super::{
     BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
 };
@@ -129,8 +129,9 @@ impl Draft {
         };
         let mut above = self.above(node);
         while let Some(at) = above {
-            let on_the_smmu =
-                |d: &Decision| matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. }));
+            let on_the_smmu = |d: &Decision| {
+                matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. } | Given::Rule { .. }))
+            };
             if self.decision(at).is_some_and(on_the_smmu) {
                 self.withhold_decided(at, reason)?;
             }
@@ -294,6 +295,11 @@ impl Draft {
         Some((at, self.decision(at)?.verdict))
     }
 
+    /// Remembers that the rule with this number, from 0, found a node.
+    pub(super) fn use_rule(&mut self, number: usize) {
+        self.policy.rules_used |= u32::try_from(number).ok().and_then(|number| 1u128.checked_shl(number)).unwrap_or(0);
+    }
+
     pub(super) fn is_node_withheld(&self, node: NodeId) -> bool {
         self.policy.is_withheld(node)
     }
@@ -372,22 +378,4 @@ pub(super) fn claims<'a>(
     // Three cells: the first one is the address space, as for PCI.
     let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
     node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
-}
-
-/// Decides about a node by the IOMMUs of its DMA.
-fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
-    if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
-        return Ok(match host.upstream {
-            Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
-            Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
-            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-        });
-    }
-    Ok(match pci::of_device(node, &platform.smmus)? {
-        Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
-        Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-        Upstream::Nothing => non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given),
-    })
 }
