@@ -55,7 +55,7 @@ fn fetched(expected: &Expected) -> Option<PathBuf> {
 
 fn check(boards: &[Board], expected: Counts) {
     let mut summary = Summary::default();
-    boards.iter().for_each(|board| summary.add(&judge(&board.bytes, "")));
+    boards.iter().for_each(|board| summary.add(&judge(&board.bytes, fill::Author::default())));
     let mut expected = expected.to_vec();
     expected.sort_unstable();
     assert_eq!(summary.with_smmu(), expected, "\n{summary}");
