@@ -63,6 +63,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
+    reach_gic(&platform);
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
@@ -231,6 +232,17 @@ fn normal(what: &str, range: &PhysRange) {
             format_args!("{what} at {range} lies beyond the first 512 GiB, which is all that boot maps"),
             Conduit::Smc,
         )
+    }
+}
+
+/// Maps the interrupt controller in the boot table: boot silences it before EL2 has its own tables.
+fn reach_gic(platform: &Platform<'_>) {
+    for frame in platform.gic.frames() {
+        address_bits(frame.end());
+        // SAFETY: (1) only the boot CPU runs yet; (2) the CPU has the addresses, or the boot was refused.
+        if unsafe { arch::boot_table::make_device(frame) }.is_err() {
+            refuse(format_args!("the interrupt controller at {frame} lies beyond what boot maps"), Conduit::Smc)
+        }
     }
 }
 

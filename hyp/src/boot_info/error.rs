@@ -233,11 +233,16 @@ impl fmt::Display for BootError<'_> {
             Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build has no room for them"),
             Self::Missing { what, remedy } => write!(f, "no {what}: {remedy}"),
             Self::Unsupported { path, what, remedy } => write!(f, "{path}: {what}: {remedy}"),
-            Self::SmmuDisabled { smmu, by, status } => write!(
-                f,
-                "no SMMUv3 that is enabled: {smmu}: {by} has status \"{status}\": if the board has it and nothing else \
-                 uses it, enable it in the device tree"
-            ),
+            Self::SmmuDisabled { smmu, by, status } => {
+                f.write_str("no SMMUv3 that is enabled: ")?;
+                if smmu != by {
+                    write!(f, "{smmu}: ")?;
+                }
+                write!(
+                    f,
+                    "{by} has status \"{status}\": if the board has it and nothing else uses it, enable it in the device tree"
+                )
+            }
             Self::NodesOverlap { first, second, range } => write!(
                 f,
                 "device tree: {second} at {range} overlaps {first}: one of them is wrong or listed twice; correct the device tree"
