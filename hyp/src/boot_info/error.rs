@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 use super::module_kind::ModuleKind;
 use super::named::Named;
 use super::range::PhysRange;
-use super::rules::{Quoted, Rule, RuleKind};
+use super::rules::{Quoted, Rule};
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
@@ -200,6 +200,8 @@ pub enum BootError<'a> {
         why: &'static str,
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,
+        /// The remedy.
+        remedy: &'static str,
     },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
@@ -323,15 +325,10 @@ impl BootError<'_> {
             Self::RuleLine { line, value, expected } => {
                 write!(f, "line {line} of the policy module: '{}': expected {expected}", Quoted(value))
             }
-            Self::Rule { rule, node, why, other } => {
+            Self::Rule { rule, node, why, other, remedy } => {
                 write!(f, "line {} of the policy module, '{rule}', and {node}: {why}", rule.line)?;
                 other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))?;
-                f.write_str(match rule.kind {
-                    RuleKind::Give => {
-                        "; remove the rule, or exclude the node with withhold=PATH on EL2's command line if it has it"
-                    }
-                    RuleKind::Withhold => "; remove the rule",
-                })
+                write!(f, "; {remedy}")
             }
             Self::HostDtbRoom { room } => {
                 write!(f, "the host's device tree does not fit in {room:#x} bytes")

@@ -119,6 +119,7 @@ impl MmioPolicy {
             }
             let verdict = match withhold {
                 None => verdict,
+                Some(_) if ruled::excludes(platform, node, verdict) => Verdict::Withheld(Withheld::CommandLine),
                 Some(_) if matches!(verdict, Verdict::Given(_)) && node.id != platform.gic.node => {
                     Verdict::Withheld(Withheld::CommandLine)
                 }

@@ -27,6 +27,13 @@ pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>
     }
 }
 
+const EXCLUDE: &str = "remove the rule, or exclude this node with withhold=PATH on EL2's command line";
+
+/// Whether `withhold=` can exclude `node`, with this decision, from a rule that would give it.
+pub(super) fn excludes(platform: &Platform<'_>, node: &NodeRef<'_, '_>, verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Withheld(_)) && platform.rules.is_some_and(|rules| rules.giving(node).is_some())
+}
+
 /// Why the host gets `node`, which the table of bindings does not have and for which the tree names no IOMMU.
 pub(super) fn given(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
     let rule = platform.rules?.giving(node)?;
@@ -43,7 +50,7 @@ pub(super) fn withheld<'a>(
     verdict: Option<Verdict>,
 ) -> Result<Option<Verdict>, BootError<'a>> {
     let Some(rule) = platform.rules.and_then(|rules| rules.withholding(node)) else { return Ok(verdict) };
-    let refuse = |why| Err(BootError::Rule { rule, node: node.path(), why, other: None });
+    let refuse = |why| Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: "remove the rule" });
     match verdict {
         // The command line is about this machine.
         Some(Verdict::Withheld(_) | Verdict::Given(Given::Allowed)) => Ok(verdict),
@@ -78,11 +85,12 @@ impl Draft {
                     let node_of = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
                     let other = self.shares(at).or_else(|| self.withheld_above(at));
                     let other = other.map(|name| Named { name, path: node_of(name) });
-                    Err(BootError::Rule { rule, node: node.path(), why, other })
+                    let remedy = if verdict == Verdict::Emulated { "remove the rule" } else { EXCLUDE };
+                    Err(BootError::Rule { rule, node: node.path(), why, other, remedy })
                 }
                 None if matches!(verdict, Verdict::Given(Given::Rule { .. })) && is_unknown_bridge(platform, node)? => {
                     let why = "it is a bridge that EL2 does not know, and may be a DMA master";
-                    Err(BootError::Rule { rule, node: node.path(), why, other: None })
+                    Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: EXCLUDE })
                 }
                 None => Ok(()),
             }

@@ -245,6 +245,23 @@ fn the_command_line_overrides_a_rule() {
     assert_eq!(line(&dtb, content, "/pl031@9010000").0, Verdict::Given(Given::Allowed));
 }
 
+/// The remedy of a refusal works, also for a node that would be withheld anyway.
+#[test]
+fn the_command_line_excludes_a_node_from_a_rule() {
+    let content = "give vendor,x Harmless";
+    for properties in [vec![], vec![("iommus", cells(&[0x77, 5]))], vec![("status", text(&["disabled"]))]] {
+        let dtb = with_policy(content, |tree| {
+            tree.root.add_child(device("x@f100000", &["vendor,x"], &properties));
+            let options = format!("token={TOKEN} withhold=/x@f100000");
+            set(tree.find_node_mut("/chosen").unwrap(), &[("bootargs", text(&[&options]))]);
+        });
+        assert_eq!(line(&dtb, content, "/x@f100000").0, Verdict::Withheld(Withheld::CommandLine));
+    }
+    let smmu = "give arm,smmu-v3 Harmless";
+    let message = judged(&with_policy(smmu, |_| {}), smmu).map(|_| ()).expect_err("accepted");
+    assert!(message.ends_with("; remove the rule"), "{message}");
+}
+
 #[track_caller]
 fn bad_line(content: &[u8], words: &[&str]) {
     let message = Rules::parse(content).map(|_| ()).expect_err("accepted").to_string();
