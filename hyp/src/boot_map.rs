@@ -10,8 +10,12 @@ use crate::boot_info::PhysRange;
 pub const GIGABYTE: u64 = 1 << 30;
 /// Bytes of a level-2 block.
 pub const BLOCK: u64 = 2 << 20;
-/// First address beyond the boot table.
+/// First address beyond what the boot table maps from the start, and can map as normal memory.
 pub const LIMIT: u64 = 512 * GIGABYTE;
+/// First address beyond the boot table: it has four levels.
+pub const DEVICE_LIMIT: u64 = 1 << 48;
+/// Regions of 512 GiB above the first in which boot can reach devices; `BOOT_HIGH` of head.S.
+pub const HIGH_REGIONS: usize = 4;
 
 /// The part of one gigabyte to map as normal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +42,16 @@ pub fn parts(range: &PhysRange) -> Option<impl Iterator<Item = (u64, Part)> + us
             if (from, to) == (0, GIGABYTE) { Part::Whole } else { Part::Blocks(from / BLOCK, to.div_ceil(BLOCK)) };
         (gigabyte, part)
     }))
+}
+
+/// The regions of 512 GiB above the first that `range` touches. `None` if it ends beyond the boot table.
+#[must_use]
+pub fn regions(range: &PhysRange) -> Option<impl Iterator<Item = u64> + use<>> {
+    let (start, end) = (range.base().0, range.end().0);
+    if end > DEVICE_LIMIT {
+        return None;
+    }
+    Some((start / LIMIT).max(1)..end.div_ceil(LIMIT))
 }
 
 #[cfg(test)]
@@ -67,6 +81,19 @@ mod tests {
     fn ranges_beyond_the_table_are_refused() {
         assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT)).unwrap()).is_some());
         assert!(parts(&PhysRange::between(Pa(LIMIT - 4096), Pa(LIMIT + 1)).unwrap()).is_none());
+    }
+
+    #[test]
+    fn devices_are_reached_in_the_regions_that_they_touch() {
+        let of =
+            |start, end| regions(&PhysRange::between(Pa(start), Pa(end)).unwrap()).map(Iterator::collect::<Vec<_>>);
+        assert_eq!(of(0x800_0000, 0x900_0000), Some(Vec::new()));
+        assert_eq!(of(LIMIT - 0x1000, LIMIT), Some(Vec::new()));
+        assert_eq!(of(LIMIT, LIMIT + 1), Some([1].to_vec()));
+        assert_eq!(of(0x800_0000, LIMIT + 1), Some([1].to_vec()));
+        assert_eq!(of(3 * LIMIT - 1, 4 * LIMIT + 1), Some([2, 3, 4].to_vec()));
+        assert_eq!(of(DEVICE_LIMIT - 1, DEVICE_LIMIT), Some([511].to_vec()));
+        assert_eq!(of(DEVICE_LIMIT - 1, DEVICE_LIMIT + 1), None);
     }
 
     proptest! {

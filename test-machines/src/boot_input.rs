@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::board_policy;
 use crate::console;
 use crate::payload::Images;
 use crate::qemu::{End, HOST_INITRD_ADDRESS, HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, fresh_token};
 
-pub(crate) use tree::cut;
-use tree::{Node, add_node, cell, change_cell, rename_property};
+pub(crate) use tree::{Node, add_node_below, cut};
+use tree::{add_node, cell, change_cell, rename_property};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -26,6 +27,8 @@ pub struct BadTree {
     /// The test's name.
     pub name: &'static str,
     change: fn(&mut Vec<u8>) -> Result<()>,
+    /// The content of a policy module.
+    policy: Option<&'static str>,
     end: Expected,
 }
 
@@ -46,7 +49,7 @@ const KERNEL: u32 = 0x4900_0000;
 const RAM_END: u32 = 0x8000_0000;
 
 /// All wrong trees.
-pub const BAD_TREES: [BadTree; 13] = [
+pub const BAD_TREES: [BadTree; 15] = [
     refused("t58_ramdisk_over_kernel", |tree| move_ramdisk(tree, KERNEL + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_over_el2", |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_beyond_memory", |tree| move_ramdisk(tree, RAM_END - 0x1000), &["not in the machine's memory"]),
@@ -69,12 +72,14 @@ pub const BAD_TREES: [BadTree; 13] = [
     BadTree {
         name: "t64_window_over_withheld_bus",
         change: |tree| change_cell(tree, "platform-bus@", "ranges", 2, 0x2000_0000),
+        policy: None,
         end: Expected::Message("withheld: /pcie@10000000: shares a 4 KiB page with registers that are withheld"),
     },
     refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
     BadTree {
         name: "t64_iommus_good_and_iommu_map_not",
         change: master_with_foreign_map,
+        policy: None,
         end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
     },
     // Linux rejects an SMMU with the property but without the override; QEMU's SMMU lacks the override. The root node
@@ -82,9 +87,24 @@ pub const BAD_TREES: [BadTree; 13] = [
     BadTree {
         name: "instdata_override_is_removed",
         change: |tree| rename_property(tree, "smmuv3@", "dma-coherent", "arm,instdata-override"),
+        policy: None,
         end: Expected::Message(
             "smmu0: arm,instdata-override: removed from the host's tree; not supported by this SMMU (IDR1.ATTR_PERMS_OVR is 0)",
         ),
+    },
+    BadTree {
+        name: "board_policy_gives_a_device",
+        change: rename_clock,
+        policy: Some("# Of this board.\ngive vnd,pl031 Reads the time only\ngive vnd,none On another board\n"),
+        end: Expected::Message("given: /pl031@9010000: by the board's policy: Reads the time only"),
+    },
+    BadTree {
+        policy: Some("give qemu,fw-cfg-mmio Harmless\n"),
+        ..refused(
+            "t64_board_policy_gives_firmwares_configuration",
+            |_| Ok(()),
+            &["line 1 of the policy module", "/fw-cfg@9020000", "DMA master behind no SMMU"],
+        )
     },
 ];
 
@@ -93,7 +113,7 @@ const fn refused(
     change: fn(&mut Vec<u8>) -> Result<()>,
     reason: &'static [&'static str],
 ) -> BadTree {
-    BadTree { name, change, end: Expected::Refusal(reason) }
+    BadTree { name, change, policy: None, end: Expected::Refusal(reason) }
 }
 
 impl BadTree {
@@ -123,8 +143,14 @@ impl BadTree {
         let mut bytes = fs::read(&tree)?;
         cut(&mut bytes)?;
         (self.change)(&mut bytes)?;
-        fs::write(&tree, bytes)?;
         let mut machine = new();
+        if let Some(policy) = self.policy {
+            let file = dir.join("policy");
+            fs::write(&file, policy)?;
+            board_policy::describe(&mut bytes, policy.len())?;
+            board_policy::load(&mut machine, &file);
+        }
+        fs::write(&tree, bytes)?;
         machine.boot_el2(hyp, &token, None)?;
         machine.arg("-dtb").arg(&tree);
         for addr in [HOST_KERNEL_ADDRESS, HOST_INITRD_ADDRESS] {
@@ -173,6 +199,14 @@ fn add_memory(tree: &mut Vec<u8>, base: u32, size: u32) -> Result<()> {
     let reg = cells(&[0, base, 0, size]);
     let properties: [(&str, &[u8]); 2] = [("device_type", b"memory\0"), ("reg", &reg)];
     add_node(tree, &Node { name: "ram@1", properties: &properties, children: &[] })
+}
+
+/// Gives the clock a most specific string that EL2 does not know.
+fn rename_clock(tree: &mut Vec<u8>) -> Result<()> {
+    let (old, new) = (b"arm,pl031\0", b"vnd,pl031\0");
+    let at = tree.windows(old.len()).position(|window| window == old).context("no arm,pl031")?;
+    tree.splice(at..at + new.len(), new.iter().copied());
+    Ok(())
 }
 
 /// Reserves memory for firmware on a bus without `ranges`.

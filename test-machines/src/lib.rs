@@ -7,6 +7,7 @@
 //! kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a [`work`] folder.
 //! [`exec`] and [`progress`] run programs and print progress messages.
 
+pub mod board_policy;
 pub mod boot_input;
 pub mod console;
 pub mod exec;

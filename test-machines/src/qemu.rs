@@ -108,6 +108,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Boots with the device tree in `tree`, which describes the host's modules: they are loaded, and QEMU adds no nodes.
+    pub fn boot_with_tree(&mut self, tree: &Path) {
+        for arg in &mut self.args {
+            if let Some(raw) = arg.to_str().and_then(raw_loader) {
+                *arg = raw.into();
+            }
+        }
+        self.arg("-dtb").arg(tree);
+    }
+
     /// Adds one argument.
     pub fn arg(&mut self, arg: impl Into<OsString>) -> &mut Self {
         self.args.push(arg.into());
@@ -328,6 +338,14 @@ fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
 
+/// The device that loads the same file to the same address as a `guest-loader`.
+fn raw_loader(device: &str) -> Option<String> {
+    let (addr, file) = device.strip_prefix("guest-loader,")?.split_once(',')?;
+    let file = file.strip_prefix("kernel=").or_else(|| file.strip_prefix("initrd="))?;
+    let file = file.split_once(",bootargs=").map_or(file, |(file, _)| file);
+    Some(format!("loader,{addr},file={file},force-raw=on"))
+}
+
 fn read_log(path: &Path) -> String {
     let bytes = fs::read(path).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\r', "")
@@ -380,6 +398,18 @@ mod tests {
         machine.boot_el2(Path::new("/hyp"), "00", Some(&host))?;
         let value = machine.args.last().map(|arg| arg.to_string_lossy().into_owned());
         assert!(value.is_some_and(|value| value.ends_with("bootargs=console=ttyAMA0,,115200")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_machine_with_a_tree_of_its_own_loads_the_same_files() -> Result<()> {
+        let mut machine = Machine::new(Path::new("q"));
+        let host = HostModules { kernel: PathBuf::from("/a,b"), initrd: None, bootargs: "x,bootargs=y".to_owned() };
+        machine.boot_el2(Path::new("/hyp"), "00", Some(&host))?;
+        machine.device("guest-loader,addr=0x1,initrd=/c").boot_with_tree(Path::new("/t"));
+        let args: Vec<_> = machine.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let loaders = ["loader,addr=0x49000000,file=/a,,b,force-raw=on", "loader,addr=0x1,file=/c,force-raw=on"];
+        assert_eq!(args, ["-device", loaders[0], "-device", loaders[1], "-dtb", "/t"]);
         Ok(())
     }
 

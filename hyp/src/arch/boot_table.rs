@@ -7,13 +7,13 @@ use aarch64_cpu::asm::barrier;
 use core::arch::asm;
 use core::ptr;
 use hyp::boot_info::PhysRange;
-use hyp::boot_map::{BLOCK, GIGABYTE, Part, parts};
+use hyp::boot_map::{BLOCK, GIGABYTE, HIGH_REGIONS, LIMIT, Part, parts, regions};
 
 /// Descriptors of a table.
 const ENTRIES: usize = 512;
-/// Level-2 tables: two ends for each of the image, the device tree, the kernel's header, the pool and the host's device tree, and the
-/// start of the device tree; `BOOT_L2` of head.S.
-const TABLES: usize = 11;
+/// Level-2 tables: two ends for each of the image, the device tree, the kernel's header, the policy module, the pool and the
+/// host's device tree, and the start of the device tree; `BOOT_L2` of head.S.
+const TABLES: usize = 13;
 
 /// As in head.S: normal write-back, inner shareable; and device, never executable.
 const NORMAL: u64 = 0x741;
@@ -24,11 +24,13 @@ const TABLE: u64 = 0b11;
 const ATTR_DEVICE: u64 = 1 << 2;
 
 unsafe extern "C" {
+    static mut boot_l0: [u64; ENTRIES];
     static mut boot_l1: [u64; ENTRIES];
+    static mut boot_high: [[u64; ENTRIES]; HIGH_REGIONS];
     static mut boot_l2: [[u64; ENTRIES]; TABLES];
 }
 
-/// The range ends beyond 512 GiB, or every table is in use.
+/// The range ends beyond what the table can map, or every table is in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Beyond;
 
@@ -80,12 +82,41 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     Ok(())
 }
 
-/// A table of device blocks for the gigabyte at `base`; `None` if all are in use (the first descriptor is then not
-/// 0).
+/// Maps `range` as device memory; below 512 GiB all that is not normal is device memory.
+///
+/// # Errors
+/// [`Beyond`].
+///
+/// # Safety
+/// Only the boot CPU runs, on the boot table, and the CPU has these addresses.
+pub unsafe fn make_device(range: &PhysRange) -> Result<(), Beyond> {
+    for region in regions(range).ok_or(Beyond)? {
+        let index = usize::try_from(region).map_err(|_| Beyond)?;
+        // SAFETY: (1) the index is below 512, since `regions` stays below 48 bits; (2) no one else uses the table.
+        let entry = unsafe { (&raw mut boot_l0).cast::<u64>().add(index) };
+        // SAFETY: (1) as above.
+        if unsafe { entry.read_volatile() } != 0 {
+            continue;
+        }
+        let tables = (&raw mut boot_high).cast::<[u64; ENTRIES]>();
+        let table = filled(tables, HIGH_REGIONS, region.wrapping_mul(LIMIT), GIGABYTE).ok_or(Beyond)?;
+        // SAFETY: (1) the table is complete and in memory; (2) the entry maps nothing yet.
+        unsafe { replace(entry, table as u64 | TABLE) };
+    }
+    Ok(())
+}
+
+/// A level-2 table of device blocks for the gigabyte at `base`; `None` if all are in use.
 fn new_table(base: u64) -> Option<*mut u64> {
-    for n in 0..TABLES {
+    filled((&raw mut boot_l2).cast::<[u64; ENTRIES]>(), TABLES, base, BLOCK)
+}
+
+/// One of the `count` tables at `tables`, with device blocks of `size` bytes from `base` on; `None` if all are in use (the
+/// first descriptor is then not 0).
+fn filled(tables: *mut [u64; ENTRIES], count: usize, base: u64, size: u64) -> Option<*mut u64> {
+    for n in 0..count {
         // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.
-        let table = unsafe { (&raw mut boot_l2).cast::<[u64; ENTRIES]>().add(n).cast::<u64>() };
+        let table = unsafe { tables.add(n).cast::<u64>() };
         // SAFETY: (1) as above; the tables are zero at the start.
         if unsafe { table.read_volatile() } != 0 {
             continue;
@@ -94,7 +125,7 @@ fn new_table(base: u64) -> Option<*mut u64> {
         for index in 0..ENTRIES {
             // SAFETY: (1) as above; (2) the table is not linked yet.
             unsafe { table.add(index).write_volatile(block) };
-            block = block.wrapping_add(BLOCK);
+            block = block.wrapping_add(size);
         }
         clean_to_poc(table as u64, size_of::<[u64; ENTRIES]>() as u64);
         return Some(table);

@@ -16,7 +16,8 @@
 .equ BLOCK_DEVICE,    0x0040000000000445 // block, AttrIndx 1, AP[1] RES1, AF, XN
 .equ VHE_ONLY,        0x22           // used instead of the exception level
 .equ EARLY_TRAP,      0x23           // also instead of the exception level: an exception before EL2's vectors are set
-.equ BOOT_L2,         11             // level-2 tables; TABLES of boot_table.rs
+.equ BOOT_L2,         13             // level-2 tables; TABLES of boot_table.rs
+.equ BOOT_HIGH,       4              // level-1 tables above 512 GiB; HIGH_REGIONS of hyp::boot_map
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
 // Replaces the index of a CPU in \top by the top of its stack; index -1 is the boot stack, which is below the first
@@ -140,7 +141,10 @@ _start:
     bl      map_block
     mov     x2, x19                  // Rust maps the rest of the DTB
     bl      map_block
-    // The walker reads this table uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can hide it.
+    adrp    x6, boot_l0              // its first entry; Rust adds others for devices above 512 GiB
+    orr     x2, x1, #0x3             // table
+    str     x2, [x6]
+    // The walker reads these tables uncached (TCR IRGN0 = ORGN0 = 0), so no stale line can hide them.
     mov     x2, #MAIR_BOOT
     msr     mair_el2, x2
     mrs     x3, id_aa64mmfr0_el1
@@ -148,10 +152,10 @@ _start:
     mov     x4, #5
     cmp     x3, x4
     csel    x3, x3, x4, lo
-    ldr     x2, =TCR_EL2_RES1 | 25   // T0SZ: 39 bits
+    ldr     x2, =TCR_EL2_RES1 | 16   // T0SZ: 48 bits
     orr     x2, x2, x3, lsl #16
     msr     tcr_el2, x2
-    msr     ttbr0_el2, x1
+    msr     ttbr0_el2, x6
     dsb     sy
     tlbi    alle2
     ic      iallu
@@ -405,6 +409,12 @@ enter_host:
 .global boot_l1
 boot_l1:
     .space  4096
+.global boot_l0
+boot_l0:
+    .space  4096
+.global boot_high
+boot_high:                           // BOOT_HIGH tables
+    .space  BOOT_HIGH * 4096
 .global boot_l2
 boot_l2:                             // BOOT_L2 tables, for hyp::arch::boot_table
     .space  BOOT_L2 * 4096

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod admit;
+mod board_policy;
 mod division;
 mod gic_frames;
 mod smmus;
@@ -23,6 +24,7 @@ use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::MMIO_MAX;
+use hyp::boot_info::rules::POLICY_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
@@ -56,9 +58,12 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
         Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
     }
-    let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let mut rules = [0; POLICY_MAX];
+    let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
+    let platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
+    reach_gic(&platform);
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
@@ -230,6 +235,17 @@ fn normal(what: &str, range: &PhysRange) {
     }
 }
 
+/// Maps the interrupt controller in the boot table: boot silences it before EL2 has its own tables.
+fn reach_gic(platform: &Platform<'_>) {
+    for frame in platform.gic.frames() {
+        address_bits(frame.end());
+        // SAFETY: (1) only the boot CPU runs yet; (2) the CPU has the addresses, or the boot was refused.
+        if unsafe { arch::boot_table::make_device(frame) }.is_err() {
+            refuse(format_args!("the interrupt controller at {frame} lies beyond what boot maps"), Conduit::Smc)
+        }
+    }
+}
+
 /// Prints which parts of the interrupt controller access memory without stage 2.
 fn announce_holes(platform: &Platform<'_>) {
     for frame in platform.gic.its.iter() {
@@ -253,13 +269,16 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     for decision in policy.decisions() {
         let path = platform.path(decision.node);
         match decision.verdict {
-            policy::Verdict::Given(why) => log!("given: {path}: {why}"),
+            policy::Verdict::Given(_) => log!("given: {path}: {}", policy.shown(platform, decision)),
             policy::Verdict::Emulated if cfg!(feature = "no-isolation") => {
                 log!("given: {path}: SMMU, left to the host")
             }
             policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
             policy::Verdict::Withheld(_) => log!("withheld: {path}: {}", policy.shown(platform, decision)),
         }
+    }
+    for rule in policy.unused_rules(platform) {
+        log!("policy: line {}: no device of this machine is '{}'", rule.line, rule.compatible);
     }
 }
 

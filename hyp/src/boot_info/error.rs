@@ -7,6 +7,7 @@ use io_pgtable::Pa;
 use super::module_kind::ModuleKind;
 use super::named::Named;
 use super::range::PhysRange;
+use super::rules::{Quoted, Rule};
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
@@ -180,6 +181,28 @@ pub enum BootError<'a> {
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,
     },
+    /// A line of the policy module is no rule.
+    RuleLine {
+        /// The line, from 1.
+        line: usize,
+        /// The part of it that is wrong.
+        value: &'a str,
+        /// The expected text.
+        expected: &'static str,
+    },
+    /// A rule of the policy module cannot be followed on this machine.
+    Rule {
+        /// The rule.
+        rule: Rule<'a>,
+        /// The node that it is about.
+        node: Path<'a>,
+        /// Why not.
+        why: &'static str,
+        /// The other node, if that is the reason.
+        other: Option<Named<'a>>,
+        /// The remedy.
+        remedy: &'static str,
+    },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
         /// Its size in bytes.
@@ -212,11 +235,16 @@ impl fmt::Display for BootError<'_> {
             Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build has no room for them"),
             Self::Missing { what, remedy } => write!(f, "no {what}: {remedy}"),
             Self::Unsupported { path, what, remedy } => write!(f, "{path}: {what}: {remedy}"),
-            Self::SmmuDisabled { smmu, by, status } => write!(
-                f,
-                "no SMMUv3 that is enabled: {smmu}: {by} has status \"{status}\": if the board has it and nothing else \
-                 uses it, enable it in the device tree"
-            ),
+            Self::SmmuDisabled { smmu, by, status } => {
+                f.write_str("no SMMUv3 that is enabled: ")?;
+                if smmu != by {
+                    write!(f, "{smmu}: ")?;
+                }
+                write!(
+                    f,
+                    "{by} has status \"{status}\": if the board has it and nothing else uses it, enable it in the device tree"
+                )
+            }
             Self::NodesOverlap { first, second, range } => write!(
                 f,
                 "device tree: {second} at {range} overlaps {first}: one of them is wrong or listed twice; correct the device tree"
@@ -246,6 +274,8 @@ impl fmt::Display for BootError<'_> {
             | Self::UnknownOption { .. }
             | Self::BadOption { .. }
             | Self::Allow { .. }
+            | Self::RuleLine { .. }
+            | Self::Rule { .. }
             | Self::HostDtbRoom { .. }
             | Self::TokenLeft { .. } => self.fmt_loaded(f),
         }
@@ -291,6 +321,14 @@ impl BootError<'_> {
             Self::Allow { path, why, other } => {
                 write!(f, "option 'allow={path}' on EL2's command line: {why}")?;
                 other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))
+            }
+            Self::RuleLine { line, value, expected } => {
+                write!(f, "line {line} of the policy module: '{}': expected {expected}", Quoted(value))
+            }
+            Self::Rule { rule, node, why, other, remedy } => {
+                write!(f, "line {} of the policy module, '{rule}', and {node}: {why}", rule.line)?;
+                other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))?;
+                write!(f, "; {remedy}")
             }
             Self::HostDtbRoom { room } => {
                 write!(f, "the host's device tree does not fit in {room:#x} bytes")

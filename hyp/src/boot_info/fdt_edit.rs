@@ -6,10 +6,10 @@
 use super::cells::string;
 use super::error::BootError;
 use super::layout::Layout;
-use super::memory::{is_kept, is_memory};
+use super::memory::is_memory;
 use super::modules::is_module;
 use super::platform::Platform;
-use super::policy::MmioPolicy;
+use super::policy::{MmioPolicy, is_hidden};
 use super::range::RangeSet;
 use super::smmu::{DATA_OVERRIDE, is_smmu};
 use super::tree::{NodeId, NodeRef, Reg, is_at};
@@ -180,11 +180,11 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
         let withheld = self.policy.is_withheld(node.id);
         let chosen = node.is_top("chosen");
         let aliases = node.is_top("aliases");
-        let kept = is_kept(node)?;
+        let hidden = is_hidden(node)?;
         let emulated = is_smmu(node) && cfg!(not(feature = "no-isolation"));
         node.properties(&mut |name, value| {
             if (withheld && name == "status")
-                || (kept && name == "compatible")
+                || (hidden && name == "compatible")
                 || (memory.is_some() && name == "reg")
                 || (emulated && name == DATA_OVERRIDE)
                 || (chosen && CHOSEN_REPLACED.contains(&name))

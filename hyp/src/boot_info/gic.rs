@@ -5,7 +5,7 @@ use io_pgtable::Pa;
 use super::error::BootError;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
-use crate::boot_map::LIMIT;
+use crate::boot_map::{HIGH_REGIONS, regions};
 use arrayvec::ArrayVec;
 
 /// Maximum number of redistributor regions.
@@ -117,8 +117,9 @@ impl Gic {
             what: "interrupt controller arm,gic-v3",
             remedy: "EL2 needs a GICv3 (QEMU: -machine gic-version=3)",
         })?;
+        let mut reached = ArrayVec::new();
         for frame in core::iter::once(&gic.distributor).chain(gic.redistributors.iter()) {
-            reached(tree, gic.node, frame)?;
+            reach(tree, gic.node, frame, &mut reached)?;
         }
         tree.walk(&mut |node| {
             if node.enabled() && node.compatible() == Some("arm,gic-v3-its") {
@@ -126,7 +127,16 @@ impl Gic {
             }
             Ok(())
         })?;
+        for its in &gic.its {
+            reach(tree, its.node, &its.range, &mut reached)?;
+        }
         Ok(gic)
+    }
+
+    /// The frames of the GIC and its ITSs.
+    pub fn frames(&self) -> impl Iterator<Item = &PhysRange> {
+        let own = core::iter::once(&self.distributor).chain(self.redistributors.iter());
+        own.chain(self.its.iter().map(|its| &its.range))
     }
 
     /// Whether `range` touches any of the GIC's own frames.
@@ -151,7 +161,6 @@ impl Gic {
         if !range.base().0.is_multiple_of(TRANSLATER_OFFSET) {
             return Err(node.bad("reg", "is not aligned to the 64 KiB of an ITS's pages"));
         }
-        reached(tree, node.id, &range)?;
         if self.overlaps(&range) {
             let first = self.its.iter().find(|i| i.range.overlaps(&range)).map_or(self.node, |i| i.node);
             return Err(BootError::NodesOverlap { first: tree.path(first), second: node.path(), range });
@@ -175,16 +184,24 @@ impl Gic {
     }
 }
 
-/// An error if `frame` of `node` is above 512 GiB, the limit of the boot table.
-fn reached<'a>(tree: &Tree<'a>, node: NodeId, frame: &PhysRange) -> Result<(), BootError<'a>> {
-    if frame.end().0 <= LIMIT {
-        return Ok(());
+/// Notes in `reached` the regions of 512 GiB with `frame` of `node`; an error if boot's own table has no room for them.
+fn reach<'a>(
+    tree: &Tree<'a>,
+    node: NodeId,
+    frame: &PhysRange,
+    reached: &mut ArrayVec<u64, HIGH_REGIONS>,
+) -> Result<(), BootError<'a>> {
+    let refuse =
+        |what| Err(BootError::Unsupported { path: tree.path(node), what, remedy: "this machine is not supported yet" });
+    let Some(regions) = regions(frame) else {
+        return refuse("its registers are above 256 TiB, which is all that boot reaches");
+    };
+    for region in regions {
+        if !reached.contains(&region) && reached.try_push(region).is_err() {
+            return refuse("the interrupt controller is in more than four parts of 512 GiB above the first");
+        }
     }
-    Err(BootError::Unsupported {
-        path: tree.path(node),
-        what: "its registers are above 512 GiB, which is all that boot reaches",
-        remedy: "this machine is not supported yet",
-    })
+    Ok(())
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {

@@ -22,7 +22,24 @@ pub struct Judged<'a> {
 /// # Errors
 /// The reason for which a boot with this tree and `request` is refused.
 pub fn judge<'a>(dtb: &'a [u8], request: &Request<'_>) -> Result<Judged<'a>, BootError<'a>> {
-    let platform = Platform::parse(dtb)?;
+    decide(Platform::parse(dtb)?, request)
+}
+
+/// The same for a machine whose policy module has this content.
+///
+/// # Errors
+/// As [`judge`], and for a rule that cannot be followed.
+pub fn judge_with_policy<'a>(
+    dtb: &'a [u8],
+    content: &'a [u8],
+    request: &Request<'_>,
+) -> Result<Judged<'a>, BootError<'a>> {
+    let mut platform = Platform::parse(dtb)?;
+    platform.read_rules(content)?;
+    decide(platform, request)
+}
+
+fn decide<'a>(platform: Platform<'a>, request: &Request<'_>) -> Result<Judged<'a>, BootError<'a>> {
     let policy = MmioPolicy::decide(&platform)?;
     let layout = layout::plan(&platform, request)?;
     plan::check(&platform, &policy, &layout)?;

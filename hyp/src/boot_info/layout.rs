@@ -139,13 +139,15 @@ fn check_kernel<'a>(platform: &Platform<'a>, header: &ImageHeader) -> Result<Phy
 }
 
 fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &PhysRange) -> Result<(), BootError<'a>> {
-    let mut placed = ArrayVec::<(&'static str, PhysRange), 4>::new();
+    let mut placed = ArrayVec::<(&'static str, PhysRange), 5>::new();
     let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
+    let policy = platform.modules.policy.map_or(PhysRange::default(), |m| m.range);
     let all = [
         ("EL2's image", request.image.page_rounded()),
         ("EL2's device tree", request.dtb),
         ("the kernel", *footprint),
         ("the ramdisk", ramdisk),
+        ("the policy module", policy),
     ];
     for (second, second_range) in all {
         if let Some((first, first_range)) = placed.iter().find(|(_, r)| r.overlaps(&second_range)).copied() {

@@ -8,7 +8,7 @@
 //!
 //! 1. [`dtb_size`] on the first bytes at x0, then [`Early::read`]: the console and the token, even if the rest is
 //!    invalid.
-//! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts.
+//! 2. [`Platform::parse`]: memory, modules, CPUs, GIC, SMMUs, PCI hosts; [`Platform::read_rules`] of the policy module.
 //! 3. [`MmioPolicy::decide`]: each node with registers is given, emulated or withheld, with a reason.
 //! 4. [`layout::plan`]: EL2's pool, the host's memory, the address of the host's own device tree.
 //! 5. [`plan::check`]: the check of the finished plan.
@@ -45,6 +45,7 @@ pub mod platform;
 pub mod policy;
 pub mod power;
 pub mod range;
+pub mod rules;
 pub mod smmu;
 pub mod tree;
 pub mod uart;
@@ -57,7 +58,7 @@ mod tests;
 pub use early::Early;
 pub use error::BootError;
 pub use image::ImageHeader;
-pub use judge::{Judged, judge};
+pub use judge::{Judged, judge, judge_with_policy};
 pub use layout::{Layout, Request};
 pub use platform::Platform;
 pub use policy::MmioPolicy;

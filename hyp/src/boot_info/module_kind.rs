@@ -9,6 +9,8 @@ pub enum ModuleKind {
     Kernel,
     /// `multiboot,ramdisk`.
     Ramdisk,
+    /// `portcullis,policy`.
+    Policy,
 }
 
 impl ModuleKind {
@@ -16,6 +18,7 @@ impl ModuleKind {
         match self {
             Self::Kernel => "kernel",
             Self::Ramdisk => "ramdisk",
+            Self::Policy => "policy",
         }
     }
 }

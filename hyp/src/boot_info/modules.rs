@@ -1,5 +1,5 @@
-//! The host's kernel and ramdisk, as the boot loader left them in memory: nodes `multiboot,module` under `/chosen`, the
-//! binding that Xen uses for its first domain and that QEMU's `guest-loader` writes.
+//! The host's kernel and ramdisk and the rules of the board's author, as the boot loader left them in memory: nodes
+//! `multiboot,module` under `/chosen`, the binding that Xen uses for its first domain and that QEMU's `guest-loader` writes.
 
 use io_pgtable::Pa;
 
@@ -8,6 +8,7 @@ use super::image::HEADER_SIZE;
 use super::memory::Memory;
 pub use super::module_kind::ModuleKind;
 use super::range::PhysRange;
+use super::rules::POLICY_MAX;
 use super::tree::{NodeId, NodeRef, Tree};
 
 /// A file that the boot loader put in memory.
@@ -28,7 +29,15 @@ pub struct Modules<'a> {
     pub kernel: Module<'a>,
     /// The host's initial ramdisk.
     pub ramdisk: Option<Module<'a>>,
+    /// The rules of the board's author ([`rules`](super::rules)), for EL2 only.
+    pub policy: Option<Module<'a>>,
 }
+
+/// Our own kind of module.
+const POLICY: &str = "portcullis,policy";
+const KERNEL_MODULE: &str = "the kernel module";
+const RAMDISK_MODULE: &str = "the ramdisk module";
+const POLICY_MODULE: &str = "the policy module";
 
 impl<'a> Modules<'a> {
     /// Finds the modules and checks that they are in memory and do not overlap.
@@ -40,19 +49,23 @@ impl<'a> Modules<'a> {
     pub fn find(tree: &Tree<'a>, memory: &Memory) -> Result<Self, BootError<'a>> {
         let mut kernel = None;
         let mut ramdisk = None;
+        let mut policy = None;
         tree.walk(&mut |node| {
             if !is_module(node) {
                 return Ok(());
             }
-            let (kind, slot) = if node.is_compatible("multiboot,kernel") {
+            // First: rules must not be lost because a node has two kinds.
+            let (kind, slot) = if node.is_compatible(POLICY) {
+                (ModuleKind::Policy, &mut policy)
+            } else if node.is_compatible("multiboot,kernel") {
                 (ModuleKind::Kernel, &mut kernel)
             } else if node.is_compatible("multiboot,ramdisk") {
                 (ModuleKind::Ramdisk, &mut ramdisk)
             } else {
                 return Err(BootError::Unsupported {
                     path: node.path(),
-                    what: "a boot module that is neither multiboot,kernel nor multiboot,ramdisk",
-                    remedy: "pass a kernel and at most one ramdisk",
+                    what: "a boot module that is neither multiboot,kernel, multiboot,ramdisk nor portcullis,policy",
+                    remedy: "pass a kernel, at most one ramdisk and at most one policy",
                 });
             };
             let module = read(node, kind, memory)?;
@@ -68,17 +81,19 @@ impl<'a> Modules<'a> {
                          (QEMU: -device guest-loader,addr=0x49000000,kernel=Image,bootargs=...)",
             });
         };
-        if let Some(ramdisk) = ramdisk
-            && ramdisk.range.overlaps(&kernel.range)
-        {
-            return Err(BootError::Overlap {
-                first: "the kernel module",
-                first_range: kernel.range,
-                second: "the ramdisk module",
-                second_range: ramdisk.range,
-            });
+        let all = [(KERNEL_MODULE, Some(kernel)), (RAMDISK_MODULE, ramdisk), (POLICY_MODULE, policy)];
+        let mut rest = all.as_slice();
+        while let Some(((first, module), others)) = rest.split_first() {
+            let first_range = module.map(|module| module.range).unwrap_or_default();
+            for (second, other) in others {
+                let second_range = other.map(|other| other.range).unwrap_or_default();
+                if second_range.overlaps(&first_range) {
+                    return Err(BootError::Overlap { first, first_range, second, second_range });
+                }
+            }
+            rest = others;
         }
-        Ok(Self { kernel, ramdisk })
+        Ok(Self { kernel, ramdisk, policy })
     }
 }
 
@@ -87,7 +102,8 @@ pub(super) fn is_module(node: &NodeRef<'_, '_>) -> bool {
     node.parent().is_some_and(|p| p.is_top("chosen"))
         && (node.is_compatible("multiboot,module")
             || node.is_compatible("multiboot,kernel")
-            || node.is_compatible("multiboot,ramdisk"))
+            || node.is_compatible("multiboot,ramdisk")
+            || node.is_compatible(POLICY))
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result<Module<'a>, BootError<'a>> {
@@ -101,14 +117,18 @@ fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result
     let size = cells.number(size).filter(|&size| size > 0).ok_or_else(one)?;
     let range = PhysRange::new(Pa(base), size).filter(|_| cells.is_empty()).ok_or_else(one)?;
     let what = match kind {
-        ModuleKind::Kernel => "the kernel module",
-        ModuleKind::Ramdisk => "the ramdisk module",
+        ModuleKind::Kernel => KERNEL_MODULE,
+        ModuleKind::Ramdisk => RAMDISK_MODULE,
+        ModuleKind::Policy => POLICY_MODULE,
     };
     if !memory.ram.contains(&range) || memory.no_map.overlaps(&range) {
         return Err(BootError::NotInRam { what, range, ram_end: memory.end() });
     }
     if kind == ModuleKind::Kernel && range.size() < u64::try_from(HEADER_SIZE).unwrap_or(u64::MAX) {
         return Err(node.bad("reg", "is shorter than the header of an arm64 Image"));
+    }
+    if kind == ModuleKind::Policy && range.size() > u64::try_from(POLICY_MAX).unwrap_or(u64::MAX) {
+        return Err(node.bad("reg", "has a policy module of more than 16 KiB: give the file's own size"));
     }
     Ok(Module { node: node.id, range, bootargs: node.string("bootargs")? })
 }

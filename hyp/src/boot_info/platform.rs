@@ -9,6 +9,7 @@ use super::memory::Memory;
 use super::modules::Modules;
 use super::pci::{self, PCI_MAX, PciHost, Streams};
 use super::power::Providers;
+use super::rules::Rules;
 use super::smmu::{self, SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, Path, Tree};
 use super::uart::Uarts;
@@ -27,6 +28,8 @@ pub struct Platform<'a> {
     pub memory: Memory,
     /// The host's kernel and ramdisk.
     pub modules: Modules<'a>,
+    /// The content of the policy module; `None` until [`Platform::read_rules`].
+    pub rules: Option<Rules<'a>>,
     /// The CPUs, including the boot CPU.
     pub cpus: ArrayVec<Cpu, CPUS_MAX>,
     /// The consoles.
@@ -61,6 +64,7 @@ impl<'a> Platform<'a> {
             tree,
             options,
             modules: Modules::find(&tree, &memory)?,
+            rules: None,
             cpus: cpus::find(&tree)?,
             uarts,
             providers: Providers::find(&tree)?,
@@ -70,6 +74,15 @@ impl<'a> Platform<'a> {
             gic,
             smmus,
         })
+    }
+
+    /// Reads the content of the policy module, a copy that nothing writes any more.
+    ///
+    /// # Errors
+    /// As [`Rules::parse`]; the platform must then not be used.
+    pub fn read_rules(&mut self, content: &'a [u8]) -> Result<(), BootError<'a>> {
+        self.rules = Some(Rules::parse(content)?);
+        Ok(())
     }
 
     /// The end of the highest range that EL2 maps for itself: memory, SMMUs, its console, the interrupt controller.

@@ -3,10 +3,12 @@
 //! host's stage 2.
 
 mod allowed;
+mod bindings;
 mod bus;
 mod classes;
 mod draft;
 mod references;
+mod ruled;
 mod verdict;
 
 use super::error::BootError;
@@ -14,8 +16,10 @@ use super::gic::{Doorbell, Its};
 use super::plan::{Name, Named, Part};
 use super::platform::Platform;
 use super::range::RangeSet;
+use super::rules::Rule;
 use super::tree::{NodeId, is_at};
 use arrayvec::ArrayVec;
+pub(super) use bindings::{is_hidden, is_plain_uart};
 use core::fmt;
 use draft::Draft;
 use io_pgtable::Pa;
@@ -54,13 +58,15 @@ impl Default for Decision {
 pub struct Shown<'a> {
     verdict: Verdict,
     shares: Option<Named<'a>>,
+    rule: Option<Rule<'a>>,
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.shares {
-            Some(other) => write!(f, "{}: {other}", self.verdict),
-            None => self.verdict.fmt(f),
+        match (&self.rule, &self.shares) {
+            (Some(rule), _) => write!(f, "by the board's policy: {}", rule.reason),
+            (None, Some(other)) => write!(f, "{}: {other}", self.verdict),
+            (None, None) => self.verdict.fmt(f),
         }
     }
 }
@@ -74,6 +80,8 @@ pub struct MmioPolicy {
     withheld: ArrayVec<Part<Name>, WITHHELD_MAX>,
     buses: ArrayVec<Part<Name>, BUSES_MAX>,
     mmio: RangeSet<MMIO_MAX>,
+    /// A bit for each rule that found a node.
+    rules_used: u128,
 }
 
 impl MmioPolicy {
@@ -82,10 +90,12 @@ impl MmioPolicy {
     /// # Errors
     /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console, and for a
     /// `withhold=` that names none that the host would get, or the interrupt controller;
-    /// [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
+    /// [`BootError::Rule`] for a rule of the board's author that cannot be followed, [`BootError::Missing`] if they were not
+    /// read; [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
     /// [`BootError::TooMany`].
     #[inline(never)] // Its stack frame is large, and is freed when it returns.
     pub fn decide<'a>(platform: &Platform<'a>) -> Result<Self, BootError<'a>> {
+        let rules = ruled::of(platform)?;
         let mut draft = Draft::default();
         for range in &platform.memory.no_map {
             draft.withhold(Name::Reservation, range)?;
@@ -96,7 +106,8 @@ impl MmioPolicy {
             let word_for = |paths: &[&'a str]| paths.iter().find(|path| is_at(node, path)).copied();
             let (allow, withhold) = (word_for(allows), word_for(withholds));
             draft.withhold_parents(platform, node)?;
-            let Some(verdict) = draft.classify(platform, node, allow)? else {
+            let verdict = draft.classify(platform, node, allow)?;
+            let Some(verdict) = ruled::withheld(platform, node, verdict)? else {
                 return draft.withhold_bus(node);
             };
             for word in [allow, withhold].into_iter().flatten() {
@@ -108,6 +119,7 @@ impl MmioPolicy {
             }
             let verdict = match withhold {
                 None => verdict,
+                Some(_) if ruled::excludes(platform, node, verdict) => Verdict::Withheld(Withheld::CommandLine),
                 Some(_) if matches!(verdict, Verdict::Given(_)) && node.id != platform.gic.node => {
                     Verdict::Withheld(Withheld::CommandLine)
                 }
@@ -125,13 +137,28 @@ impl MmioPolicy {
         draft.withhold_references(platform)?;
         draft.withhold_dependents()?;
         draft.check_allowed(platform)?;
+        draft.check_rules(platform, rules)?;
         draft.finish(platform)
     }
 
     /// A decision in words, with the name of the other node in the same page.
     pub fn shown<'a>(&self, platform: &Platform<'a>, decision: &Decision) -> Shown<'a> {
         let path = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
-        Shown { verdict: decision.verdict, shares: decision.shares.map(|name| Named { name, path: path(name) }) }
+        let rule = match decision.verdict {
+            Verdict::Given(Given::Rule { line }) | Verdict::Withheld(Withheld::Rule { line }) => {
+                platform.rules.and_then(|rules| rules.on_line(line))
+            }
+            Verdict::Given(_) | Verdict::Emulated | Verdict::Withheld(_) => None,
+        };
+        let shares = decision.shares.map(|name| Named { name, path: path(name) });
+        Shown { verdict: decision.verdict, shares, rule }
+    }
+
+    /// The rules of the board's author that found no node: a policy may be for several boards.
+    pub fn unused_rules<'p, 'a>(&'p self, platform: &Platform<'a>) -> impl Iterator<Item = Rule<'a>> + use<'p, 'a> {
+        let used = |number: u32| self.rules_used.checked_shr(number).unwrap_or(0) & 1 == 1;
+        let rules = (0u32..=u32::MAX).zip(platform.rules.unwrap_or_default().iter());
+        rules.filter(move |(number, _)| !used(*number)).map(|(_, rule)| rule)
     }
 
     /// All decisions in the order of the tree.

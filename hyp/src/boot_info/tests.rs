@@ -9,10 +9,12 @@
 )]
 
 mod board_devices;
+mod board_policy;
 mod board_trees;
 mod cmdline;
 mod edit;
 mod hostile;
+mod hostile_policy;
 mod layout;
 mod masters;
 mod oracle;

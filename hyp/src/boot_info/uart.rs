@@ -5,6 +5,7 @@
 use super::cells::string;
 use super::cmdline::ConsoleChoice;
 use super::error::BootError;
+use super::policy::is_plain_uart;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree, is_at};
 use crate::boot_map::LIMIT;
@@ -96,16 +97,11 @@ impl Uarts {
     fn host_has_its_own<'a>(&self, tree: &Tree<'a>) -> Result<bool, BootError<'a>> {
         let mut given = false;
         tree.walk(&mut |node| {
-            given |= self.host.is_some_and(|host| host.node == node.id) && node.compatible().is_some_and(is_plain);
+            given |= self.host.is_some_and(|host| host.node == node.id) && is_plain_uart(node);
             Ok(())
         })?;
         Ok(given)
     }
-}
-
-/// Whether a UART with this most specific `compatible` cannot start a transaction. Variants with other strings may.
-pub(super) fn is_plain(compatible: &str) -> bool {
-    matches!(compatible, "arm,pl011" | "arm,sbsa-uart" | "ns16550" | "ns16550a" | "snps,dw-apb-uart")
 }
 
 /// The UART at `path`, if EL2 can drive it.

@@ -1,6 +1,6 @@
 //! A simple editor for QEMU's flattened device trees.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Tokens of the flattened device tree: a property is this word, its length, the offset of its name, its value.
 const BEGIN_NODE: u32 = 1;
@@ -61,21 +61,53 @@ fn find_cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<usize>
     Ok(at + 12 + 4 * index)
 }
 
-/// A node to be added: its name, properties and child nodes.
-pub(super) struct Node<'n> {
-    pub(super) name: &'n str,
-    pub(super) properties: &'n [(&'n str, &'n [u8])],
-    pub(super) children: &'n [Node<'n>],
+/// A node to be added: its name, its properties, its child nodes.
+pub(crate) struct Node<'n> {
+    pub(crate) name: &'n str,
+    pub(crate) properties: &'n [(&'n str, &'n [u8])],
+    pub(crate) children: &'n [Node<'n>],
 }
 
 /// Adds `node` as the last one below the root. The strings block must be last.
 pub(super) fn add_node(tree: &mut Vec<u8>, node: &Node<'_>) -> Result<()> {
-    let mut written = Vec::new();
-    write_node(tree, node, &mut written)?;
     // The end tokens of the root and of the structure are the last two words.
     let (start, size) = (word(tree, STRUCTURE_AT)?, word(tree, STRUCTURE_SIZE_AT)?);
     let at = usize::try_from(start + size)?.checked_sub(8).context("no device tree")?;
     ensure!(word(tree, at)? == END_NODE && word(tree, at + 4)? == END, "the structure does not end with the root");
+    insert(tree, at, node)
+}
+
+/// Adds `node` as the last one below the first node named `parent`. The strings block must be last.
+pub(crate) fn add_node_below(tree: &mut Vec<u8>, parent: &str, node: &Node<'_>) -> Result<()> {
+    let begin = [&[0, 0, 0, 1], parent.as_bytes(), b"\0"].concat();
+    let mut at = find(tree, &begin).with_context(|| format!("no node {parent}"))?;
+    let mut open = 0u32;
+    loop {
+        match word(tree, at)? {
+            BEGIN_NODE => {
+                let name = tree.get(at + 4..).unwrap_or_default();
+                let length = name.iter().position(|byte| *byte == 0).context("a name without an end")?;
+                at += 4 + (length + 1).next_multiple_of(4);
+                open += 1;
+            }
+            PROPERTY => at += 12 + usize::try_from(word(tree, at + 4)?)?.next_multiple_of(4),
+            END_NODE if open == 1 => return insert(tree, at, node),
+            END_NODE => {
+                at += 4;
+                open -= 1;
+            }
+            // FDT_NOP.
+            4 => at += 4,
+            token => bail!("the device tree has the token {token} at {at:#x}"),
+        }
+    }
+}
+
+/// Writes `node` at `at` in the structure.
+fn insert(tree: &mut Vec<u8>, at: usize, node: &Node<'_>) -> Result<()> {
+    let mut written = Vec::new();
+    // This may add names, after the structure.
+    write_node(tree, node, &mut written)?;
     let length = u32::try_from(written.len())?;
     tree.splice(at..at, written);
     for header in [SIZE_AT, NAMES_AT, STRUCTURE_SIZE_AT] {
@@ -223,6 +255,13 @@ mod tests {
         assert_eq!((word(&tree, SIZE_AT)?, word(&tree, NAMES_AT)?), (120, 108));
         assert_eq!(tree.get(108..), Some(b"\0reg\0no-map\0".as_slice()));
         assert_eq!(cell(&tree, "a@1", "reg", 0)?, 7);
+        add_node_below(&mut tree, "a@1", &Node { name: "c", properties: &[("reg", &[0, 0, 0, 9])], children: &[] })?;
+        assert_eq!(cell(&tree, "c", "reg", 0)?, 9);
+        let ends = [END_NODE, END_NODE, END_NODE, END].map(u32::to_be_bytes).concat();
+        let names = usize::try_from(word(&tree, NAMES_AT)?)?;
+        // It is below a@1, after its other node.
+        assert_eq!(tree.get(names - 16..names), Some(ends.as_slice()));
+        assert!(add_node_below(&mut tree, "d", &Node { name: "e", properties: &[], children: &[] }).is_err());
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::board_policy;
 use crate::console;
 use crate::guest::disks;
 use crate::linux::attack;
@@ -39,6 +40,8 @@ pub struct Boot {
     pub append: String,
     /// EL2's own command line.
     pub el2_append: String,
+    /// The rules of the board's author.
+    pub policy: Option<PathBuf>,
     /// Added to the kernel's command line for the guest's script.
     pub private_args: String,
     /// Added to QEMU's command line.
@@ -115,8 +118,11 @@ impl Boot {
     pub fn run_silently(&self, work: &WorkFolder) -> Result<Report> {
         let data = Data::ensure(work)?;
         let token = fresh_token()?;
-        let machine = self.machine(&data, &token)?;
+        let mut machine = self.machine(&data, &token)?;
         let dir = work.dir(&format!("runs/{}", self.run_name()))?;
+        if let Some(policy) = &self.policy {
+            board_policy::add(&mut machine, policy, &dir)?;
+        }
         let outcome = machine.run(&dir, self.timeout)?;
         Ok(self.evaluate(outcome, &token, &self.expect(&data)))
     }

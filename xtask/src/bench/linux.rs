@@ -120,6 +120,7 @@ impl<'a> BenchGuest<'a> {
             mem: "1G".to_owned(),
             append: append.to_owned(),
             el2_append: String::new(),
+            policy: None,
             private_args: private.to_owned(),
             qemu_args: Vec::new(),
             devices: Devices::Default,

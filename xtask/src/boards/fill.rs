@@ -21,6 +21,16 @@ const IMAGE_ROOM: u64 = 4 * MIB;
 const TREE_ROOM: u64 = 2 * MIB;
 const KERNEL_ROOM: u64 = 64 * MIB;
 const RAMDISK_ROOM: u64 = 16 * MIB;
+const POLICY_ROOM: u64 = 2 * MIB;
+
+/// What the board's author says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Author<'o> {
+    /// EL2's command line.
+    pub(super) options: &'o str,
+    /// The content of a policy module.
+    pub(super) policy: Option<&'o [u8]>,
+}
 
 /// A tree as EL2 gets it, and the other results of the boot loader.
 pub(super) struct Filled {
@@ -29,15 +39,17 @@ pub(super) struct Filled {
     pub(super) dtb_at: PhysRange,
     pub(super) kernel: PhysRange,
     pub(super) memory: u64,
+    /// The content of the policy module.
+    pub(super) policy: Option<Vec<u8>>,
     /// A description of what was added.
     pub(super) notes: Vec<String>,
 }
 
-/// Completes `dtb`, with `options` for EL2's command line.
+/// Completes `dtb`, with the words of its author.
 ///
 /// # Errors
-/// When `dtb` is not a device tree, or has no room for the modules.
-pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
+/// When it is no device tree, or has no room for the modules.
+pub(super) fn fill(dtb: &[u8], author: Author<'_>) -> Result<Filled> {
     let start = dtb.first_chunk().context("the file is shorter than a header")?;
     let size = dtb_size(start).map_err(|error| anyhow::anyhow!("{error}"))?;
     let dtb = dtb.get(..size).context("the file is cut short")?;
@@ -52,11 +64,19 @@ pub(super) fn fill(dtb: &[u8], options: &str) -> Result<Filled> {
     let image = place.take(IMAGE_ROOM)?;
     let (dtb_at, kernel, ramdisk) = (place.take(TREE_ROOM)?, place.take(KERNEL_ROOM)?, place.take(RAMDISK_ROOM)?);
     notes.push(format!("EL2 is placed at {:#x}, a kernel at {:#x}", image.base().0, kernel.base().0));
+    let policy = match author.policy {
+        Some(content) => {
+            let place = place.take(POLICY_ROOM)?;
+            PhysRange::new(place.base(), u64::try_from(content.len())?)
+        }
+        None => None,
+    };
     let memory = memory.ram.total();
-    add_modules(&mut tree.root, options, kernel, ramdisk);
+    add_modules(&mut tree.root, author.options, kernel, ramdisk, policy);
     let dtb = tree.to_dtb();
     let dtb_at = PhysRange::new(dtb_at.base(), u64::try_from(dtb.len())?).context("a tree above all addresses")?;
-    Ok(Filled { dtb, image, dtb_at, kernel, memory, notes })
+    let policy = author.policy.map(<[u8]>::to_vec);
+    Ok(Filled { dtb, image, dtb_at, kernel, memory, policy, notes })
 }
 
 /// Enables every SMMUv3 of a tree, and the nodes above it.
@@ -146,7 +166,13 @@ fn fill_memory(root: &mut DeviceTreeNode, notes: &mut Vec<String>) -> Result<()>
     Ok(())
 }
 
-fn add_modules(root: &mut DeviceTreeNode, options: &str, kernel: PhysRange, ramdisk: PhysRange) {
+fn add_modules(
+    root: &mut DeviceTreeNode,
+    options: &str,
+    kernel: PhysRange,
+    ramdisk: PhysRange,
+    policy: Option<PhysRange>,
+) {
     if root.child("chosen").is_none() {
         root.add_child(DeviceTreeNode::new_unchecked("chosen"));
     }
@@ -154,10 +180,13 @@ fn add_modules(root: &mut DeviceTreeNode, options: &str, kernel: PhysRange, ramd
     set(chosen, "bootargs", &text(&[options]));
     set(chosen, "#address-cells", &2u32.to_be_bytes());
     set(chosen, "#size-cells", &2u32.to_be_bytes());
-    for (name, kind, range) in [("module@1", "multiboot,kernel", kernel), ("module@2", "multiboot,ramdisk", ramdisk)] {
+    let kernel = Some(("module@1", "multiboot,kernel", kernel.base(), kernel.size() / 2));
+    let ramdisk = Some(("module@2", "multiboot,ramdisk", ramdisk.base(), ramdisk.size() / 2));
+    let policy = policy.map(|range| ("module@3", "portcullis,policy", range.base(), range.size()));
+    for (name, kind, base, size) in [kernel, ramdisk, policy].into_iter().flatten() {
         let mut module = DeviceTreeNode::new_unchecked(name);
         set(&mut module, "compatible", &text(&["multiboot,module", kind]));
-        set(&mut module, "reg", &[range.base().0.to_be_bytes(), (range.size() / 2).to_be_bytes()].concat());
+        set(&mut module, "reg", &[base.0.to_be_bytes(), size.to_be_bytes()].concat());
         chosen.add_child(module);
     }
 }

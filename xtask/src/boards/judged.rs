@@ -1,9 +1,9 @@
 //! The verdict on one board.
 
 use hyp::boot_info::policy::Verdict;
-use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree};
+use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree, judge_with_policy};
 
-use super::fill::{Filled, SMMU, fill};
+use super::fill::{Author, Filled, SMMU, fill};
 
 /// The part of memory that EL2 uses for its tables, and its other memory, as in a boot.
 const POOL_SHIFT: u32 = 7;
@@ -26,6 +26,8 @@ pub(super) struct Accepted {
     pub(super) console: String,
     pub(super) given: Vec<(String, String)>,
     pub(super) withheld: Vec<(String, String)>,
+    /// Rules of the author that found no device.
+    pub(super) unused: Vec<String>,
 }
 
 impl Outcome {
@@ -45,10 +47,10 @@ impl Outcome {
     }
 }
 
-/// Judges the board whose device tree is `dtb`, with `options` on EL2's command line.
-pub(super) fn judge(dtb: &[u8], options: &str) -> Outcome {
+/// Judges the board whose device tree is `dtb`, with the words of its author.
+pub(super) fn judge(dtb: &[u8], author: Author<'_>) -> Outcome {
     let smmu = dtb.windows(SMMU.len()).any(|window| window == SMMU);
-    match fill(dtb, options) {
+    match fill(dtb, author) {
         Ok(filled) => {
             let verdict = with_plan(&filled, accepted);
             Outcome { verdict, smmu, notes: filled.notes }
@@ -69,7 +71,11 @@ pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Judged<'
         pool_size: (filled.memory >> POOL_SHIFT) + POOL_MIN,
         kernel_header: &header,
     };
-    match judge_tree(&filled.dtb, &request) {
+    let judged = match &filled.policy {
+        Some(content) => judge_with_policy(&filled.dtb, content, &request),
+        None => judge_tree(&filled.dtb, &request),
+    };
+    match judged {
         Ok(judged) => Ok(with(filled, &judged)),
         Err(error) => Err(error.to_string()),
     }
@@ -93,7 +99,9 @@ fn accepted(_: &Filled, judged: &Judged<'_>) -> Accepted {
         (None, Some(uart)) => format!("console {} shared with the host", platform.path(uart.node)),
         (None, None) => "no console".to_owned(),
     };
-    Accepted { memory: platform.memory.ram.total(), smmus, console, given, withheld }
+    let unused = judged.policy.unused_rules(platform);
+    let unused = unused.map(|rule| format!("line {}: no device is '{}'", rule.line, rule.compatible)).collect();
+    Accepted { memory: platform.memory.ram.total(), smmus, console, given, withheld, unused }
 }
 
 /// The header of an arm64 Image that needs `size` bytes.

@@ -32,6 +32,7 @@ use summary::Summary;
 ///   cargo xtask boards --release 7.3 --all
 ///   cargo xtask boards --board imx95-19x19-evk
 ///   cargo xtask boards --file my-board.dtb
+///   cargo xtask boards --file my-board.dtb --board my-board --policy my-board.policy
 ///   cargo xtask boards --enable-smmus --mutate 100000
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -61,6 +62,9 @@ pub(crate) struct Args {
     /// Options of EL2's command line, for example allow=/soc/clock-controller@100000
     #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
     el2_append: String,
+    /// Rules of the board's author about kinds of devices, as EL2 gets them in a boot module (docs/boot.md)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    policy: Option<PathBuf>,
 }
 
 /// A device tree of a board.
@@ -83,19 +87,23 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     if args.enable_smmus {
         boards.iter_mut().try_for_each(|board| fill::enable_smmus(&mut board.bytes))?;
     }
+    let policy = args.policy.as_ref();
+    let policy = policy.map(|file| fs::read(file).with_context(|| format!("cannot read {}", file.display())));
+    let policy = policy.transpose()?;
+    let author = fill::Author { options: &args.el2_append, policy: policy.as_deref() };
     if let Some(count) = args.mutate {
-        return mutate::run(&boards, count, args.seed);
+        return mutate::run(&boards, count, args.seed, author.policy);
     }
     if let Some(name) = &args.board {
         let found = boards.iter().filter(|board| is_named(board, name)).collect::<Vec<_>>();
         ensure!(!found.is_empty(), "there is no board {name}: `cargo xtask boards --all` lists them");
-        found.iter().for_each(|board| page::print(board, &args.el2_append));
+        found.iter().for_each(|board| page::print(board, author));
         return Ok(());
     }
     let mut summary = Summary::default();
     step(&format!("Judging {}", counted(boards.len(), "device tree")), || {
         for board in &boards {
-            let judged = judge(&board.bytes, &args.el2_append);
+            let judged = judge(&board.bytes, author);
             if args.all || judged.smmu || boards.len() == 1 {
                 println!("{}: {}", board.name, judged.line());
             }

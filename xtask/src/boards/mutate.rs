@@ -8,7 +8,7 @@ use hyp::boot_info::{Early, Judged, PhysRange, fdt_edit, tree::Tree};
 use test_machines::progress::step;
 
 use super::Board;
-use super::fill::{Filled, fill};
+use super::fill::{Author, Filled, fill};
 use super::judged::with_plan;
 
 /// If judging a tree takes longer than this, it counts as a hang.
@@ -22,13 +22,14 @@ const VALUES: [u32; 14] =
 /// Judges `count` trees, each one of `boards` with one to eight changes, from `seed` on.
 ///
 /// # Errors
-/// When an accepted plan is wrong or a tree takes too long. A panic ends the command with the number of the change.
-pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
+/// When an accepted plan does not hold or a tree takes too long. A panic ends the command with the number of the change.
+pub(super) fn run(boards: &[Board], count: u64, seed: u64, policy: Option<&[u8]>) -> Result<()> {
     let options = format!("token={TOKEN}");
+    let author = Author { options: &options, policy };
     let filled: Vec<(&str, Filled)> = boards
         .iter()
-        .filter_map(|board| Some((board.name.as_str(), fill(&board.bytes, &options).ok()?)))
-        // Trees that are refused without a change reach less code.
+        .filter_map(|board| Some((board.name.as_str(), fill(&board.bytes, author).ok()?)))
+        // Those that are refused as they are reach less code.
         .filter(|(_, filled)| with_plan(filled, |_, _| ()).is_ok())
         .collect();
     ensure!(!filled.is_empty(), "none of the trees is accepted without a change: try --enable-smmus");
@@ -38,7 +39,8 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64) -> Result<()> {
         for number in seed..seed.saturating_add(count) {
             let mut random = Random(number);
             let (name, original) = random.pick(&filled);
-            let mut changed = Filled { dtb: original.dtb.clone(), notes: Vec::new(), ..*original };
+            let mut changed =
+                Filled { dtb: original.dtb.clone(), policy: original.policy.clone(), notes: Vec::new(), ..*original };
             let place = format!("{name}, --seed {number} --mutate 1");
             for _ in 0..=random.below(8) {
                 change(&mut random, &mut changed.dtb);

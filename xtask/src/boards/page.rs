@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Board;
+use super::fill::Author;
 use super::judged::judge;
 
-/// Prints details of `board`; `options` is EL2's command line.
-pub(super) fn print(board: &Board, options: &str) {
-    let outcome = judge(&board.bytes, options);
+/// Prints it, with the words of its author.
+pub(super) fn print(board: &Board, author: Author<'_>) {
+    let outcome = judge(&board.bytes, author);
     println!("{}: {}", board.name, outcome.line());
     for note in &outcome.notes {
         println!("  boot loader: {note}");
@@ -34,8 +35,12 @@ pub(super) fn print(board: &Board, options: &str) {
             println!("    {path}");
         }
     }
+    for rule in &accepted.unused {
+        println!("  policy: {rule}");
+    }
     println!(
         "  The host has no device that is withheld. Where a device is no DMA master and cannot stop or redirect one, \
-         give it with allow=PATH on EL2's command line; try it here with --el2-append."
+         give it with allow=PATH on EL2's command line, or give its kind with a rule; try them here with --el2-append and \
+         --policy."
     );
 }

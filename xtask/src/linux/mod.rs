@@ -27,6 +27,7 @@ use crate::images;
 ///   cargo xtask linux --module
 ///   cargo xtask linux --kexec crash
 ///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
+///   cargo xtask linux --policy my-board.policy
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -59,7 +60,10 @@ pub(crate) struct Args {
     /// Added to EL2's command line, for example cmdq=8
     #[arg(long, value_name = "ARGS", default_value = "", conflicts_with = "native")]
     el2_append: String,
-    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
+    /// Rules of a board's author about kinds of devices, given to EL2 as a boot module (docs/boot.md)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "native")]
+    policy: Option<PathBuf>,
+    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Added to QEMU's command line; repeat it for each argument
@@ -173,6 +177,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         mem: args.mem.clone(),
         append: args.append.clone(),
         el2_append: args.el2_append.clone(),
+        policy: args.policy.clone(),
         private_args,
         qemu_args: args.qemu_arg.clone(),
         devices: if args.no_default_devices { Devices::None } else { Devices::Default },

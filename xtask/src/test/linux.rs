@@ -300,6 +300,7 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
         mem: row.mem.to_owned(),
         append: row.append.to_owned(),
         el2_append: String::new(),
+        policy: None,
         private_args: String::new(),
         qemu_args: Vec::new(),
         devices: Devices::Default,

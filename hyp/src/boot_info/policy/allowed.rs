@@ -47,12 +47,19 @@ impl Draft {
         if let Some(above) = self.withheld_above(at) {
             return refuse("a node above it is withheld, so the host would find it disabled; allow", Some(above));
         }
-        if platform.pci.iter().any(|host| host.node == node.id) {
-            return Ok(());
+        if is_unknown_bridge(platform, node)? {
+            return refuse("it is a bridge that EL2 does not know: its windows would not be given", None);
         }
-        claims(node, &mut |usage, _| match usage {
-            Use::Bridge => refuse("it is a bridge that EL2 does not know: its windows would not be given", None),
-            Use::Registers | Use::Bus => Ok(()),
-        })
+        Ok(())
     }
+}
+
+/// Whether `node` has windows that EL2 does not know.
+pub(super) fn is_unknown_bridge<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
+    let mut bridge = false;
+    claims(node, &mut |usage, _| {
+        bridge |= usage == Use::Bridge;
+        Ok(())
+    })?;
+    Ok(bridge && !platform.pci.iter().any(|host| host.node == node.id))
 }

@@ -1,7 +1,7 @@
 //! Buses: nodes that only group others. Many have a `reg`, which usually covers all addresses on the bus. Judged as a
 //! device, such a node would be withheld together with all nodes below it.
 
-use super::classes::known_bad;
+use super::bindings::{self, known_bad};
 use super::draft::{Draft, Use, claims, is_master};
 use crate::boot_info::error::BootError;
 use crate::boot_info::plan::Name;
@@ -11,11 +11,7 @@ use crate::boot_info::tree::NodeRef;
 /// Whether `node` is a bus. A bus gets no decision: its child nodes are judged one by one, and its own registers are
 /// withheld.
 pub(super) fn is_bus(node: &NodeRef<'_, '_>) -> bool {
-    node.enabled()
-        && node.is_compatible("simple-bus")
-        && node.has("ranges")
-        && !is_master(node)
-        && known_bad(node).is_none()
+    node.enabled() && bindings::bus(node) && !is_master(node) && known_bad(node).is_none()
 }
 
 impl Draft {

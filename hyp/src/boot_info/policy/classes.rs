@@ -1,39 +1,41 @@
-//! Devices that are given or withheld because of their `compatible` string.
+//! Decisions about a node by the IOMMUs of its DMA, and about devices that cannot start a transaction.
 
-use super::verdict::{Given, Withheld};
-use crate::boot_info::gic::PRE_ITS;
+use super::bindings::plain;
+use super::ruled;
+use super::verdict::{Given, Verdict, Withheld};
+use crate::boot_info::error::BootError;
+use crate::boot_info::pci::{self, Upstream};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeRef;
-use crate::boot_info::uart::is_plain;
 
-/// Devices that are withheld even if they are behind an SMMU in the tree, in any of their `compatible` strings.
-pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
-    [
-        ("qemu,fw-cfg-mmio", Withheld::FwCfg),
-        ("cfi-flash", Withheld::Flash),
-        ("qemu,platform", Withheld::PlatformBus),
-        ("arm,smmu-v3-pmcg", Withheld::Pmcg),
-        ("nvidia,tegra264-cmdqv", Withheld::Cmdqv),
-    ]
-    .iter()
-    .find(|(compatible, _)| node.is_compatible(compatible))
-    .map(|&(_, reason)| reason)
-    .or_else(|| (node.is_compatible("arm,gic-v3-its") && node.has(PRE_ITS)).then_some(Withheld::PreIts))
-    .or_else(|| (node.is_compatible("virtio,mmio") && !node.has("iommus")).then_some(Withheld::VirtioMmio))
+/// Decides about a node by the IOMMUs of its DMA.
+pub(super) fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
+    if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
+        return Ok(match host.upstream {
+            Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
+            Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
+            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        });
+    }
+    Ok(match pci::of_device(node, &platform.smmus)? {
+        Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
+        Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
+        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+        Upstream::Nothing => {
+            let given = non_master(platform, node).or_else(|| ruled::given(platform, node));
+            given.map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
+        }
+    })
 }
 
-/// Devices that cannot start a transaction, by their most specific `compatible` string: a variant may be a master.
-pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
+/// Why the host gets `node`, for which the tree names no IOMMU.
+fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
     if node.id == platform.gic.node {
         return Some(Given::Gic);
     }
     if platform.gic.its.iter().any(|its| its.node == node.id) {
         return Some(Given::Its);
     }
-    match node.compatible()? {
-        name if is_plain(name) => Some(Given::Uart),
-        "arm,pl031" => Some(Given::Rtc),
-        "arm,pl061" => Some(Given::Gpio),
-        _ => None,
-    }
+    plain(node)
 }

@@ -1,7 +1,8 @@
 //! The decisions in progress: node by node in tree order, then revised where they conflict.
 
+use super::bindings::{known_bad, never};
 use super::bus::is_bus;
-use super::classes::{known_bad, non_master};
+use super::classes::by_upstream;
 use super::{
     BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
 };
@@ -94,12 +95,10 @@ impl Draft {
             return withheld(Withheld::SmmuDepends);
         }
         if let Some(word) = allow {
-            let expected = match known_bad(node) {
-                Some(Withheld::FwCfg) => "a node that does not show EL2's command line to the host",
-                Some(Withheld::PreIts) => "a node other than an ITS whose doorbell is not its own",
-                _ => return Ok(Some(Verdict::Given(Given::Allowed))),
+            return match never(node) {
+                Some(expected) => Err(BootError::BadOption { word, expected }),
+                None => Ok(Some(Verdict::Given(Given::Allowed))),
             };
-            return Err(BootError::BadOption { word, expected });
         }
         if under_withheld {
             return withheld(Withheld::Parent);
@@ -131,8 +130,9 @@ impl Draft {
         };
         let mut above = self.above(node);
         while let Some(at) = above {
-            let on_the_smmu =
-                |d: &Decision| matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. }));
+            let on_the_smmu = |d: &Decision| {
+                matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. } | Given::Rule { .. }))
+            };
             if self.decision(at).is_some_and(on_the_smmu) {
                 self.withhold_decided(at, reason)?;
             }
@@ -296,6 +296,11 @@ impl Draft {
         Some((at, self.decision(at)?.verdict))
     }
 
+    /// Remembers that the rule with this number, from 0, found a node.
+    pub(super) fn use_rule(&mut self, number: usize) {
+        self.policy.rules_used |= u32::try_from(number).ok().and_then(|number| 1u128.checked_shl(number)).unwrap_or(0);
+    }
+
     pub(super) fn is_node_withheld(&self, node: NodeId) -> bool {
         self.policy.is_withheld(node)
     }
@@ -374,22 +379,4 @@ pub(super) fn claims<'a>(
     // Three cells: the first one is the address space, as for PCI.
     let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
     node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
-}
-
-/// Decides about a node by the IOMMUs of its DMA.
-fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<Verdict, BootError<'a>> {
-    if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
-        return Ok(match host.upstream {
-            Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
-            Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
-            Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-            Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-        });
-    }
-    Ok(match pci::of_device(node, &platform.smmus)? {
-        Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
-        Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
-        Upstream::Nothing => non_master(platform, node).map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given),
-    })
 }

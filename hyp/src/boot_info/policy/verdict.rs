@@ -27,6 +27,11 @@ pub enum Given {
     },
     /// `allow=` on EL2's command line.
     Allowed,
+    /// A rule of the board's author.
+    Rule {
+        /// Its line in the policy module.
+        line: u16,
+    },
 }
 
 /// Why the host does not get a node.
@@ -68,6 +73,11 @@ pub enum Withheld {
     SharesPage,
     /// `withhold=` on EL2's command line.
     CommandLine,
+    /// A rule of the board's author.
+    Rule {
+        /// Its line in the policy module.
+        line: u16,
+    },
 }
 
 /// The decision about a node with registers.
@@ -95,13 +105,14 @@ impl fmt::Display for Given {
             Self::Pci { smmu } => write!(f, "PCI host, every requester behind smmu{smmu}"),
             Self::BehindSmmu { smmu } => write!(f, "DMA master behind smmu{smmu}"),
             Self::Allowed => f.write_str("allowed by EL2's command line"),
+            Self::Rule { line } => write!(f, "by line {line} of the board's policy"),
         }
     }
 }
 
-impl fmt::Display for Withheld {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Withheld {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
             Self::El2Console => "EL2's own console",
             Self::FwCfg => "firmware configuration, a DMA master behind no SMMU",
             Self::VirtioMmio => "virtio slot, a DMA master behind no SMMU",
@@ -120,7 +131,17 @@ impl fmt::Display for Withheld {
             Self::FirmwareMemory => "uses memory that the host does not get",
             Self::SharesPage => "shares a 4 KiB page with registers that are withheld",
             Self::CommandLine => "withheld by EL2's command line",
-        })
+            Self::Rule { .. } => "withheld by the board's policy",
+        }
+    }
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule { line } => write!(f, "by line {line} of the board's policy"),
+            other => f.write_str(other.text()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Consoles, firmware's memory, limits, and `allow=` on machines that are not QEMU's.
 
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
@@ -207,11 +207,46 @@ fn current_machines_are_below_every_limit() {
 }
 
 #[test]
-fn a_gic_that_boot_cannot_reach_is_refused_with_its_address() {
-    let gic = with_properties("/intc@8000000", &[("reg", wide(&[0x81_4600_0000, 0x1_0000, 0x80a_0000, 0xf6_0000]))]);
-    refused_for(&gic, &["/intc@8000000", "512 GiB"]);
-    let its = with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[0x81_4600_0000, 0x2_0000]))]);
-    refused_for(&its, &["/intc@8000000/its@8080000", "512 GiB"]);
+fn a_gic_above_512_gib_is_reached() {
+    let region = 512u64 << 30;
+    let with_gic = |redistributors: u64, its: u64| {
+        modified(|tree| {
+            let gic = wide(&[0x81_4600_0000, 0x1_0000, redistributors, 0xf6_0000]);
+            set(tree.find_node_mut("/intc@8000000").unwrap(), &[("reg", gic)]);
+            set(tree.find_node_mut("/intc@8000000/its@8080000").unwrap(), &[("reg", wide(&[its, 0x2_0000]))]);
+            // Its window is there in QEMU.
+            let pci = tree.find_node_mut("/pcie@10000000").unwrap();
+            set(pci, &[("ranges", [cells(&[0x200_0000, 0, 0x1000_0000]), wide(&[0x1000_0000, 0x1000])].concat())]);
+        })
+    };
+    let dtb = with_gic(0x81_4608_0000, 0x81_4604_0000);
+    let (platform, policy, _) = boot(&dtb).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(platform.gic.frames().count(), 3);
+    assert!(platform.gic.frames().all(|frame| frame.base().0 > region && policy.mmio().contains(frame)));
+    assert!(boot(&with_gic(7 * region, 8 * region)).is_ok());
+    // Parts of 512 GiB, of which boot maps four.
+    let reg = wide(&[region - 0x1_0000, 0x1_0000, region, 0xf6_0000]);
+    let many = |counts: &[u64]| {
+        let more = counts.iter().flat_map(|n| [n * region, 0x2_0000]).collect::<Vec<_>>();
+        let regions = [("#redistributor-regions", cells(&[1 + counts.len() as u32]))];
+        modified(|tree| {
+            let gic = tree.find_node_mut("/intc@8000000").unwrap();
+            set(gic, &[("reg", [reg.clone(), wide(&more)].concat())]);
+            set(gic, &regions);
+        })
+    };
+    assert!(Platform::parse(&many(&[2, 3, 4])).is_ok());
+    let message = Platform::parse(&many(&[2, 3, 4, 5])).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("/intc@8000000") && message.contains("four parts"), "{message}");
+}
+
+#[test]
+fn a_gic_that_boot_cannot_reach_is_refused_with_its_path() {
+    let high = (1u64 << 48) - 0x1_0000;
+    let gic = with_properties("/intc@8000000", &[("reg", wide(&[high, 0x1_0000, high + 0x1_0000, 0xf6_0000]))]);
+    refused_for(&gic, &["/intc@8000000", "256 TiB"]);
+    let its = with_properties("/intc@8000000/its@8080000", &[("reg", wide(&[high, 0x2_0000]))]);
+    refused_for(&its, &["/intc@8000000/its@8080000", "256 TiB"]);
 }
 
 #[test]

@@ -202,10 +202,10 @@ fn an_its_with_its_doorbell_elsewhere_is_withheld_alone() {
 #[test]
 fn a_disabled_smmu_is_named() {
     let dtb = with_properties("/smmuv3@9050000", &[("status", text(&["fail"]))]);
-    refused_for(&dtb, &["/smmuv3@9050000", "status", "fail"]);
+    refused_for(&dtb, &["enabled: /smmuv3@9050000 has status \"fail\""]);
     let parent = modified(|tree| {
         *tree = DeviceTree::from_fdt(&Fdt::new(&around([0x90e_0000, 0x1000])).unwrap());
         set(tree.find_node_mut("/bus@9050000").unwrap(), &[("status", text(&["disabled"]))]);
     });
-    refused_for(&parent, &["/bus@9050000/smmuv3@9050000", "/bus@9050000 has status \"disabled\""]);
+    refused_for(&parent, &["/bus@9050000/smmuv3@9050000", "smmuv3@9050000: /bus@9050000 has status \"disabled\""]);
 }

@@ -13,7 +13,7 @@ use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::Verdict;
 use crate::boot_info::tree::Tree;
-use crate::boot_info::{Early, dtb_size};
+use crate::boot_info::{Early, Layout, MmioPolicy, Platform, dtb_size};
 
 /// Runs a whole boot; an accepted plan must be safe.
 fn check_boot(dtb: &[u8]) {
@@ -21,12 +21,16 @@ fn check_boot(dtb: &[u8]) {
     if let Some(start) = dtb.first_chunk() {
         let _ = dtb_size(start);
     }
-    let (platform, policy, layout) = match boot(dtb) {
-        Ok(accepted) => accepted,
-        Err(error) => return drop(std::format!("{error}")),
-    };
+    match boot(dtb) {
+        Ok((platform, policy, layout)) => check_plan(dtb, &platform, &policy, &layout),
+        Err(error) => drop(std::format!("{error}")),
+    }
+}
+
+/// Checks an accepted plan.
+pub(super) fn check_plan(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     // `boot` has called the plan's check; the independent oracle follows.
-    oracle::check(dtb, &platform, &policy, &layout);
+    oracle::check(dtb, platform, policy, layout);
     let ram = &platform.memory.ram;
     for mmio in policy.mmio() {
         assert!(!ram.overlaps(mmio), "{mmio} is memory");
@@ -45,14 +49,14 @@ fn check_boot(dtb: &[u8]) {
     assert!(!layout.image.overlaps(&layout.pool));
     assert!(layout.host_ram.contains(&layout.host_dtb));
     let mut out = vec![0xaa; layout.host_dtb.size() as usize];
-    if let Ok(length) = write_host_dtb(&platform, &policy, &layout, &mut out) {
+    if let Ok(length) = write_host_dtb(platform, policy, layout, &mut out) {
         Tree::parse(&out[..length]).expect("the host's tree is valid");
         assert!(!out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()) || platform.options.token != Some(TOKEN));
     }
 }
 
 /// A boundary value.
-fn boundary_value() -> impl Strategy<Value = u32> {
+pub(super) fn boundary_value() -> impl Strategy<Value = u32> {
     prop_oneof![
         Just(0),
         Just(1),
@@ -71,7 +75,7 @@ fn boundary_value() -> impl Strategy<Value = u32> {
 
 /// The default machine with one range of each kind that can overlap another: memory, a reservation, a bridge and a bus
 /// that are withheld, a master.
-fn larger(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
+pub(super) fn larger(modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     modified(|tree| {
         let counts = |address, size| [("#address-cells", cells(&[address])), ("#size-cells", cells(&[size]))];
         let mut reserved = node("reserved-memory", &counts(2, 2));

@@ -117,6 +117,39 @@ fn overlap(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
     spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
 }
 
+/// Panics if `policy` does not do what the rules in `content` say, or gives by a rule what the tree shows to be a master.
+pub(super) fn check_rules(dtb: &[u8], content: &[u8], platform: &Platform<'_>, policy: &MmioPolicy) {
+    let tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
+    let mut seen = Vec::new();
+    walk(&tree.root, "", true, &[(0, 0, 1 << 64)], (2, 2), &mut seen);
+    let content = String::from_utf8(content.to_vec()).expect("rules that are not UTF-8 were accepted");
+    let rules = |word: &str| -> Vec<String> {
+        let lines = content.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+        lines.filter(|words| words.first() == Some(&word)).map(|words| words[1].to_string()).collect()
+    };
+    let (give, withhold) = (rules("give"), rules("withhold"));
+    let verdicts: BTreeMap<String, Verdict> =
+        policy.decisions().iter().map(|d| (platform.path(d.node).to_string(), d.verdict)).collect();
+    for Seen { node, path, on, windows, .. } in &seen {
+        let first = value(node, "compatible").and_then(|v| v.split(|&b| b == 0).next().map(<[u8]>::to_vec));
+        let is_master = ["iommus", "iommu-map"].iter().any(|name| value(node, name).is_some());
+        match verdicts.get(path) {
+            Some(Verdict::Given(Given::Rule { .. })) => {
+                assert!(give.iter().any(|name| first.as_deref() == Some(name.as_bytes())), "no rule gives {path}");
+                let bridge = !windows.is_empty() && count(node, "#address-cells") == 3;
+                assert!(*on && !is_master && !bridge, "{path} is off, or a DMA master");
+                let bad = ["qemu,fw-cfg-mmio", "cfi-flash", "qemu,platform", "arm,smmu-v3", "virtio,mmio"];
+                assert!(!bad.iter().any(|name| is(node, name)), "{path} is known");
+            }
+            Some(Verdict::Given(Given::Allowed)) => continue,
+            Some(Verdict::Given(_) | Verdict::Withheld(_) | Verdict::Emulated) | None => {}
+        }
+        if let Some(Verdict::Given(_) | Verdict::Emulated) = verdicts.get(path) {
+            assert!(!withhold.iter().any(|name| is(node, name)), "a rule withholds {path}");
+        }
+    }
+}
+
 /// Panics if `policy` or `layout` gives the host a range that `dtb` does not allow.
 pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
     let tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));

@@ -1,0 +1,123 @@
+//! Decisions by the rules of the board's author. A rule is about a kind of device, so it finds nodes that nobody looked at:
+//! it gives only what nothing in the tree or in the table of bindings speaks against. Where something does, the boot is
+//! refused, as it is for `allow=`.
+
+use super::allowed::is_unknown_bridge;
+use super::bus::is_bus;
+use super::draft::Draft;
+use super::{Verdict, Withheld};
+use crate::boot_info::error::BootError;
+use crate::boot_info::plan::{Name, Named};
+use crate::boot_info::platform::Platform;
+use crate::boot_info::policy::Given;
+use crate::boot_info::rules::{Rule, Rules};
+use crate::boot_info::tree::NodeRef;
+
+/// The rules of `platform`.
+///
+/// # Errors
+/// [`BootError::Missing`] if there is a module and its content was not read: the rules that withhold would be lost.
+pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>> {
+    match (platform.modules.policy, platform.rules) {
+        (Some(_), None) => Err(BootError::Missing {
+            what: "content of the policy module",
+            remedy: "what judges this tree must read it (cargo xtask boards: --policy)",
+        }),
+        (_, rules) => Ok(rules.unwrap_or_default()),
+    }
+}
+
+const EXCLUDE: &str = "remove the rule, or exclude this node with withhold=PATH on EL2's command line";
+
+/// Whether `withhold=` can exclude `node`, with this decision, from a rule that would give it.
+pub(super) fn excludes(platform: &Platform<'_>, node: &NodeRef<'_, '_>, verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Withheld(_)) && platform.rules.is_some_and(|rules| rules.giving(node).is_some())
+}
+
+/// Why the host gets `node`, which the table of bindings does not have and for which the tree names no IOMMU.
+pub(super) fn given(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
+    let rule = platform.rules?.giving(node)?;
+    Some(Given::Rule { line: rule.line })
+}
+
+/// The decision about `node` after the rules that withhold; `verdict` is that before them.
+///
+/// # Errors
+/// [`BootError::Rule`] if the host needs the node, or nothing is decided about it.
+pub(super) fn withheld<'a>(
+    platform: &Platform<'a>,
+    node: &NodeRef<'a, '_>,
+    verdict: Option<Verdict>,
+) -> Result<Option<Verdict>, BootError<'a>> {
+    let Some(rule) = platform.rules.and_then(|rules| rules.withholding(node)) else { return Ok(verdict) };
+    let refuse = |why| Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: "remove the rule" });
+    match verdict {
+        // The command line is about this machine.
+        Some(Verdict::Withheld(_) | Verdict::Given(Given::Allowed)) => Ok(verdict),
+        Some(Verdict::Given(_)) if node.id == platform.gic.node => {
+            refuse("it is the interrupt controller, without which the host cannot run")
+        }
+        Some(Verdict::Given(_)) => Ok(Some(Verdict::Withheld(Withheld::Rule { line: rule.line }))),
+        Some(Verdict::Emulated) => refuse("it is an SMMU, whose registers the host does not get anyway"),
+        None if is_bus(node) => refuse("it is a bus, about which nothing is decided: name what is on it"),
+        None => Ok(None),
+    }
+}
+
+impl Draft {
+    /// Checks that the host gets every node that a rule gives, and remembers the rules that found a node.
+    ///
+    /// # Errors
+    /// [`BootError::Rule`] with the node, the reason, and the other node if there is one.
+    pub(super) fn check_rules<'a>(&mut self, platform: &Platform<'a>, rules: Rules<'a>) -> Result<(), BootError<'a>> {
+        if rules == Rules::default() {
+            return Ok(());
+        }
+        platform.tree.walk(&mut |node| {
+            let Some((at, verdict)) = self.verdict_at(node.id) else { return Ok(()) };
+            if let Some(rule) = rules.withholding(node) {
+                self.rule_used(rules, rule);
+            }
+            let Some(rule) = rules.giving(node) else { return Ok(()) };
+            self.rule_used(rules, rule);
+            match against(node, verdict) {
+                Some(why) => {
+                    let node_of = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
+                    let other = self.shares(at).or_else(|| self.withheld_above(at));
+                    let other = other.map(|name| Named { name, path: node_of(name) });
+                    let remedy = if verdict == Verdict::Emulated { "remove the rule" } else { EXCLUDE };
+                    Err(BootError::Rule { rule, node: node.path(), why, other, remedy })
+                }
+                None if matches!(verdict, Verdict::Given(Given::Rule { .. })) && is_unknown_bridge(platform, node)? => {
+                    let why = "it is a bridge that EL2 does not know, and may be a DMA master";
+                    Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: EXCLUDE })
+                }
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// What speaks against a rule that gives a node with this decision.
+fn against(node: &NodeRef<'_, '_>, verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Emulated => Some("it is an SMMU, which EL2 emulates"),
+        Verdict::Given(Given::Rule { .. }) if node.value("device_type") == Some(b"pci\0") => {
+            Some("it is a PCI host, a DMA master behind no SMMU")
+        }
+        Verdict::Given(_) => None,
+        // A rule is about a kind of device; these are about this one.
+        Verdict::Withheld(
+            Withheld::Disabled | Withheld::El2Console | Withheld::CommandLine | Withheld::Rule { .. },
+        ) => None,
+        Verdict::Withheld(why) => Some(why.text()),
+    }
+}
+
+impl Draft {
+    fn rule_used(&mut self, rules: Rules<'_>, rule: Rule<'_>) {
+        if let Some(number) = rules.iter().position(|other| other.line == rule.line) {
+            self.use_rule(number);
+        }
+    }
+}
