@@ -27,6 +27,8 @@ pub const DECISIONS_MAX: usize = 512;
 pub const MMIO_MAX: usize = 64;
 /// Maximum number of ranges of the host's registers before they are merged.
 pub const GIVEN_MAX: usize = 128;
+/// Maximum number of separate ranges of code of running firmware.
+pub const CODE_MAX: usize = 4;
 /// Maximum number of withheld ranges.
 pub const WITHHELD_MAX: usize = 768;
 /// Maximum number of ranges of withheld buses.
@@ -74,6 +76,7 @@ pub struct MmioPolicy {
     withheld: ArrayVec<Part<Name>, WITHHELD_MAX>,
     buses: ArrayVec<Part<Name>, BUSES_MAX>,
     mmio: RangeSet<MMIO_MAX>,
+    code: RangeSet<CODE_MAX>,
 }
 
 impl MmioPolicy {
@@ -166,7 +169,15 @@ impl MmioPolicy {
         &self.mmio
     }
 
-    /// The registers among [`MmioPolicy::mmio`], each with its node.
+    /// Flash that running firmware executes, to map in the host's stage 2 so that it can be read and executed, but not
+    /// written: apart from [`MmioPolicy::mmio`].
+    #[must_use]
+    pub fn code(&self) -> &RangeSet<CODE_MAX> {
+        &self.code
+    }
+
+    /// The registers of given nodes: those in [`MmioPolicy::mmio`] and [`MmioPolicy::code`], and configuration space that
+    /// is given by traps.
     #[must_use]
     pub fn given(&self) -> &[Part<Name>] {
         &self.given

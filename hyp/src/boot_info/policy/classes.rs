@@ -34,6 +34,9 @@ pub(super) fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Opt
         name if is_plain(name) => Some(Given::Uart),
         "arm,pl031" => Some(Given::Rtc),
         "arm,pl061" => Some(Given::Gpio),
+        // Written by the loader in firmware only, for flash that this firmware uses at EL1.
+        "portcullis,firmware-code" => Some(Given::FirmwareCode),
+        "portcullis,firmware-variables" => Some(Given::FirmwareVariables),
         _ => None,
     }
 }

@@ -260,6 +260,8 @@ fn t58_an_iommu_map_is_whole_or_the_boot_is_refused() {
     assert_eq!(upstream(without("/pcie@10000000", "iommu-map")), Upstream::Nothing);
     let masked = with_properties("/pcie@10000000", &[("iommu-map-mask", cells(&[0xff]))]);
     assert_eq!(upstream(masked), Upstream::Partly);
+    let buses = [("bus-range", cells(&[1, 2])), ("iommu-map", cells(&[0x100, SMMU, 0x100, 0x200]))];
+    assert_eq!(upstream(with_properties("/pcie@10000000", &buses)), Upstream::Buses { first: 0 });
 }
 
 #[test]
