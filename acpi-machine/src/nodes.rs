@@ -160,7 +160,7 @@ impl Machine<'_> {
         node
     }
 
-    /// EL2's command line, with an `allow=` for each register block that the policy for device trees withholds.
+    /// EL2's command line, and its memory, by which EL2 knows that firmware goes on as the host.
     fn chosen(&self) -> Result<DeviceTreeNode, Error> {
         let given = self.firmware.command_line;
         let bad = |offset, value, problem| {
@@ -173,12 +173,13 @@ impl Machine<'_> {
         if let Some((offset, byte)) = given.bytes().enumerate().find(|(_, byte)| !matches!(byte, b' '..=b'~')) {
             return Err(bad(offset, byte.into(), "it has a character that is not printable"));
         }
-        let mut line = String::from(given);
-        for registers in self.firmware.registers.iter().filter(|registers| registers.used_as != Use::Clock) {
-            line.push_str(if line.is_empty() { "" } else { " " });
-            line.push_str(&format!("allow=/{}", kept_name(registers)));
-        }
-        let mut chosen = node("chosen".to_string(), [("bootargs", Value::strings([line.as_str()]))]);
+        let properties = [
+            ("#address-cells", Value::cells(&[2])),
+            ("#size-cells", Value::cells(&[2])),
+            ("bootargs", Value::strings([given])),
+            ("portcullis,own-memory", reg(&[self.firmware.own])),
+        ];
+        let mut chosen = node("chosen".to_string(), properties);
         if let Some(console) = self.console {
             let path = format!("/{}", at("serial", &console.range));
             set(&mut chosen, [("stdout-path", Value::strings([path.as_str()]))]);
@@ -240,22 +241,18 @@ fn pci(bridge: &Bridge) -> DeviceTreeNode {
     node
 }
 
-fn kept_name(registers: &Registers) -> String {
+fn kept(registers: &Registers) -> DeviceTreeNode {
     let name = match registers.used_as {
         Use::Variables | Use::Code => "flash",
         Use::Clock => "rtc",
     };
-    at(name, &registers.range)
-}
-
-fn kept(registers: &Registers) -> DeviceTreeNode {
     let compatible = match registers.used_as {
-        Use::Variables => "cfi-flash",
-        Use::Code => "portcullis,executed-flash",
+        Use::Variables => "portcullis,firmware-variables",
+        Use::Code => "portcullis,firmware-code",
         Use::Clock => "arm,pl031",
     };
     let properties = [("compatible", Value::strings([compatible])), ("reg", reg(&[registers.range]))];
-    node(kept_name(registers), properties)
+    node(at(name, &registers.range), properties)
 }
 
 fn uart(console: &Console) -> DeviceTreeNode {

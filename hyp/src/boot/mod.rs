@@ -22,7 +22,7 @@ use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::pci::PciHost;
-use hyp::boot_info::policy::MMIO_MAX;
+use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
@@ -59,6 +59,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
+    check_numbers(&platform, &policy);
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
@@ -69,7 +70,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     gic::init(division.distributor);
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
-    let host_table = host_table(bits, &platform, &mmio, &division);
+    let host_table = host_table(bits, &platform, &mmio, policy.code(), &division);
     // An SMMU may be above all that the host has.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
     write_host_dtb(&platform, &policy, layout);
@@ -102,7 +103,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         gic_frames::take_over(frames);
     }
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
-    audit::init(mmio.iter().filter_map(pages), frames);
+    audit::init(mmio.iter().chain(policy.code()).filter_map(pages), frames);
     devices::init(&pci);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
@@ -263,6 +264,27 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     }
 }
 
+/// Refuses to boot with a bus that has a number which SMMUs do not cover.
+fn check_numbers(platform: &Platform<'_>, policy: &MmioPolicy) {
+    for host in pci_hosts(platform, policy) {
+        let path = platform.path(host.node);
+        match devices::check_numbers(host) {
+            Ok(()) => {}
+            Err(Some(rid)) => refuse(
+                format_args!(
+                    "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
+                     remove it, or switch them off in the firmware's setup"
+                ),
+                Conduit::Smc,
+            ),
+            Err(None) => refuse(
+                format_args!("{path}: configuration space is above 512 GiB, and not all buses are behind SMMUs"),
+                Conduit::Smc,
+            ),
+        }
+    }
+}
+
 fn register_cpus(platform: &Platform<'_>) {
     for (index, cpu) in platform.cpus.iter().enumerate() {
         if psci::register(index, cpu.mpidr).is_err() {
@@ -275,7 +297,7 @@ fn register_cpus(platform: &Platform<'_>) {
 
 /// Address bits needed for all memory and registers of the host.
 fn host_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
-    let ends = platform.memory.ram.iter().chain(policy.mmio()).map(PhysRange::end);
+    let ends = platform.memory.ram.iter().chain(policy.mmio()).chain(policy.code()).map(PhysRange::end);
     address_bits(ends.max().unwrap_or(Pa(0)))
 }
 
@@ -300,7 +322,13 @@ fn pages(range: &PhysRange) -> Option<PageRange> {
     PageRange::new(range.base().0 / PAGE, range.size() / PAGE)
 }
 
-fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, division: &Division) -> HostTable {
+fn host_table(
+    bits: u32,
+    platform: &Platform<'_>,
+    mmio: &RangeSet<MMIO_MAX>,
+    code: &RangeSet<CODE_MAX>,
+    division: &Division,
+) -> HostTable {
     let mut table = HostTable::new(bits, features::pa_bits())
         .unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
     for run in division.map.runs_of(Owner::Host) {
@@ -312,6 +340,11 @@ fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, div
     for range in mmio.iter().copied().chain(own) {
         if let Err(error) = table.map_device(range.base(), range.size()) {
             refuse(format_args!("host stage 2 of registers at {range}: {error}"), Conduit::Smc);
+        }
+    }
+    for range in code {
+        if let Err(error) = table.map_code(range.base(), range.size()) {
+            refuse(format_args!("host stage 2 of flash at {range}: {error}"), Conduit::Smc);
         }
     }
     table

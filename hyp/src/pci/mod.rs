@@ -10,6 +10,7 @@
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
 //! | `ecam` | what the host may do in configuration space meanwhile |
+//! | `kept` | the same, always, where SMMUs do not cover all buses |
 //!
 //! Only functions on the root bus are given: a function behind a bridge has the bus number that the host gives the bridge.
 //! While one is away, the whole configuration space traps, so that the host cannot give the number of the root bus to
@@ -20,6 +21,7 @@ pub mod config;
 pub mod ecam;
 pub mod handover;
 pub mod inspect;
+pub mod kept;
 pub mod machine;
 pub mod messages;
 pub mod numbering;

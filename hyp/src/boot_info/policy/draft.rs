@@ -3,7 +3,8 @@
 use super::bus::is_bus;
 use super::classes::{known_bad, non_master};
 use super::{
-    BUSES_MAX, CODE_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
+    BUSES_MAX, CODE_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX,
+    Withheld,
 };
 use crate::boot_info::error::BootError;
 use crate::boot_info::memory::{is_framebuffer, is_memory, is_reservation};

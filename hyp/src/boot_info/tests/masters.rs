@@ -86,9 +86,8 @@ fn t68_streams_of_every_iommu_map_are_known_or_none_is() {
 #[test]
 fn t64_a_bridge_whose_map_covers_its_buses_only_has_no_mapped_configuration_space() {
     let path = "/pcie@10000000";
-    let limited = |buses: &[u32], map: &[u32]| {
-        with_properties(path, &[("bus-range", cells(buses)), ("iommu-map", cells(map))])
-    };
+    let limited =
+        |buses: &[u32], map: &[u32]| with_properties(path, &[("bus-range", cells(buses)), ("iommu-map", cells(map))]);
     let partly = Verdict::Withheld(Withheld::IommuMapPartly);
     let given = Verdict::Given(Given::PciBuses { smmu: 0 });
     assert_eq!(verdict(&limited(&[0, 0], &[0, SMMU, 0, 0x100]), path), given);
@@ -110,10 +109,10 @@ fn t64_a_bridge_whose_map_covers_its_buses_only_has_no_mapped_configuration_spac
     assert_eq!(verdict(&with_properties(path, &masked), path), partly);
     // Another node has the same addresses: they are not mapped for it either.
     let twice = modified(|tree| {
-        set(tree.find_node_mut(path).unwrap(), &[
-            ("bus-range", cells(&[0, 0])),
-            ("iommu-map", cells(&[0, SMMU, 0, 0x100])),
-        ]);
+        set(
+            tree.find_node_mut(path).unwrap(),
+            &[("bus-range", cells(&[0, 0])), ("iommu-map", cells(&[0, SMMU, 0, 0x100]))],
+        );
         tree.root.add_child(primecell("pl061@4010000000", "arm,pl061", 0x40_1000_0000));
     });
     let (platform, policy, _) = boot(&twice).unwrap();

@@ -134,7 +134,8 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
 
     let verdicts: BTreeMap<String, Verdict> =
         policy.decisions().iter().map(|d| (platform.path(d.node).to_string(), d.verdict)).collect();
-    let bridge = |path: &String| matches!(verdicts.get(path), Some(Verdict::Given(Given::Pci { .. } | Given::PciBuses { .. })));
+    let bridge =
+        |path: &String| matches!(verdicts.get(path), Some(Verdict::Given(Given::Pci { .. } | Given::PciBuses { .. })));
     let hosts_windows: Vec<Span> = seen.iter().filter(|s| bridge(&s.path)).flat_map(|s| s.windows.clone()).collect();
     let mut phandles = BTreeMap::new();
     let code: Vec<Span> = policy.code().iter().map(span).collect();
