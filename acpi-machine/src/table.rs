@@ -37,11 +37,6 @@ impl<'a> Table<'a> {
         Ok(table)
     }
 
-    /// The signature in the header.
-    pub(crate) fn signature(&self) -> [u8; 4] {
-        self.signature
-    }
-
     /// Refuses a revision that is not in `known`, or a table of fewer than `least` bytes.
     pub(crate) fn expect(&self, known: &[u8], least: usize) -> Result<(), Error> {
         let revision = self.u8(8)?;
