@@ -1,7 +1,8 @@
 //! Each refusal, with the table, the value and a remedy in its message.
 
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec;
+use std::vec::Vec;
 
 use super::build::*;
 use super::virt::*;
@@ -181,7 +182,7 @@ fn smmus() {
 }
 
 #[test]
-fn mappings() {
+fn t70_requesters_in_two_mappings_or_in_wrong_ones() {
     let refused = |maps: &[Map], words: &[&str]| iort(smmu(SMMU, 106), maps).refused(words);
     refused(&[(0, 0x100, 0, 73, 0)], &["leads to no node", "0x49"]);
     refused(&[(0, 0x100, 0, 72, 2)], &["flags", "0x2"]);
@@ -198,9 +199,6 @@ fn mappings() {
     assert!(shared.notes.iter().any(|note| note.to_string().contains("share a StreamID")));
     assert!(!String::from_utf8_lossy(&shared.dtb).contains("pci@"), "no host whose requesters share a stream");
 }
-
-use std::string::String;
-use std::vec::Vec;
 
 #[test]
 fn nodes() {
@@ -233,7 +231,7 @@ fn nodes() {
 }
 
 #[test]
-fn memory_maps() {
+fn t70_el2s_memory_is_reserved_and_the_map_has_no_overlaps() {
     let with = |entry: MemoryEntry| {
         let mut machine = virt();
         machine.memory.push(entry);
@@ -264,14 +262,14 @@ fn memory_maps() {
         Range { base: OWN.base, size: MIB + 1 },
         Range { base: OWN.base - 4096, size: MIB },
         Range { base: OWN.base, size: OWN.size + 4096 },
-        Range { base: OWN.base, size: u64::MAX & !4095 },
+        Range { base: OWN.base, size: !4095 },
     ] {
         Machine { own, ..virt() }.refused(&["EL2's memory", "EfiReservedMemoryType"]);
     }
 }
 
 #[test]
-fn registers_that_nothing_explains() {
+fn t70_registers_that_nothing_explains() {
     let mut unlisted = virt();
     unlisted.registers.retain(|entry| entry.used_as != Use::Clock);
     unlisted.refused(&["UEFI memory map", "runtime services", "0x9010000"]);
@@ -291,7 +289,7 @@ fn registers_that_nothing_explains() {
 }
 
 #[test]
-fn windows() {
+fn t70_windows_only_where_the_firmware_put_functions() {
     let with = |aperture: Aperture| {
         let mut machine = virt();
         machine.apertures.push(aperture);

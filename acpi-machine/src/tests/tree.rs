@@ -122,7 +122,7 @@ fn a_whole_map_leaves_all_buses() {
 }
 
 #[test]
-fn a_bus_of_which_an_id_is_missing_is_left_out() {
+fn t70_a_bus_of_which_an_id_is_missing_is_left_out() {
     let mut iort = Iort::default();
     let group = iort.group(0);
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
