@@ -107,7 +107,11 @@ fn add_windows(
         let bus = firmware.apertures.get(index).map_or(0, |aperture| aperture.first_bus);
         let mut of_segment = bridges.iter_mut().filter(|bridge| bridge.segment == segment);
         match of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
-            Some(bridge) => bridge.windows.push(window),
+            Some(bridge) => {
+                bridge.windows.push(window);
+                let what = "window of a root bridge, given with all that the firmware's map has there for I/O";
+                notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
+            }
             None => {
                 let what = "window of a root bridge that is not behind SMMUv3s, withheld";
                 notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });

@@ -22,6 +22,13 @@ const NODE: usize = 16;
 /// Nodes at most.
 const NODES_MAX: usize = 4096;
 
+/// The length of an SMMUv2's registers.
+const SPAN: usize = NODE + 8;
+/// The second page of a PMCG; nodes of revision 0 have none.
+const PMCG_PAGE_1: usize = NODE + 16;
+/// A page of registers.
+const PAGE: u64 = 0x1_0000;
+
 const ITS_GROUP: u8 = 0;
 const NAMED_COMPONENT: u8 = 1;
 const ROOT_COMPLEX: u8 = 2;
@@ -68,6 +75,8 @@ pub(crate) struct Iort {
     pub(crate) components: Vec<Component>,
     /// Memory that devices use all the time: RMRs.
     pub(crate) reserved: Vec<Range>,
+    /// Registers of what EL2 does not know, in no node of the tree.
+    pub(crate) withheld: Vec<Range>,
 }
 
 /// A node.
@@ -145,6 +154,7 @@ pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Resu
     let mut numbers = Vec::new();
     for (number, node) in nodes.of(SMMU_V3) {
         found.smmus.push(smmu::read(&nodes, node)?);
+        found.withheld.push(Range { base: node.body.u64(smmu::VATOS)?, size: PAGE });
         numbers.push(number);
     }
     if found.smmus.is_empty() {
@@ -152,9 +162,14 @@ pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Resu
         return Err(iort.bad(COUNT, 0, "there is no SMMUv3, so nothing can be isolated", remedy));
     }
     for (_, node) in nodes.of(SMMU_V2) {
+        found.withheld.push(Range { base: node.body.u64(NODE)?, size: node.body.u64(SPAN)? });
         notes.push(node.body.note(NODE, node.body.u64(NODE)?, "SMMUv1 or SMMUv2, withheld with what is behind it"));
     }
     for (_, node) in nodes.of(PMCG) {
+        let second = (node.revision > 0).then_some(PMCG_PAGE_1);
+        for at in [NODE].into_iter().chain(second) {
+            found.withheld.push(Range { base: node.body.u64(at)?, size: PAGE });
+        }
         notes.push(node.body.note(NODE, node.body.u64(NODE)?, "counters of an SMMU, withheld: they can write MSIs"));
     }
     for (_, node) in nodes.of(ROOT_COMPLEX) {

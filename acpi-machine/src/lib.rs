@@ -181,6 +181,8 @@ pub fn describe(firmware: &Firmware<'_>) -> Result<Description, Error> {
     let mut known = Vec::new();
     known.extend(madt.ranges());
     known.extend(iort.smmus.iter().map(|smmu| smmu.range));
+    // A page that is not there has the address 0.
+    known.extend(iort.withheld.iter().copied().filter(|range| range.base != 0));
     known.extend(areas.iter().map(mcfg::Area::whole));
     known.extend(console.iter().map(|console| console.range));
     registers::check(firmware, &known)?;

@@ -15,6 +15,8 @@ const GIC_ITS: u8 = 0xf;
 
 /// Bytes of a distributor.
 const GICD_SIZE: u64 = 0x1_0000;
+/// Bytes of a frame for message interrupts.
+const FRAME_SIZE: u64 = 0x1000;
 /// Bytes of an ITS.
 const ITS_SIZE: u64 = 0x2_0000;
 /// Bytes of the redistributor of one CPU: two frames of 64 KiB.
@@ -47,13 +49,16 @@ pub(crate) struct Madt {
     /// Sorted, and merged where they are adjacent.
     pub(crate) redistributors: Vec<Range>,
     pub(crate) its: Vec<Its>,
+    /// Frames for message interrupts, which the host does not get.
+    pub(crate) frames: Vec<Range>,
 }
 
 impl Madt {
     /// The registers of the interrupt controller.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
         let its = self.its.iter().map(|its| its.range);
-        core::iter::once(self.distributor).chain(self.redistributors.iter().copied()).chain(its)
+        let others = self.redistributors.iter().chain(&self.frames).copied();
+        core::iter::once(self.distributor).chain(others).chain(its)
     }
 }
 
@@ -67,6 +72,7 @@ struct Found {
     single: Vec<u64>,
     regions: Vec<Range>,
     its: Vec<Its>,
+    frames: Vec<Range>,
 }
 
 /// Reads the table.
@@ -120,6 +126,7 @@ impl Found {
                 Ok(())
             }
             GIC_MSI_FRAME => {
+                self.frames.push(Range { base: entry.u64(8)?, size: FRAME_SIZE });
                 notes.push(entry.note(8, entry.u64(8)?, "frame for message interrupts (GICv2m), withheld"));
                 Ok(())
             }
@@ -189,6 +196,7 @@ impl Found {
             distributor: Range { base, size: GICD_SIZE },
             redistributors: merged,
             its: self.its,
+            frames: self.frames,
         })
     }
 }

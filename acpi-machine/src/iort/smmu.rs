@@ -6,6 +6,8 @@ use crate::error::{Error, FIRMWARE};
 
 const BASE: usize = 16;
 const FLAGS: usize = 24;
+/// The page for address translation operations; 0 for none.
+pub(super) const VATOS: usize = 32;
 const MODEL: usize = 40;
 const EVENT: usize = 44;
 const PRI: usize = 48;

@@ -121,7 +121,7 @@ fn interrupt_controllers() {
     with(vec![0, 8, 0, 0, 0, 0, 0, 0]).refused(&["APIC", "type", "not known"]);
     with(vec![0x10, 0]).refused(&["APIC"]);
     with(vec![0xb, 2]).refused(&["APIC", "ends before"]);
-    assert!(with(Fields::new(24).u8(0, 0xd).u8(1, 24).0).describe().is_ok());
+    assert!(with(Fields::new(24).u8(0, 0xd).u8(1, 24).u64(8, 0xd00_0000).0).describe().is_ok());
     let mut entries = controller(1);
     entries[0] = gicd(0x800_0000, 2);
     virt().with(madt(&entries)).refused(&["not a GICv3", "gic-version=3"]);
@@ -314,6 +314,27 @@ fn t70_windows_only_where_the_firmware_put_functions() {
     let tree = super::tree::tree(&none);
     use dtoolkit::Node;
     assert!(tree.find_node("/pci@4010000000").unwrap().property("ranges").is_none());
+    // Registers that no node has are in no window either.
+    let mut hidden = super::virt::one_smmu();
+    hidden.add(3, 3, &Fields::new(60).u64(0, 0x1100_0000).u64(8, 0x2_0000).0, &[]);
+    hidden.add(5, 1, &Fields::new(24).u64(0, 0x1110_0000).u64(16, 0x1120_0000).0, &[]);
+    hidden.add(5, 0, &Fields::new(16).u64(0, 0x1120_0000).0, &[]);
+    let mut data = smmu(SMMU + 0x2_0000, 0);
+    data = data.u64(16, 0x1130_0000);
+    hidden.add(4, 4, &data.0, &[]);
+    let mut entries = controller(1);
+    entries.push(Fields::new(24).u8(0, 0xd).u8(1, 24).u64(8, 0x1140_0000).0);
+    let mut machine = virt().with(hidden.done()).with(madt(&entries));
+    machine.apertures[0].cpu = Range { base: 0x1200_0000, size: MIB };
+    machine.apertures[0].bus = 0x1200_0000;
+    let tree = super::tree::tree(&machine);
+    let windows = super::tree::cells(&tree, "/pci@4010000000", "ranges");
+    assert_eq!(windows[..7], [0x200_0000, 0, 0x1140_1000, 0, 0x1140_1000, 0, 0x3f00_0000 - 0x1140_1000]);
+    for at in [0x1100_0000, 0x1110_0000, 0x1120_0000, 0x1130_0000, 0x1140_0000] {
+        let mut inside = machine.clone();
+        inside.apertures[0] = Aperture { cpu: Range { base: at, size: 0x1000 }, bus: at, ..Aperture::default() };
+        inside.refused(&["no space", &std::format!("{at:#x}")]);
+    }
     let mut behind = virt();
     behind.apertures[0].first_bus = 3;
     let notes = behind.describe().unwrap().notes;
