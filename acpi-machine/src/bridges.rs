@@ -1,9 +1,8 @@
 //! PCI hosts: configuration space, RequesterIDs and windows.
 //!
 //! Firmware lists the RequesterIDs of the buses that it has numbered. Others are behind no SMMU, as far as the table says.
-//! So a host gets configuration space of the buses whose IDs are all listed, and no other: `bus-range` and `reg` say so in
-//! the tree, and EL2 sees to it that no bridge gets another number. Where the buses are not in one piece, the segment
-//! becomes several hosts in the tree.
+//! So a host gets the buses whose IDs are all listed, and no other: `bus-range` says so in the tree, and EL2 sees to it that
+//! no bridge gets another number. Where the buses are not in one piece, the segment becomes several hosts in the tree.
 
 use alloc::vec::Vec;
 
@@ -54,12 +53,14 @@ pub(crate) fn find(
         if buses.is_empty() {
             notes.push(note(area.base, "PCI segment of which no bus is behind SMMUv3s, withheld"));
         }
-        for (first, last) in buses {
+        // Configuration space of the buses in between has to be there too: what is read there is all ones.
+        let until = buses.iter().skip(1).map(|(next, _)| next.saturating_sub(1)).chain([area.last]);
+        for ((first, last), until) in buses.iter().copied().zip(until) {
             let (start, end) = bounds(first, last);
             let ids = if whole { segment.ids.clone() } else { clipped(&segment.ids, start, end) };
             bridges.push(Bridge {
                 segment: area.segment,
-                ecam: area.of(first, last),
+                ecam: area.of(first, until),
                 buses: (first, last),
                 coherent: segment.coherent,
                 ids,
