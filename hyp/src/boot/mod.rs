@@ -8,6 +8,7 @@ mod admit;
 mod division;
 mod gic_frames;
 mod smmus;
+mod warm;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
@@ -22,6 +23,7 @@ use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::pci::PciHost;
+use hyp::boot_info::layout::Start;
 use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
@@ -38,7 +40,8 @@ const GICD_TYPER_LPIS: u32 = 1 << 17;
 
 /// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
 #[unsafe(no_mangle)]
-extern "C" fn rust_main(dtb: u64) -> ! {
+extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
+    warm::begin(record);
     let blob = early(dtb);
     log!("Portcullis {}, DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
     if cfg!(feature = "no-isolation") {
@@ -57,6 +60,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
         Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
     }
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    warm::check(&platform);
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
     check_numbers(&platform, &policy);
@@ -64,7 +68,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
     let layout = &division.layout;
-    let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
+    let start = layout.start;
 
     let bits = host_bits(&platform, &policy);
     gic::init(division.distributor);
@@ -73,7 +77,9 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     let host_table = host_table(bits, &platform, &mmio, policy.code(), &division);
     // An SMMU may be above all that the host has.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
-    write_host_dtb(&platform, &policy, layout);
+    if let Start::Kernel(kernel) = &start {
+        write_host_dtb(&platform, &policy, layout, &kernel.dtb);
+    }
     if gic_frames.is_none() {
         announce_holes(&platform);
     }
@@ -98,6 +104,7 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     if let Err(error) = dma_table.snapshot(&division.map, translaters.iter().copied()) {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
+    arch::warm::commit();
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     if let Some(frames) = &gic_frames {
         gic_frames::take_over(frames);
@@ -109,11 +116,20 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     start_ghost(&division.map);
     host::init(host_table.registers());
     ownership::init(Ownership::new(division.map, host_table, dma_table, el2_table, ownership::MAX_PAGES));
-    log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
-    host::enter(cpu, start, context)
+    match start {
+        Start::Kernel(kernel) => {
+            let (entry, context) = (kernel.entry.0, kernel.dtb.base().0);
+            log!("host starts at {entry:#x}, device tree at {context:#x}");
+            host::enter(cpu, entry, context)
+        }
+        Start::Firmware => {
+            log!("firmware goes on at EL1 as the host");
+            host::go_on(cpu)
+        }
+    }
 }
 
 /// Creates the abstract ownership state of the ghost build.
@@ -168,7 +184,8 @@ extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
 /// Prints the error: EL2 was started at the wrong exception level, or EL3 traps a register. With an
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
-extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
+extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64, record: u64) -> ! {
+    warm::begin(record);
     let _ = early(dtb);
     if level == EARLY_TRAP {
         match arch::withheld(esr, elr) {
@@ -199,9 +216,7 @@ fn early(dtb: u64) -> &'static [u8] {
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
     let size = boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    // The MMU is off at other exception levels, and on a CPU that is refused.
-    if CurrentEL.read(CurrentEL::EL) == 2
-        && SCTLR_EL2.matches_all(SCTLR_EL2::M::Enable)
+    if mmu_is_on()
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
     {
         normal("EL2's device tree", &range);
@@ -216,6 +231,11 @@ fn early(dtb: u64) -> &'static [u8] {
         exit::set_token(token);
     }
     blob
+}
+
+/// Whether boot runs on the boot table: the MMU is off at other exception levels, and on a CPU that is refused.
+fn mmu_is_on() -> bool {
+    CurrentEL.read(CurrentEL::EL) == 2 && SCTLR_EL2.matches_all(SCTLR_EL2::M::Enable)
 }
 
 /// Maps memory that boot accesses as normal memory in the boot table. Refuses to boot with an address above the
@@ -363,6 +383,9 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
         if let Some(base) = console::base() {
             table.device(base & !(PAGE - 1), PAGE)?;
         }
+        if let Some(record) = arch::warm::record().map(|record| record.page_rounded()) {
+            table.data(record.base().0, record.end().0)?;
+        }
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
         let smmus = platform.smmus.iter().map(|smmu| &smmu.range);
         let its = platform.gic.its.iter().map(|its| &its.range);
@@ -377,8 +400,7 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
     build().unwrap_or_else(|error| refuse(format_args!("EL2 stage 1: {error}"), Conduit::Smc))
 }
 
-fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
-    let range = layout.host_dtb;
+fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout, range: &PhysRange) {
     let length = usize::try_from(range.size()).unwrap_or(0);
     // SAFETY: (1) the layout ensures that this range overlaps nothing in use; (2) the host does not run yet.
     let out = unsafe { core::slice::from_raw_parts_mut(range.base().0 as *mut u8, length) };

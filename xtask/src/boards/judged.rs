@@ -67,7 +67,8 @@ pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Judged<'
         image: filled.image,
         dtb: filled.dtb_at,
         pool_size: (filled.memory >> POOL_SHIFT) + POOL_MIN,
-        kernel_header: &header,
+        record: PhysRange::default(),
+        kernel_header: Some(&header),
     };
     match judge_tree(&filled.dtb, &request) {
         Ok(judged) => Ok(with(filled, &judged)),

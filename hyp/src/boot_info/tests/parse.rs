@@ -18,9 +18,9 @@ fn the_usual_machine_is_read_whole() {
     let platform = Platform::parse(&dtb).unwrap();
     assert_eq!(platform.options.token, Some(TOKEN));
     assert_eq!(platform.memory.ram.to_string(), "0x40000000..0x80000000");
-    assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(platform.modules.kernel.bootargs, Some("console=ttyAMA0 quiet"));
-    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.range, range(KERNEL, KERNEL_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.bootargs, Some("console=ttyAMA0 quiet"));
+    assert_eq!(platform.modules().unwrap().ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
     assert_eq!(platform.cpus.iter().map(|c| c.mpidr).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(platform.uarts.host.unwrap().range.base(), Pa(0x900_0000));
     assert_eq!(platform.uarts.el2.unwrap().range.base(), Pa(0x904_0000));
@@ -231,8 +231,8 @@ fn modules_may_have_cell_counts_of_their_own() {
         }
     });
     let platform = Platform::parse(&dtb).unwrap();
-    assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.range, range(KERNEL, KERNEL_SIZE));
+    assert_eq!(platform.modules().unwrap().ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
 }
 
 /// T58.
