@@ -26,7 +26,7 @@ portcullis_hand_over:
     str     x3, [x1, #RECORD_REFUSED]
     mrs     x3, daif
     str     x3, [x1, #RECORD_DAIF]
-    orr     x3, x3, #0x5             // EL1 with its own stack pointer; the masks are at the same bits
+    add     x3, x3, #0x5             // EL1 with its own stack pointer; the masks are at the same bits
     str     x3, [x1, #RECORD_PSTATE]
     msr     daifset, #0xf
     // With E2H the names of EL1's timers mean EL2's own ones. The firmware goes on with EL1's: they get the same state.
