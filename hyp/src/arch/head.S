@@ -77,9 +77,7 @@ _head:
 
 // At HAND_OVER_ENTRY of the image, from a loader in firmware that has turned the MMU off (the crate hand-over): x0 DTB, x1
 // record.
-.if (. - _head) != HAND_OVER_ENTRY
-.error "the warm entry is not where the loader branches to"
-.endif
+.org _head + HAND_OVER_ENTRY
     b       warm_start
     .word   HAND_OVER_VERSION
 warm_start:
