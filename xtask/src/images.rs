@@ -9,7 +9,7 @@ use test_machines::linux::variant::Hypervisor;
 use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::setup::rust::{self, BARE_METAL};
+use crate::setup::rust::{self, BARE_METAL, UEFI};
 
 /// The profile for releases, tests and benchmarks.
 const RELEASE: &str = "release";
@@ -45,6 +45,24 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
 /// As [`hyp()`].
 pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
+}
+
+/// Builds `portcullis.efi`, which has the hypervisor in it; returns its path.
+///
+/// # Errors
+/// As [`hyp()`].
+pub(crate) fn efi(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
+    let hyp = hyp(checkout, isolation)?;
+    step("Building portcullis.efi", || {
+        let mut cargo = checkout.cargo();
+        cargo.args(["build", "--quiet", "--profile", RELEASE, "--target", UEFI, "-p", "uefi-loader"]);
+        exec::output(cargo.env("PORTCULLIS_IMAGE", &hyp)).map(|_| ()).context("portcullis.efi does not build")
+    })?;
+    let built = checkout.target().join(UEFI).join(RELEASE).join("portcullis.efi");
+    let name = hyp.file_stem().unwrap_or_default().to_string_lossy().replace("hyp", "portcullis");
+    let file = checkout.work_dir("images")?.join(format!("{name}.efi"));
+    std::fs::copy(&built, &file).with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(file)
 }
 
 /// Builds the hypervisor with which the host uses the SMMU directly.

@@ -14,6 +14,7 @@ use crate::linux::kexec;
 use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
+use crate::linux::uefi::Uefi;
 use crate::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use crate::linux::verdict::{Expect, Finding, compare};
 use crate::progress::step;
@@ -29,6 +30,8 @@ pub struct Boot {
     pub guest: Guest,
     /// The hypervisor below it.
     pub hypervisor: Hypervisor,
+    /// The firmware that starts both, or `None` for a boot with a device tree.
+    pub uefi: Option<Uefi>,
     /// QEMU's `-cpu`.
     pub cpu: String,
     /// Number of CPUs.
@@ -88,6 +91,9 @@ impl Boot {
             self.smp,
             self.mem
         );
+        if self.uefi.is_some() {
+            title.push_str(", UEFI and ACPI");
+        }
         if self.mode != Mode::Check {
             title.push_str(&format!(", {}", self.mode.name()));
         }
@@ -115,8 +121,8 @@ impl Boot {
     pub fn run_silently(&self, work: &WorkFolder) -> Result<Report> {
         let data = Data::ensure(work)?;
         let token = fresh_token()?;
-        let machine = self.machine(&data, &token)?;
         let dir = work.dir(&format!("runs/{}", self.run_name()))?;
+        let machine = self.machine(&data, &token, &dir)?;
         let outcome = machine.run(&dir, self.timeout)?;
         Ok(self.evaluate(outcome, &token, &self.expect(&data)))
     }
@@ -128,10 +134,11 @@ impl Boot {
             Hypervisor::Portcullis(_) => "el2",
             Hypervisor::WithoutIsolation(_) => "open",
         };
+        let by = if self.uefi.is_some() { "uefi-" } else { "" };
         // Another QEMU than the installed one is identified by its folder.
         let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let text = format!(
-            "linux-{}-{kind}-{}-{}-{}{qemu}-{}{}",
+            "linux-{}-{by}{kind}-{}-{}-{}{qemu}-{}{}",
             self.guest.name,
             self.mode.name(),
             self.cpu,
@@ -145,7 +152,7 @@ impl Boot {
         text.chars().map(word).take(100).collect()
     }
 
-    fn machine(&self, data: &Data, token: &str) -> Result<Machine> {
+    fn machine(&self, data: &Data, token: &str, dir: &Path) -> Result<Machine> {
         let mut machine = Machine::new(&self.qemu);
         machine.cpu.clone_from(&self.cpu);
         machine.smp = self.smp;
@@ -160,10 +167,12 @@ impl Boot {
                 machine.append = bootargs;
             }
             Hypervisor::Portcullis(image) | Hypervisor::WithoutIsolation(image) => {
-                let host =
-                    HostModules { kernel: self.guest.kernel.clone(), initrd: self.guest.initrd.clone(), bootargs };
-                machine.boot_el2(image, token, Some(&host))?;
-                machine.append = format!("{} {}", machine.append, self.el2_append).trim().to_owned();
+                if self.uefi.is_none() {
+                    let (kernel, initrd) = (self.guest.kernel.clone(), self.guest.initrd.clone());
+                    let host = HostModules { kernel, initrd, bootargs };
+                    machine.boot_el2(image, token, Some(&host))?;
+                    machine.append = format!("{} {}", machine.append, self.el2_append).trim().to_owned();
+                }
             }
         }
         if self.mode == Mode::Shell {
@@ -171,6 +180,10 @@ impl Boot {
                 Serials::Host | Serials::Shared | Serials::InteractiveHost => Serials::InteractiveHost,
                 Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => Serials::InteractiveHostAndEl2,
             };
+        }
+        if let Some(uefi) = &self.uefi {
+            let el2 = format!("token={token} {}", self.el2_append);
+            uefi.prepare(&mut machine, dir, &self.guest, &self.bootargs(), &el2)?;
         }
         if self.mode == Mode::Load {
             load::by_instructions(&mut machine);
@@ -222,6 +235,9 @@ impl Boot {
         }
         expect.checks.extend(["el1", "smmu"]);
         expect.values.push(("cpus", self.smp.to_string()));
+        if self.uefi.is_some() {
+            Uefi::expect(&mut expect);
+        }
         if self.devices == Devices::None {
             return expect;
         }

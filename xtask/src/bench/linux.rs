@@ -103,6 +103,7 @@ impl<'a> BenchGuest<'a> {
     /// When the run or a check in the guest fails.
     pub(crate) fn boot(&self, below: Below, smp: u32, append: &str, private: &str) -> Result<(GuestLines, String)> {
         let boot = Boot {
+            uefi: None,
             qemu: self.qemu.clone(),
             guest: self.guest.clone(),
             hypervisor: match below {

@@ -1,7 +1,7 @@
 //! One board's verdict.
 
 use hyp::boot_info::policy::Verdict;
-use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree};
+use hyp::boot_info::{Judged, PhysRange, Request, image::HEADER_SIZE, judge as judge_tree};
 
 use super::fill::{Filled, SMMU, fill};
 
