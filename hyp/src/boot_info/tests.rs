@@ -23,4 +23,5 @@ mod power;
 mod qemu;
 mod range;
 mod virt;
+mod warm;
 mod withheld;
