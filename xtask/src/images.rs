@@ -1,6 +1,6 @@
 //! Builds the images for the emulated machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use test_machines::exec;
@@ -53,16 +53,33 @@ pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
 /// As [`hyp()`].
 pub(crate) fn efi(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
     let hyp = hyp(checkout, isolation)?;
-    step("Building portcullis.efi", || {
-        let mut cargo = checkout.cargo();
-        cargo.args(["build", "--quiet", "--profile", RELEASE, "--target", UEFI, "-p", "uefi-loader"]);
-        exec::output(cargo.env("PORTCULLIS_IMAGE", &hyp)).map(|_| ()).context("portcullis.efi does not build")
-    })?;
-    let built = checkout.target().join(UEFI).join(RELEASE).join("portcullis.efi");
+    let built = uefi(checkout, "uefi-loader", "portcullis", Some(&hyp))?;
     let name = hyp.file_stem().unwrap_or_default().to_string_lossy().replace("hyp", "portcullis");
     let file = checkout.work_dir("images")?.join(format!("{name}.efi"));
     std::fs::copy(&built, &file).with_context(|| format!("cannot copy {}", built.display()))?;
     Ok(file)
+}
+
+/// Builds the application that starts `portcullis.efi` and attacks; returns its path.
+///
+/// # Errors
+/// As [`hyp()`].
+pub(crate) fn efi_attack(checkout: &Checkout) -> Result<PathBuf> {
+    uefi(checkout, "uefi-attack", "uefi-attack", None)
+}
+
+/// Builds the program `bin` of `package` for UEFI, with the image of EL2 that it contains.
+fn uefi(checkout: &Checkout, package: &str, bin: &str, image: Option<&Path>) -> Result<PathBuf> {
+    rust::ensure_target(checkout)?;
+    step(&format!("Building {bin}.efi"), || {
+        let mut cargo = checkout.cargo();
+        cargo.args(["build", "--quiet", "--profile", RELEASE, "--target", UEFI, "-p", package, "--bin", bin]);
+        if let Some(image) = image {
+            cargo.env("PORTCULLIS_IMAGE", image);
+        }
+        exec::output(&mut cargo).map(|_| ()).with_context(|| format!("{bin}.efi does not build"))
+    })?;
+    Ok(checkout.target().join(UEFI).join(RELEASE).join(format!("{bin}.efi")))
 }
 
 /// Builds the hypervisor with which the host uses the SMMU directly.
