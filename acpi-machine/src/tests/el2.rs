@@ -1,13 +1,11 @@
 //! EL2 takes the tree: what of the machine the host gets in the finished plan.
 
-use std::format;
 use std::string::ToString;
 use std::vec::Vec;
 
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use hyp::boot_info::image::HEADER_SIZE;
+use dtoolkit::model::DeviceTree;
 use hyp::boot_info::policy::{Given, Verdict};
 use hyp::boot_info::{BootError, Judged, PhysRange, Request, judge};
 use io_pgtable::Pa;
@@ -16,44 +14,26 @@ use super::build::*;
 use super::virt::*;
 use crate::Range;
 
-const KERNEL: u64 = 0x4800_0000;
-const KERNEL_SIZE: u64 = 16 * MIB;
-
 pub(super) fn range(range: Range) -> PhysRange {
     PhysRange::new(Pa(range.base), range.size).unwrap()
 }
 
-/// The tree with a kernel for the host, as a boot loader would add it.
-pub(super) fn with_kernel(dtb: &[u8]) -> Vec<u8> {
-    let mut tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
-    let chosen = tree.find_node_mut("/chosen").unwrap();
-    let mut module = DeviceTreeNode::new_unchecked(format!("module@{KERNEL:x}"));
-    let reg: Vec<u8> = [KERNEL, KERNEL_SIZE].iter().flat_map(|number| number.to_be_bytes()).collect();
-    module.add_property(DeviceTreeProperty::new_unchecked("compatible", &b"multiboot,kernel\0"[..]));
-    module.add_property(DeviceTreeProperty::new_unchecked("reg", reg.as_slice()));
-    chosen.add_child(module);
-    chosen.remove_property("portcullis,own-memory");
-    tree.to_dtb()
-}
-
 /// What EL2 would do.
 pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
-    let mut header = [0; HEADER_SIZE];
-    header[16..24].copy_from_slice(&KERNEL_SIZE.to_le_bytes());
-    header[24..32].copy_from_slice(&0b1010u64.to_le_bytes());
-    header[56..60].copy_from_slice(b"ARM\x64");
+    let part = |at: u64, size: u64| range(Range { base: OWN.base + at, size });
     let request = Request {
-        image: range(Range { base: OWN.base, size: MIB }),
-        dtb: range(Range { base: 0x4200_0000, size: dtb.len() as u64 }),
+        image: part(0, MIB),
+        dtb: part(2 * MIB, dtb.len() as u64),
+        record: part(4 * MIB, 4096),
         pool_size: 16 * MIB,
-        kernel_header: &header,
+        kernel_header: None,
     };
     judge(dtb, &request)
 }
 
 /// Checks the plan for `machine` against what the test says of it.
 fn check(machine: &Machine, given: &[Range], withheld: &[Range], code: &[Range]) {
-    let dtb = with_kernel(&machine.describe().unwrap().dtb);
+    let dtb = machine.describe().unwrap().dtb;
     let Judged { platform, policy, layout } = judged(&dtb).unwrap_or_else(|error| panic!("{error}"));
     for one in given {
         assert!(policy.mmio().contains(&range(*one)), "{one:x?} in {}", policy.mmio());
@@ -105,7 +85,7 @@ fn t70_el2_takes_the_machine_with_one_smmu() {
         Range { base: OWN.base, size: MIB },
     ];
     check(&machine, &given, &withheld, &[CODE]);
-    let dtb = with_kernel(&machine.describe().unwrap().dtb);
+    let dtb = machine.describe().unwrap().dtb;
     let Judged { platform, layout, .. } = judged(&dtb).unwrap();
     assert_eq!(platform.cpus.len(), 4);
     let interrupts = platform.smmus[0].interrupts;
@@ -141,7 +121,7 @@ fn t70_el2_takes_the_machine_with_two_smmus() {
     machine.spaces.retain(|space| space.range.base != 0x80_0000_0000);
     machine.apertures.retain(|aperture| aperture.cpu.base != 0x80_0000_0000);
     check(&machine, &given, &withheld, &[CODE]);
-    let dtb = with_kernel(&machine.describe().unwrap().dtb);
+    let dtb = machine.describe().unwrap().dtb;
     let platform = judged(&dtb).unwrap().platform;
     assert_eq!(platform.pci.iter().map(|host| host.buses).collect::<Vec<_>>(), [(0, 0), (8, 10)]);
     let ids = platform.pci.iter().flat_map(|host| &host.ids).map(|ids| (ids.smmu, ids.rid, ids.count, ids.sid));
@@ -155,7 +135,7 @@ fn t70_a_whole_map_gives_configuration_space() {
     let group = iort.group(0);
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
     iort.root_complex(0, &[(0, 0x1_0000, 0, smmu, 0)]);
-    let dtb = with_kernel(&virt().with(iort.done()).describe().unwrap().dtb);
+    let dtb = virt().with(iort.done()).describe().unwrap().dtb;
     let policy = judged(&dtb).unwrap().policy;
     assert!(policy.mmio().contains(&range(Range { base: ECAM, size: 256 * MIB })));
 }
@@ -167,7 +147,7 @@ fn t70_pci_behind_no_smmu_is_not_in_the_tree() {
     let group = iort.group(0);
     iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
     iort.root_complex(0, &[(0, 0x1_0000, 0, group, 0)]);
-    let dtb = with_kernel(&virt().with(iort.done()).describe().unwrap().dtb);
+    let dtb = virt().with(iort.done()).describe().unwrap().dtb;
     let policy = judged(&dtb).unwrap().policy;
     for window in WINDOWS {
         assert!(!policy.mmio().overlaps(&range(window)));
@@ -196,7 +176,7 @@ fn t70_an_smmu_over_other_registers_or_memory_is_given_to_nobody() {
         iort.root_complex(0, &[(0, 0x100, 0, smmu, 0)]);
         let mut machine = virt().with(iort.done()).with(spcr(3, 32, 3, 0x90a_0000));
         machine.apertures.clear();
-        let dtb = with_kernel(&machine.describe().unwrap().dtb);
+        let dtb = machine.describe().unwrap().dtb;
         match judged(&dtb) {
             Ok(plan) => {
                 assert!(accepted, "{base:#x}");
