@@ -13,15 +13,15 @@ const SCTLR_COMMON: u64 =
 
 /// A field and its place at EL1: lowest bit at EL2, number of bits, lowest bit at EL1.
 const TCR_FIELDS: [(u32, u32, u32); 9] = [
-    (0, 6, 0),    // T0SZ
-    (8, 2, 8),    // IRGN0
-    (10, 2, 10),  // ORGN0
-    (12, 2, 12),  // SH0
-    (14, 2, 14),  // TG0
-    (16, 3, 32),  // PS to IPS
-    (20, 1, 37),  // TBI to TBI0
-    (21, 1, 39),  // HA
-    (22, 1, 40),  // HD
+    (0, 6, 0),   // T0SZ
+    (8, 2, 8),   // IRGN0
+    (10, 2, 10), // ORGN0
+    (12, 2, 12), // SH0
+    (14, 2, 14), // TG0
+    (16, 3, 32), // PS to IPS
+    (20, 1, 37), // TBI to TBI0
+    (21, 1, 39), // HA
+    (22, 1, 40), // HD
 ];
 /// `TCR_EL2`'s RES1 bits.
 const TCR_EL2_RES1: u64 = 1 << 31 | 1 << 23;
@@ -42,7 +42,10 @@ pub struct Unknown {
 impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { register, value, bits } = self;
-        write!(f, "{register} is {value:#x}: bits {bits:#x} have no known meaning at EL1; report it with the firmware's name")
+        write!(
+            f,
+            "{register} is {value:#x}: bits {bits:#x} have no known meaning at EL1; report it with the firmware's name"
+        )
     }
 }
 

@@ -47,7 +47,8 @@ impl Own {
     /// # Errors
     /// A sentence.
     pub fn allocate(image: &[u8]) -> Result<Self, String> {
-        let bytes = image_size(image)?.next_multiple_of(BLOCK).saturating_add(POOL).saturating_add(memory() >> POOL_SHIFT);
+        let bytes =
+            image_size(image)?.next_multiple_of(BLOCK).saturating_add(POOL).saturating_add(memory() >> POOL_SHIFT);
         let size = bytes.next_multiple_of(BLOCK);
         let pages = usize::try_from(size.saturating_add(BLOCK) / PAGE).unwrap_or(usize::MAX);
         let place = AllocateType::MaxAddress(HIGHEST);
@@ -107,7 +108,9 @@ impl Drop for Own {
 fn image_size(image: &[u8]) -> Result<u64, String> {
     let version = image.get(VERSION_OFFSET..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_le_bytes(*word));
     if version != Some(VERSION) {
-        return Err(format!("EL2's image in this program has the entry's version {version:?}, not {VERSION}: build both together"));
+        return Err(format!(
+            "EL2's image in this program has the entry's version {version:?}, not {VERSION}: build both together"
+        ));
     }
     let size = image.get(IMAGE_SIZE..).and_then(|rest| rest.first_chunk()).map(|field| u64::from_le_bytes(*field));
     size.filter(|size| u64::try_from(image.len()).is_ok_and(|length| length <= *size))

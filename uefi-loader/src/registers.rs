@@ -75,15 +75,18 @@ fn is_clock(range: Range) -> bool {
 /// The addresses of the firmware's volumes that the CPU reads as memory.
 fn volumes() -> Vec<Range> {
     let handles = boot::find_handles::<Volume>().unwrap_or_default();
-    handles.into_iter().filter_map(|handle| {
-        let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
-        // SAFETY: (1) the firmware's volumes stay as they are while this program runs, which changes none.
-        let volume = unsafe { boot::open_protocol::<Volume>(params, OpenProtocolAttributes::GetProtocol) }.ok()?;
-        let mut base = 0;
-        // SAFETY: (1) the protocol's function, with a result to fill in.
-        let status = unsafe { (volume.0.get_physical_address)(&volume.0, &mut base) };
-        status.is_success().then(|| Range { base, size: size(&volume.0) })
-    }).collect()
+    handles
+        .into_iter()
+        .filter_map(|handle| {
+            let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
+            // SAFETY: (1) the firmware's volumes stay as they are while this program runs, which changes none.
+            let volume = unsafe { boot::open_protocol::<Volume>(params, OpenProtocolAttributes::GetProtocol) }.ok()?;
+            let mut base = 0;
+            // SAFETY: (1) the protocol's function, with a result to fill in.
+            let status = unsafe { (volume.0.get_physical_address)(&volume.0, &mut base) };
+            status.is_success().then(|| Range { base, size: size(&volume.0) })
+        })
+        .collect()
 }
 
 fn size(volume: &FirmwareVolumeBlock2Protocol) -> u64 {

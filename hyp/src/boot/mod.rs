@@ -22,8 +22,8 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable, SCTLR_E
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
-use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::layout::Start;
+use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};

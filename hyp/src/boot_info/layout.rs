@@ -98,11 +98,7 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
     }
 }
 
-fn cold<'a>(
-    platform: &Platform<'a>,
-    modules: &Modules<'a>,
-    request: &Request<'_>,
-) -> Result<Layout, BootError<'a>> {
+fn cold<'a>(platform: &Platform<'a>, modules: &Modules<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
     let memory = &platform.memory;
     let image = request.image.page_rounded();
     if image.is_empty() || !memory.ram.contains(&image) {
@@ -185,11 +181,7 @@ fn check_kernel<'a>(
     Ok(footprint)
 }
 
-fn check_apart<'a>(
-    request: &Request<'_>,
-    footprint: &PhysRange,
-    ramdisk: &PhysRange,
-) -> Result<(), BootError<'a>> {
+fn check_apart<'a>(request: &Request<'_>, footprint: &PhysRange, ramdisk: &PhysRange) -> Result<(), BootError<'a>> {
     let mut placed = ArrayVec::<(&'static str, PhysRange), 4>::new();
     let all = [
         ("EL2's image", request.image.page_rounded()),

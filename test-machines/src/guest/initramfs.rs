@@ -9,8 +9,7 @@ use crate::guest::cpio::Archive;
 use crate::guest::{self, modules, programs};
 
 /// Drivers of the devices that `linux` puts into the machine, and of the firmware's variables.
-const MODULES: [&str; 7] =
-    ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic", "efivarfs"];
+const MODULES: [&str; 7] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic", "efivarfs"];
 
 /// Mounts and functions for every script.
 const COMMON: &str = include_str!("common.sh");

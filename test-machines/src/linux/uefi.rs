@@ -65,9 +65,7 @@ impl Uefi {
         let disk = disk.to_str().context("the path of the work folder is not UTF-8")?.replace(',', ",,");
         machine.arg("-bios").arg(&self.firmware);
         machine.arg("-drive").arg(format!("file=fat:{disk},readonly=on,format=raw,if=none,id=esp"));
-        machine.device(&format!(
-            "virtio-blk-pci,drive=esp,addr={SLOT},iommu_platform=on,disable-legacy=on,romfile="
-        ));
+        machine.device(&format!("virtio-blk-pci,drive=esp,addr={SLOT},iommu_platform=on,disable-legacy=on,romfile="));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use test_machines::console::AttackResult;
 use test_machines::firmware_attack::{self, Files};
 use test_machines::packages;
 use test_machines::progress::step;
@@ -21,14 +22,22 @@ pub(crate) fn run(checkout: &Checkout, qemu: &Path, build: Isolation, results: &
         Ok(files) => files,
         Err(error) => return results.fail(SUITE, &format!("{error:#}")),
     };
-    for cpu in CPUS {
-        let result = step(&format!("Attacking from UEFI firmware on {cpu}"), || {
-            firmware_attack::run(&files, cpu, &checkout.work_dir(&format!("runs/uefi-attack-{cpu}"))?)
+    let mut attack = |files: &Files, cpu: &str, wanted: AttackResult| {
+        let result = step(&format!("Attacking from UEFI firmware on {cpu}: {wanted:?}"), || {
+            let dir = checkout.work_dir(&format!("runs/uefi-attack-{cpu}-{wanted:?}"))?;
+            firmware_attack::run(files, cpu, wanted, &dir)
         });
         match result {
             Ok(()) => results.pass(SUITE),
             Err(error) => results.fail(SUITE, &format!("t70_firmware on {cpu}: {error:#}")),
         }
+    };
+    for cpu in CPUS {
+        attack(&files, cpu, AttackResult::Blocked);
+    }
+    match images::efi(checkout, Isolation::Off) {
+        Ok(loader) => attack(&Files { loader, ..files }, "max", AttackResult::Landed),
+        Err(error) => results.fail(SUITE, &format!("{error:#}")),
     }
 }
 

@@ -32,7 +32,9 @@ fn the_pool_follows_the_image_up_to_a_block_boundary() {
     assert_eq!(plan.kernel().unwrap().entry, Pa(KERNEL));
     assert_eq!(plan.scrub, range(DTB, dtb.len() as u64));
     assert_eq!(plan.kernel().unwrap().header.page_size, PageSize::Size4K);
-    assert!(plan.host_ram.contains(&plan.kernel().unwrap().dtb) && plan.kernel().unwrap().dtb.base().0.is_multiple_of(8));
+    assert!(
+        plan.host_ram.contains(&plan.kernel().unwrap().dtb) && plan.kernel().unwrap().dtb.base().0.is_multiple_of(8)
+    );
     let taken =
         [plan.image, plan.pool, plan.scrub, range(KERNEL, KERNEL_SIZE + 0x40_0000), range(RAMDISK, RAMDISK_SIZE)];
     assert!(taken.iter().all(|t| !t.overlaps(&plan.kernel().unwrap().dtb)));
