@@ -42,6 +42,7 @@ pub fn go_on(cpu: usize) -> ! {
 }
 
 /// Everything of this CPU that the host must not run without.
+#[inline(always)]
 fn prepare(cpu: usize) {
     match STAGE2.get() {
         Some(stage2) => setup::cpu(cpu, *stage2),

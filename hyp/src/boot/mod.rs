@@ -47,18 +47,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     if cfg!(feature = "no-isolation") {
         log!("WARNING: built without isolation: the SMMU is the host's, and its devices reach all memory");
     }
-    if CNTFRQ_EL0.get() == 0 {
-        refuse(
-            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait uses the counter"),
-            Conduit::Smc,
-        );
-    }
-    arch::keep_counter_hz();
-    match admit::this_core() {
-        Ok(None) => {}
-        Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
-        Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
-    }
+    check_core();
     let platform = Platform::parse(blob).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     warm::check(&platform);
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
@@ -119,6 +108,11 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
+    start_host(cpu, start)
+}
+
+/// Starts the host, or lets the firmware go on as the host.
+fn start_host(cpu: usize, start: Start) -> ! {
     match start {
         Start::Kernel(kernel) => {
             let (entry, context) = (kernel.entry.0, kernel.dtb.base().0);
@@ -129,6 +123,22 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
             log!("firmware goes on at EL1 as the host");
             host::go_on(cpu)
         }
+    }
+}
+
+/// Refuses to boot on a core that cannot be isolated, or without a counter.
+fn check_core() {
+    if CNTFRQ_EL0.get() == 0 {
+        refuse(
+            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait uses the counter"),
+            Conduit::Smc,
+        );
+    }
+    arch::keep_counter_hz();
+    match admit::this_core() {
+        Ok(None) => {}
+        Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
+        Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
     }
 }
 
