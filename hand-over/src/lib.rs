@@ -8,6 +8,7 @@
 //! MMU off and X1 = the record.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 /// Property of `/chosen`: base and size, two cells each, of EL2's memory, which firmware has reserved.
 pub const OWN_MEMORY: &str = "portcullis,own-memory";

@@ -1,6 +1,7 @@
 //! The parts of the loader that do not depend on firmware: how EL2's registers and translation tables look at EL1.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     not(test),
     deny(

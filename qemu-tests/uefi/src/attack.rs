@@ -44,9 +44,9 @@ fn run() -> Result<(), String> {
 
     // A transfer to EL2's image is in flight while it takes the machine over.
     loader::fill(page, WRITTEN, COUNT);
-    edu.from_memory(page, COUNT as u64);
+    edu.load(page, COUNT as u64);
     // It ends with an error below an entry of the boot order, so that the next entry is started.
-    let status = loader.start("", || edu.start_to_memory(target, COUNT as u64));
+    let status = loader.start("", || edu.start_store(target, COUNT as u64));
     check(level() == 1, &format!("the firmware does not go on at EL1; portcullis.efi: {status}"))?;
     edu.wait();
     let own = loader::reserved_around(target).ok_or("EL2's memory is not where a refused start had it")?;
@@ -80,9 +80,9 @@ fn level() -> u64 {
 /// DMA to memory of the host must work; the attack `name` reads EL2's memory by DMA.
 fn after(edu: &Edu, page: u64, target: u64, name: &str) -> Result<(), String> {
     loader::fill(page, CANARY, COUNT);
-    edu.from_memory(page, COUNT as u64);
+    edu.load(page, COUNT as u64);
     loader::fill(page, 0, COUNT);
-    edu.to_memory(page, COUNT as u64);
+    edu.store(page, COUNT as u64);
     check(loader::bytes(page, COUNT) == [CANARY; COUNT], "DMA to the host's memory does not work")?;
     println!("CONTROL {name}: ok");
     let seen = read(edu, page, target);
@@ -93,10 +93,10 @@ fn after(edu: &Edu, page: u64, target: u64, name: &str) -> Result<(), String> {
 /// What the device reads at `target`, with zeroes or the canary where it reads nothing.
 fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
     loader::fill(page, CANARY, COUNT);
-    edu.from_memory(page, COUNT as u64);
-    edu.from_memory(target, 4);
+    edu.load(page, COUNT as u64);
+    edu.load(target, 4);
     loader::fill(page, 0, COUNT);
-    edu.to_memory(page, 4);
+    edu.store(page, 4);
     loader::bytes(page, 4).try_into().unwrap_or_default()
 }
 

@@ -70,7 +70,7 @@ impl Edu {
     }
 
     /// Starts to write `count` bytes of the buffer to memory.
-    pub fn start_to_memory(&self, address: u64, count: u64) {
+    pub fn start_store(&self, address: u64, count: u64) {
         self.transfer(BUFFER, address, count, TO_MEMORY);
     }
 
@@ -86,14 +86,14 @@ impl Edu {
     }
 
     /// Reads `count` bytes of memory into the buffer.
-    pub fn from_memory(&self, address: u64, count: u64) {
+    pub fn load(&self, address: u64, count: u64) {
         self.transfer(address, BUFFER, count, 0);
         self.wait();
     }
 
     /// Writes `count` bytes of the buffer to memory.
-    pub fn to_memory(&self, address: u64, count: u64) {
-        self.start_to_memory(address, count);
+    pub fn store(&self, address: u64, count: u64) {
+        self.start_store(address, count);
         self.wait();
     }
 }
