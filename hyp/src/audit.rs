@@ -21,7 +21,7 @@ use mem_protect::{Devices, Finding, Lost, PageRange};
 use spin::Once;
 
 /// Maximum register ranges of the host.
-const RANGES: usize = hyp::boot_info::policy::MMIO_MAX;
+const RANGES: usize = hyp::boot_info::policy::MMIO_MAX + hyp::boot_info::policy::CODE_MAX;
 
 static GIVEN: Once<Given> = Once::new();
 

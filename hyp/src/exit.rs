@@ -138,7 +138,9 @@ pub fn requested(reason: Reason, audit: Audit) -> ! {
 }
 
 /// Refuses to start, with the reason and the remedy. `conduit` is that of the firmware call that ends the run.
+/// Where firmware started EL2 and nothing of the machine was changed yet, the firmware goes on instead.
 pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
+    arch::warm::refuse(why);
     log!("error: {why}");
     console::last_line(format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, conduit)

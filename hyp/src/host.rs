@@ -30,13 +30,26 @@ pub fn init(stage2: HostStage2Regs) {
 
 /// Initialises this CPU and starts or resumes the host on it.
 pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
+    prepare(cpu);
+    arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
+}
+
+/// Initialises this CPU, on which firmware started EL2; the firmware goes on as the host.
+pub fn go_on(cpu: usize) -> ! {
+    prepare(cpu);
+    arch::warm::go_on(cpu);
+    exit::fatal(format_args!("no firmware started EL2"))
+}
+
+/// Everything of this CPU that the host must not run without.
+#[inline(always)]
+fn prepare(cpu: usize) {
     match STAGE2.get() {
         Some(stage2) => setup::cpu(cpu, *stage2),
         None => exit::fatal(format_args!("the host starts before its stage 2 exists")),
     }
     psci::mark_on(cpu);
     console::host_runs();
-    arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
 }
 
 /// PSCI SYSTEM_OFF and SYSTEM_RESET, according to `reason`: afterwards there is no DMA until EL2 starts again.

@@ -56,13 +56,24 @@ pub fn is_hosts(ownership: &HostOwnership, ipa: Ipa) -> bool {
     ownership.map().owner(ipa.0 / PAGE) == Owner::Host
 }
 
-/// Whether the host's access to `ipa` may be tried again: it is mapped now, because another CPU changed the table
-/// around it.
-pub fn may_retry(ownership: &mut HostOwnership, ipa: Ipa) -> bool {
+/// What is at an address where the host's access had a stage-2 fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is mapped now, because another CPU changed the table around it: the access may be tried again.
+    Mapped,
+    /// No memory that has an owner.
+    NoMemory,
+    /// Memory that is not mapped for the host.
+    Memory,
+}
+
+/// What is at `ipa`.
+pub fn found(ownership: &mut HostOwnership, ipa: Ipa) -> Found {
     match ownership.map().owner(ipa.0 / PAGE) {
-        Owner::Host => ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry,
-        Owner::Device => ownership.cpu().is_mapped(ipa),
-        Owner::Hyp | Owner::Guest(_) => false,
+        Owner::Host if ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry => Found::Mapped,
+        Owner::Device if ownership.cpu().is_mapped(ipa) => Found::Mapped,
+        Owner::Device => Found::NoMemory,
+        Owner::Host | Owner::Hyp | Owner::Guest(_) => Found::Memory,
     }
 }
 

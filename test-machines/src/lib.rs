@@ -12,6 +12,7 @@ pub mod boot_input;
 pub mod console;
 pub mod exec;
 pub mod firmware;
+pub mod firmware_attack;
 pub mod guest;
 pub mod images;
 pub mod linux;

@@ -1,6 +1,6 @@
 //! Builds the images for the emulated machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use test_machines::exec;
@@ -9,7 +9,7 @@ use test_machines::linux::variant::Hypervisor;
 use test_machines::progress::step;
 
 use crate::checkout::Checkout;
-use crate::setup::rust::{self, BARE_METAL};
+use crate::setup::rust::{self, BARE_METAL, UEFI};
 
 /// The profile for releases, tests and benchmarks.
 const RELEASE: &str = "release";
@@ -45,6 +45,41 @@ pub(crate) fn hyp(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> 
 /// As [`hyp()`].
 pub(crate) fn portcullis(checkout: &Checkout) -> Result<Hypervisor> {
     hyp(checkout, Isolation::On).map(Hypervisor::Portcullis)
+}
+
+/// Builds `portcullis.efi`, which has the hypervisor in it; returns its path.
+///
+/// # Errors
+/// As [`hyp()`].
+pub(crate) fn efi(checkout: &Checkout, isolation: Isolation) -> Result<PathBuf> {
+    let hyp = hyp(checkout, isolation)?;
+    let built = uefi(checkout, "uefi-loader", "portcullis", Some(&hyp))?;
+    let name = hyp.file_stem().unwrap_or_default().to_string_lossy().replace("hyp", "portcullis");
+    let file = checkout.work_dir("images")?.join(format!("{name}.efi"));
+    std::fs::copy(&built, &file).with_context(|| format!("cannot copy {}", built.display()))?;
+    Ok(file)
+}
+
+/// Builds the application that starts `portcullis.efi` and attacks; returns its path.
+///
+/// # Errors
+/// As [`hyp()`].
+pub(crate) fn efi_attack(checkout: &Checkout) -> Result<PathBuf> {
+    uefi(checkout, "uefi-attack", "uefi-attack", None)
+}
+
+/// Builds the program `bin` of `package` for UEFI, with the image of EL2 that it contains.
+fn uefi(checkout: &Checkout, package: &str, bin: &str, image: Option<&Path>) -> Result<PathBuf> {
+    rust::ensure_target(checkout)?;
+    step(&format!("Building {bin}.efi"), || {
+        let mut cargo = checkout.cargo();
+        cargo.args(["build", "--quiet", "--profile", RELEASE, "--target", UEFI, "-p", package, "--bin", bin]);
+        if let Some(image) = image {
+            cargo.env("PORTCULLIS_IMAGE", image);
+        }
+        exec::output(&mut cargo).map(|_| ()).with_context(|| format!("{bin}.efi does not build"))
+    })?;
+    Ok(checkout.target().join(UEFI).join(RELEASE).join(format!("{bin}.efi")))
 }
 
 /// Builds the hypervisor with which the host uses the SMMU directly.

@@ -10,6 +10,7 @@ mod checkout;
 mod defences;
 mod demo;
 mod deny;
+mod efi;
 mod fuzz;
 mod images;
 mod linux;
@@ -49,6 +50,7 @@ enum Task {
     Advisories(deny::Args),
     Bench(bench::Args),
     Boards(boards::Args),
+    Efi(efi::Args),
     Fuzz(fuzz::Args),
     Miri(miri::Args),
     Msrv(msrv::Args),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Task::Advisories(args) => deny::main(&checkout, &args),
         Task::Bench(args) => bench::main(&checkout, &args),
         Task::Boards(args) => boards::main(&checkout, &args),
+        Task::Efi(args) => efi::main(&checkout, &args),
         Task::Fuzz(args) => fuzz::main(&checkout, &args),
         Task::Miri(args) => miri::main(&checkout, &args),
         Task::Msrv(args) => msrv::main(&checkout, &args),

@@ -1,6 +1,6 @@
 // The arm64 Image header, and the code from the boot loader's state (MMU off, caches unknown) to Rust.
 //
-// x19 DTB, x20 exception level, x23 on the boot CPU the address at which it continues after an exception. No code
+// x19 DTB, x20 exception level, x26 the record of a loader in firmware or 0, x23 on the boot CPU the address at which it continues after an exception. No code
 // before `1:` below accesses the stack, .bss or .data.
 //
 // The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the
@@ -76,7 +76,18 @@ _head:
     .ascii  "ARM\x64"
     .word   0
 
+// At HAND_OVER_ENTRY of the image, from a loader in firmware that has turned the MMU off (the crate hand-over): x0 DTB, x1
+// record.
+.org _head + HAND_OVER_ENTRY
+    b       warm_start
+    .word   HAND_OVER_VERSION
+warm_start:
+    mov     x26, x1
+    b       start
+
 _start:
+    mov     x26, xzr
+start:
     mov     x19, x0
     mrs     x20, CurrentEL
     ubfx    x20, x20, #2, #2
@@ -185,6 +196,7 @@ _start:
     add     x1, x1, :lo12:el2_vectors
     msr     vbar_el2, x1
     isb
+    mov     x1, x26
     bl      rust_main
 4:  cmp     x20, #EARLY_TRAP
     b.ne    6f
@@ -193,6 +205,7 @@ _start:
 6:  mov     x1, x20
     mov     x2, x21
     mov     x3, x22
+    mov     x4, x26
     bl      rust_wrong_el
 
 // Maps the block of 2 MiB with the address x2 as normal memory in the table x1, whose gigabyte gets a level-2 table of device memory

@@ -10,6 +10,7 @@ pub mod features;
 #[allow(clippy::arithmetic_side_effects)] // `+` combines fields of registers there.
 pub mod setup;
 pub mod tlb;
+pub mod warm;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
@@ -19,8 +20,15 @@ use hyp::cpu::withheld::Withheld;
 use hyp::esr;
 use io_pgtable::Pa;
 
+global_asm!(
+    ".equ HAND_OVER_ENTRY, {entry}",
+    ".equ HAND_OVER_VERSION, {version}",
+    entry = const hand_over::ENTRY_OFFSET,
+    version = const hand_over::VERSION,
+);
 global_asm!(include_str!("head.S"));
 global_asm!(include_str!("vectors.S"));
+global_asm!(include_str!("warm.S"));
 
 unsafe extern "C" {
     fn leave(failed: u64, hvc: u64) -> !;

@@ -11,7 +11,7 @@ use io_pgtable::Pa;
 /// # Errors
 /// As [`Platform::read_rules`], and [`BootError::Overlap`] for a module in EL2's image.
 pub fn read<'a>(mut platform: Platform<'a>, copy: &'a mut [u8; POLICY_MAX]) -> Result<Platform<'a>, BootError<'a>> {
-    let Some(module) = platform.modules.policy else { return Ok(platform) };
+    let Some(module) = platform.modules().and_then(|modules| modules.policy) else { return Ok(platform) };
     let image = arch::image();
     if let Some(first_range) = PhysRange::between(Pa(image.start), Pa(image.end)).filter(|r| r.overlaps(&module.range))
     {

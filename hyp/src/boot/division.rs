@@ -33,13 +33,15 @@ impl Division {
         let map_bytes = PageMap::storage_bytes(pages_of_ram).unwrap_or(usize::MAX) as u64;
         let bitmaps: u64 =
             platform.memory.ram.iter().map(|range| rounded(pool::bitmap_bytes(range.size() / PAGE))).sum();
-        let kernel = platform.modules.kernel.range;
-        if let Some(header) = PhysRange::new(kernel.base(), HEADER_SIZE as u64) {
-            normal("the kernel", &header);
-        }
-        // SAFETY: (1) the module is in memory, which was checked; (2) memory follows it up to a header's length; the
-        // header check refuses a shorter file.
-        let header = unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) };
+        let kernel_header = platform.modules().map(|modules| {
+            let kernel = modules.kernel.range;
+            if let Some(header) = PhysRange::new(kernel.base(), HEADER_SIZE as u64) {
+                normal("the kernel", &header);
+            }
+            // SAFETY: (1) the module is in memory, which was checked; (2) memory follows it up to a header's length;
+            // the header check refuses a shorter file.
+            unsafe { &*(kernel.base().0 as *const [u8; HEADER_SIZE]) }
+        });
         let (Some(image), Some(dtb)) =
             (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64))
         else {
@@ -48,15 +50,18 @@ impl Division {
         let request = Request {
             image,
             dtb,
+            record: arch::warm::record().unwrap_or_default(),
             pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + gic_bytes(platform) + (ram >> POOL_SHIFT),
-            kernel_header: header,
+            kernel_header,
         };
         let layout =
             layout::plan(platform, &request).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         // No memory described by the tree has been written yet.
         plan::check(platform, policy, &layout).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
         normal("EL2's pool", &layout.pool);
-        normal("the host's device tree", &layout.host_dtb);
+        if let Some(kernel) = layout.kernel() {
+            normal("the host's device tree", &kernel.dtb);
+        }
         // Tables of an earlier kernel, which the interrupt controller writes, may be in the pool.
         gic_frames::make_quiescent(platform, policy, blob);
         let map = Self::ownership_map(platform, &layout, pages_of_ram, rounded(map_bytes));

@@ -9,6 +9,7 @@ mod board_policy;
 mod division;
 mod gic_frames;
 mod smmus;
+mod warm;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
@@ -22,8 +23,9 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CurrentEL, MPIDR_EL1, Readable, SCTLR_E
 use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
+use hyp::boot_info::layout::Start;
 use hyp::boot_info::pci::PciHost;
-use hyp::boot_info::policy::MMIO_MAX;
+use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::rules::POLICY_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
 use io_pgtable::{Ipa, Pa};
@@ -40,44 +42,38 @@ const GICD_TYPER_LPIS: u32 = 1 << 17;
 
 /// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
 #[unsafe(no_mangle)]
-extern "C" fn rust_main(dtb: u64) -> ! {
+extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
+    warm::begin(record);
     let blob = early(dtb);
     log!("Portcullis {}, DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
     if cfg!(feature = "no-isolation") {
         log!("WARNING: built without isolation: the SMMU is the host's, and its devices reach all memory");
     }
-    if CNTFRQ_EL0.get() == 0 {
-        refuse(
-            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait uses the counter"),
-            Conduit::Smc,
-        );
-    }
-    arch::keep_counter_hz();
-    match admit::this_core() {
-        Ok(None) => {}
-        Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
-        Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
-    }
+    check_core();
     let mut rules = [0; POLICY_MAX];
     let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
     let platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    warm::check(&platform);
     let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     announce(&platform, &policy);
+    check_numbers(&platform, &policy);
     reach_gic(&platform);
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
     let layout = &division.layout;
-    let (start, context) = (layout.entry.0, layout.host_dtb.base().0);
+    let start = layout.start;
 
     let bits = host_bits(&platform, &policy);
     gic::init(division.distributor);
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
-    let host_table = host_table(bits, &platform, &mmio, &division);
+    let host_table = host_table(bits, &platform, &mmio, policy.code(), &division);
     // An SMMU may be above all memory and registers of the host.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
-    write_host_dtb(&platform, &policy, layout);
+    if let Start::Kernel(kernel) = &start {
+        write_host_dtb(&platform, &policy, layout, &kernel.dtb);
+    }
     if gic_frames.is_none() {
         announce_holes(&platform);
     }
@@ -102,22 +98,53 @@ extern "C" fn rust_main(dtb: u64) -> ! {
     if let Err(error) = dma_table.snapshot(&division.map, translaters.iter().copied()) {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
+    arch::warm::commit();
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     if let Some(frames) = &gic_frames {
         gic_frames::take_over(frames);
     }
     let frames = translaters.iter().filter_map(|page| PageRange::covering(Ipa(page.0), TRANSLATER));
-    audit::init(mmio.iter().filter_map(pages), frames);
+    audit::init(mmio.iter().chain(policy.code()).filter_map(pages), frames);
     devices::init(&pci);
     #[cfg(feature = "ghost")]
     start_ghost(&division.map);
     host::init(host_table.registers());
     ownership::init(Ownership::new(division.map, host_table, dma_table, el2_table, ownership::MAX_PAGES));
-    log!("host starts at {start:#x}, device tree at {context:#x}");
     let cpu = psci::index_of(MPIDR_EL1.get()).unwrap_or_else(|| {
         refuse(format_args!("the boot CPU {:#x} is not in the device tree", MPIDR_EL1.get()), Conduit::Smc)
     });
-    host::enter(cpu, start, context)
+    start_host(cpu, start)
+}
+
+/// Starts the host, or lets the firmware go on as the host.
+fn start_host(cpu: usize, start: Start) -> ! {
+    match start {
+        Start::Kernel(kernel) => {
+            let (entry, context) = (kernel.entry.0, kernel.dtb.base().0);
+            log!("host starts at {entry:#x}, device tree at {context:#x}");
+            host::enter(cpu, entry, context)
+        }
+        Start::Firmware => {
+            log!("firmware goes on at EL1 as the host");
+            host::go_on(cpu)
+        }
+    }
+}
+
+/// Refuses to boot on a core that cannot be isolated, or without a counter.
+fn check_core() {
+    if CNTFRQ_EL0.get() == 0 {
+        refuse(
+            format_args!("CNTFRQ_EL0 is 0: firmware must set it, since every bounded wait uses the counter"),
+            Conduit::Smc,
+        );
+    }
+    arch::keep_counter_hz();
+    match admit::this_core() {
+        Ok(None) => {}
+        Ok(Some(erratum)) => log!("{} has erratum {}: TLB maintenance is repeated", erratum.part.name, erratum.number),
+        Err(refused) => refuse(format_args!("{refused}"), Conduit::Smc),
+    }
 }
 
 /// Creates the abstract ownership state of the ghost build.
@@ -172,7 +199,8 @@ extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
 /// Prints the error: EL2 was started at the wrong exception level, or EL3 traps a register. With an
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
-extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64) -> ! {
+extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64, record: u64) -> ! {
+    warm::begin(record);
     let _ = early(dtb);
     if level == EARLY_TRAP {
         match arch::withheld(esr, elr) {
@@ -203,9 +231,7 @@ fn early(dtb: u64) -> &'static [u8] {
     // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
     let size = boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    // The MMU is off at other exception levels, and on a CPU that is refused.
-    if CurrentEL.read(CurrentEL::EL) == 2
-        && SCTLR_EL2.matches_all(SCTLR_EL2::M::Enable)
+    if mmu_is_on()
         && let Some(range) = PhysRange::new(Pa(dtb), size as u64)
     {
         normal("EL2's device tree", &range);
@@ -220,6 +246,11 @@ fn early(dtb: u64) -> &'static [u8] {
         exit::set_token(token);
     }
     blob
+}
+
+/// Whether boot runs on the boot table: the MMU is off at other exception levels, and on a CPU that is refused.
+fn mmu_is_on() -> bool {
+    CurrentEL.read(CurrentEL::EL) == 2 && SCTLR_EL2.matches_all(SCTLR_EL2::M::Enable)
 }
 
 /// Maps memory that boot accesses as normal memory in the boot table. Refuses to boot with an address above the
@@ -282,6 +313,27 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     }
 }
 
+/// Refuses to boot with a bus that has a number which SMMUs do not cover.
+fn check_numbers(platform: &Platform<'_>, policy: &MmioPolicy) {
+    for host in pci_hosts(platform, policy) {
+        let path = platform.path(host.node);
+        match devices::check_numbers(host) {
+            Ok(()) => {}
+            Err(Some(rid)) => refuse(
+                format_args!(
+                    "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
+                     remove it, or switch them off in the firmware's setup"
+                ),
+                Conduit::Smc,
+            ),
+            Err(None) => refuse(
+                format_args!("{path}: configuration space is above 512 GiB, and not all buses are behind SMMUs"),
+                Conduit::Smc,
+            ),
+        }
+    }
+}
+
 fn register_cpus(platform: &Platform<'_>) {
     for (index, cpu) in platform.cpus.iter().enumerate() {
         if psci::register(index, cpu.mpidr).is_err() {
@@ -294,7 +346,7 @@ fn register_cpus(platform: &Platform<'_>) {
 
 /// Address bits needed for all memory and registers of the host.
 fn host_bits(platform: &Platform<'_>, policy: &MmioPolicy) -> u32 {
-    let ends = platform.memory.ram.iter().chain(policy.mmio()).map(PhysRange::end);
+    let ends = platform.memory.ram.iter().chain(policy.mmio()).chain(policy.code()).map(PhysRange::end);
     address_bits(ends.max().unwrap_or(Pa(0)))
 }
 
@@ -319,7 +371,13 @@ fn pages(range: &PhysRange) -> Option<PageRange> {
     PageRange::new(range.base().0 / PAGE, range.size() / PAGE)
 }
 
-fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, division: &Division) -> HostTable {
+fn host_table(
+    bits: u32,
+    platform: &Platform<'_>,
+    mmio: &RangeSet<MMIO_MAX>,
+    code: &RangeSet<CODE_MAX>,
+    division: &Division,
+) -> HostTable {
     let mut table = HostTable::new(bits, features::pa_bits())
         .unwrap_or_else(|error| refuse(format_args!("host stage 2: {error}"), Conduit::Smc));
     for run in division.map.runs_of(Owner::Host) {
@@ -331,6 +389,11 @@ fn host_table(bits: u32, platform: &Platform<'_>, mmio: &RangeSet<MMIO_MAX>, div
     for range in mmio.iter().copied().chain(own) {
         if let Err(error) = table.map_device(range.base(), range.size()) {
             refuse(format_args!("host stage 2 of registers at {range}: {error}"), Conduit::Smc);
+        }
+    }
+    for range in code {
+        if let Err(error) = table.map_code(range.base(), range.size()) {
+            refuse(format_args!("host stage 2 of flash at {range}: {error}"), Conduit::Smc);
         }
     }
     table
@@ -349,6 +412,9 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
         if let Some(base) = console::base() {
             table.device(base & !(PAGE - 1), PAGE)?;
         }
+        if let Some(record) = arch::warm::record().map(|record| record.page_rounded()) {
+            table.data(record.base().0, record.end().0)?;
+        }
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;
         let smmus = platform.smmus.iter().map(|smmu| &smmu.range);
         let its = platform.gic.its.iter().map(|its| &its.range);
@@ -363,8 +429,7 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
     build().unwrap_or_else(|error| refuse(format_args!("EL2 stage 1: {error}"), Conduit::Smc))
 }
 
-fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout) {
-    let range = layout.host_dtb;
+fn write_host_dtb(platform: &Platform<'_>, policy: &MmioPolicy, layout: &Layout, range: &PhysRange) {
     let length = usize::try_from(range.size()).unwrap_or(0);
     // SAFETY: (1) the layout ensures that this range overlaps nothing in use; (2) the host does not run yet.
     let out = unsafe { core::slice::from_raw_parts_mut(range.base().0 as *mut u8, length) };

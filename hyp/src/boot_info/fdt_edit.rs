@@ -245,7 +245,7 @@ impl<'e, 'a, 'b> Editor<'e, 'a, 'b> {
     }
 
     fn chosen(&mut self) -> Result<(), BootError<'a>> {
-        let modules = &self.platform.modules;
+        let Some(modules) = self.platform.modules() else { return Ok(()) };
         if let Some(bootargs) = modules.kernel.bootargs {
             self.put(|w| w.property("bootargs", &[bootargs.as_bytes(), b"\0"]))?;
         }

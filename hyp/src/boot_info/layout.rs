@@ -1,11 +1,15 @@
 //! The memory layout: EL2's image at its load address, EL2's pool next to it, the host's device tree in free memory,
 //! the rest for the host.
 
+mod warm;
+
 use io_pgtable::Pa;
 
+use super::entry::Entry;
 use super::error::BootError;
 use super::image::{HEADER_SIZE, ImageHeader};
-use super::memory::RAM_MAX;
+use super::memory::{Memory, RAM_MAX};
+use super::modules::{Module, Modules};
 use super::platform::Platform;
 use super::range::{PAGE_SIZE, PhysRange, RangeSet, align_up};
 use super::tree::DTB_MAX;
@@ -25,39 +29,76 @@ pub struct Request<'h> {
     pub image: PhysRange,
     /// EL2's own device tree.
     pub dtb: PhysRange,
+    /// The record of the loader in firmware; empty where a boot loader started EL2.
+    pub record: PhysRange,
     /// Contiguous bytes for EL2's page records and pool; `pool=` on its command line overrides it.
     pub pool_size: u64,
-    /// The first bytes of the kernel module. [`Platform::parse`] checked that they are in memory.
-    pub kernel_header: &'h [u8; HEADER_SIZE],
+    /// The first bytes of the kernel module, if there is one. [`Platform::parse`] checked that they are in memory.
+    pub kernel_header: Option<&'h [u8; HEADER_SIZE]>,
 }
 
 /// The memory layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
-    /// The kernel's header.
-    pub kernel: ImageHeader,
-    /// The host's entry point: the kernel's first byte.
-    pub entry: Pa,
-    /// The memory of the kernel from there on: its file size, or the image size in its header.
-    pub kernel_room: PhysRange,
-    /// EL2's image in whole pages.
+    /// What the host starts with.
+    pub start: Start,
+    /// EL2's image in whole pages; where firmware started EL2, with the tree and the record behind it.
     pub image: PhysRange,
     /// EL2's pool, at least as large as requested, in whole pages; it does not overlap a module or a reservation.
     pub pool: PhysRange,
-    /// Range for the host's device tree: in the host's memory; its address is x0 of the host's first CPU.
-    pub host_dtb: PhysRange,
     /// The host's memory: all memory except EL2's and `no-map` reservations.
     pub host_ram: RangeSet<HOST_RAM_MAX>,
     /// EL2's device tree, which has EL2's command line and is overwritten with zeroes before the host runs.
     pub scrub: PhysRange,
 }
 
+/// What the host starts with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Start {
+    /// A kernel.
+    Kernel(KernelStart),
+    /// Firmware goes on where it handed the machine over.
+    Firmware,
+}
+
+/// A kernel with which the host starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelStart {
+    /// The kernel's header.
+    pub header: ImageHeader,
+    /// The host's entry point: the kernel's first byte.
+    pub entry: Pa,
+    /// The memory of the kernel from there on: its file size, or the image size in its header.
+    pub room: PhysRange,
+    /// Range for the host's device tree: in the host's memory; its address is x0 of the host's first CPU.
+    pub dtb: PhysRange,
+}
+
+impl Layout {
+    /// The kernel with which the host starts, if it is one.
+    #[must_use]
+    pub fn kernel(&self) -> Option<&KernelStart> {
+        match &self.start {
+            Start::Kernel(kernel) => Some(kernel),
+            Start::Firmware => None,
+        }
+    }
+}
+
 /// Divides the memory of `platform`.
 ///
 /// # Errors
 /// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a
-/// module that cannot be started at its address; [`BootError::NoRoom`] when there is too little memory.
+/// module that cannot be started at its address, or memory of EL2 that is not where firmware reserved it;
+/// [`BootError::NoRoom`] when there is too little memory.
 pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
+    match &platform.entry {
+        Entry::Cold(modules) => cold(platform, modules, request),
+        Entry::Warm(own) => warm::plan(platform, own, request),
+    }
+}
+
+fn cold<'a>(platform: &Platform<'a>, modules: &Modules<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
     let memory = &platform.memory;
     let image = request.image.page_rounded();
     if image.is_empty() || !memory.ram.contains(&image) {
@@ -67,16 +108,16 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         // It could not be overwritten with zeroes.
         return Err(BootError::NotInRam { what: "EL2's device tree", range: request.dtb, ram_end: memory.end() });
     }
-    let kernel = ImageHeader::parse(request.kernel_header)?;
-    let footprint = check_kernel(platform, &kernel)?;
-    check_apart(platform, request, &footprint)?;
+    let kernel = ImageHeader::parse(request.kernel_header.unwrap_or(&[0; HEADER_SIZE]))?;
+    let footprint = check_kernel(platform, modules, &kernel)?;
+    let ramdisk = modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
+    check_apart(modules, request, &footprint)?;
 
     let mut free = RangeSet::<FREE_MAX>::new();
     let full = |_| BootError::TooMany { what: "separate free ranges of memory", limit: FREE_MAX };
     for range in &memory.ram {
         free.insert(*range).map_err(full)?;
     }
-    let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
     for taken in [image, request.dtb, footprint, ramdisk] {
         free.remove(&taken.page_rounded()).map_err(full)?;
     }
@@ -96,29 +137,31 @@ pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout
         .or_else(|| first_fit(&free, Pa(0), dtb_size, PAGE_SIZE))
         .ok_or_else(|| too_little("the host's device tree", dtb_size))?;
 
+    let start = KernelStart { header: kernel, entry: modules.kernel.range.base(), room: footprint, dtb: host_dtb };
+    let host_ram = host_ram(memory, &[image, pool])?;
+    Ok(Layout { start: Start::Kernel(start), image, pool, host_ram, scrub: request.dtb })
+}
+
+/// All memory but EL2's `own` and what firmware keeps.
+fn host_ram<'a>(memory: &Memory, own: &[PhysRange]) -> Result<RangeSet<HOST_RAM_MAX>, BootError<'a>> {
     let mut host_ram = RangeSet::new();
     let full = |_| BootError::TooMany { what: "separate ranges of the host's memory", limit: HOST_RAM_MAX };
     for range in &memory.ram {
         host_ram.insert(*range).map_err(full)?;
     }
-    for taken in [&image, &pool].into_iter().chain(&memory.no_map) {
+    for taken in own.iter().chain(&memory.no_map) {
         host_ram.remove(taken).map_err(full)?;
     }
-    Ok(Layout {
-        kernel,
-        entry: platform.modules.kernel.range.base(),
-        kernel_room: footprint,
-        image,
-        pool,
-        host_dtb,
-        host_ram,
-        scrub: request.dtb,
-    })
+    Ok(host_ram)
 }
 
 /// The memory that the kernel will use from its load address on.
-fn check_kernel<'a>(platform: &Platform<'a>, header: &ImageHeader) -> Result<PhysRange, BootError<'a>> {
-    let module = platform.modules.kernel.range;
+fn check_kernel<'a>(
+    platform: &Platform<'a>,
+    modules: &Modules<'a>,
+    header: &ImageHeader,
+) -> Result<PhysRange, BootError<'a>> {
+    let module = modules.kernel.range;
     let base = module.base();
     let aligned = base.0.checked_sub(header.text_offset).is_some_and(|b| b.is_multiple_of(BLOCK));
     if !aligned {
@@ -138,16 +181,15 @@ fn check_kernel<'a>(platform: &Platform<'a>, header: &ImageHeader) -> Result<Phy
     Ok(footprint)
 }
 
-fn check_apart<'a>(platform: &Platform<'a>, request: &Request<'_>, footprint: &PhysRange) -> Result<(), BootError<'a>> {
+fn check_apart<'a>(modules: &Modules<'a>, request: &Request<'_>, footprint: &PhysRange) -> Result<(), BootError<'a>> {
     let mut placed = ArrayVec::<(&'static str, PhysRange), 5>::new();
-    let ramdisk = platform.modules.ramdisk.map_or(PhysRange::default(), |m| m.range);
-    let policy = platform.modules.policy.map_or(PhysRange::default(), |m| m.range);
+    let range = |module: Option<Module<'_>>| module.map_or(PhysRange::default(), |module| module.range);
     let all = [
         ("EL2's image", request.image.page_rounded()),
         ("EL2's device tree", request.dtb),
         ("the kernel", *footprint),
-        ("the ramdisk", ramdisk),
-        ("the policy module", policy),
+        ("the ramdisk", range(modules.ramdisk)),
+        ("the policy module", range(modules.policy)),
     ];
     for (second, second_range) in all {
         if let Some((first, first_range)) = placed.iter().find(|(_, r)| r.overlaps(&second_range)).copied() {

@@ -29,6 +29,7 @@ mod cells;
 pub mod cmdline;
 pub mod cpus;
 pub mod early;
+pub mod entry;
 pub mod error;
 pub mod fdt_edit;
 pub mod gic;
@@ -56,6 +57,7 @@ mod writer;
 mod tests;
 
 pub use early::Early;
+pub use entry::Entry;
 pub use error::BootError;
 pub use image::ImageHeader;
 pub use judge::{Judged, judge, judge_with_policy};

@@ -14,8 +14,11 @@ pub const WINDOWS_MAX: usize = 8;
 /// Maximum number of entries of an `iommu-map`.
 pub const IOMMU_MAP_MAX: usize = 16;
 
-/// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered.
+/// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered, unless
+/// EL2 keeps it from that.
 const RIDS: u64 = 0x1_0000;
+/// Those of a bus.
+const RIDS_PER_BUS: u64 = 0x100;
 /// The space of a window of 32-bit memory, as the first cell of its address has it; that of 64-bit memory is the next.
 const MEMORY_32: u32 = 2;
 /// Configuration space of one bus, in bytes.
@@ -32,6 +35,12 @@ pub enum Upstream {
     /// No IOMMU in the tree: EL2 assumes that the DMA is not translated.
     #[default]
     Nothing,
+    /// SMMUs of the platform, for every requester on the buses of `bus-range`. Others would bypass them: no bus may get
+    /// another number.
+    Buses {
+        /// Index of the first one.
+        first: u8,
+    },
     /// SMMUs that do not cover some requesters.
     Partly,
     /// An IOMMU that is not one of the platform's SMMUs.
@@ -44,6 +53,7 @@ impl Upstream {
         match (self, other) {
             (Self::Foreign, _) | (_, Self::Foreign) => Self::Foreign,
             (Self::Partly, _) | (_, Self::Partly) => Self::Partly,
+            (Self::Buses { first }, _) | (_, Self::Buses { first }) => Self::Buses { first },
             (Self::Smmu { first }, _) | (Self::Nothing, Self::Smmu { first }) => Self::Smmu { first },
             (Self::Nothing, Self::Nothing) => Self::Nothing,
         }
@@ -69,6 +79,14 @@ pub struct PciHost {
     pub memory: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// Which StreamIDs its requesters have.
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
+}
+
+impl PciHost {
+    /// Whether EL2 keeps the numbers of its buses, and so has the host's accesses to configuration space trap.
+    #[must_use]
+    pub const fn keeps_numbers(&self) -> bool {
+        matches!(self.upstream, Upstream::Buses { .. })
+    }
 }
 
 /// A window of PCI memory space.
@@ -187,7 +205,8 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode], position: u32) -> Result
         return Err(node.bad("reg", "has less configuration space than bus-range needs"));
     }
     let mut ids = ArrayVec::new();
-    let upstream = match (iommu_map(node, smmus, &mut ids)?, iommus(node, smmus)?) {
+    let mapped = iommu_map(node, smmus, Some((first, last)), &mut ids)?;
+    let upstream = match (mapped, iommus(node, smmus)?) {
         // `iommus` of the bridge itself does not apply to the requesters behind it.
         (Upstream::Nothing, _) => Upstream::Nothing,
         (mapped, direct) => mapped.and(direct),
@@ -235,6 +254,7 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Windows, BootError<'a>> {
 fn iommu_map<'a>(
     node: &NodeRef<'a, '_>,
     smmus: &[SmmuNode],
+    buses: Option<(u32, u32)>,
     ids: &mut ArrayVec<IdRange, IOMMU_MAP_MAX>,
 ) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommu-map")? else {
@@ -271,8 +291,13 @@ fn iommu_map<'a>(
         // Requesters would share StreamIDs, which is not supported.
         return Ok(Upstream::Partly);
     }
+    let of_buses = buses.and_then(|(first, last)| {
+        let start = |bus: u32| Pa(u64::from(bus).saturating_mul(RIDS_PER_BUS));
+        PhysRange::between(start(first), start(last.checked_add(1)?))
+    });
     match first {
         Some(first) if covered.total() == RIDS => Ok(Upstream::Smmu { first }),
+        Some(first) if of_buses.is_some_and(|all| covered.contains(&all)) => Ok(Upstream::Buses { first }),
         _ => Ok(Upstream::Partly),
     }
 }
@@ -284,7 +309,7 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
 /// What is between a node that is no PCI host and memory: `iommus` must refer to the platform's SMMUs, and so must
 /// every ID that an additional `iommu-map` has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
-    Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, &mut ArrayVec::new())?) {
+    Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, None, &mut ArrayVec::new())?) {
         // No property shows that an SMMU translates the node's own accesses.
         (Upstream::Nothing, Upstream::Smmu { .. }) => Upstream::Partly,
         (direct, mapped) => direct.and(mapped),

@@ -3,6 +3,7 @@
 use super::cells::string;
 use super::cmdline::Options;
 use super::cpus::{self, CPUS_MAX, Cpu};
+use super::entry::Entry;
 use super::error::BootError;
 use super::gic::Gic;
 use super::memory::Memory;
@@ -26,8 +27,8 @@ pub struct Platform<'a> {
     pub options: Options<'a>,
     /// Memory and reservations.
     pub memory: Memory,
-    /// The host's kernel and ramdisk.
-    pub modules: Modules<'a>,
+    /// How EL2 was started.
+    pub entry: Entry<'a>,
     /// The content of the policy module; `None` until [`Platform::read_rules`].
     pub rules: Option<Rules<'a>>,
     /// The CPUs, including the boot CPU.
@@ -63,7 +64,7 @@ impl<'a> Platform<'a> {
         Ok(Self {
             tree,
             options,
-            modules: Modules::find(&tree, &memory)?,
+            entry: Entry::find(&tree, &memory)?,
             rules: None,
             cpus: cpus::find(&tree)?,
             uarts,
@@ -83,6 +84,15 @@ impl<'a> Platform<'a> {
     pub fn read_rules(&mut self, content: &'a [u8]) -> Result<(), BootError<'a>> {
         self.rules = Some(Rules::parse(content)?);
         Ok(())
+    }
+
+    /// The host's kernel and ramdisk; `None` where firmware goes on as the host.
+    #[must_use]
+    pub fn modules(&self) -> Option<&Modules<'a>> {
+        match &self.entry {
+            Entry::Cold(modules) => Some(modules),
+            Entry::Warm(_) => None,
+        }
     }
 
     /// The end of the highest range that EL2 maps for itself: memory, SMMUs, its console, the interrupt controller.

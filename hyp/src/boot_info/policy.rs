@@ -31,6 +31,8 @@ pub const DECISIONS_MAX: usize = 512;
 pub const MMIO_MAX: usize = 64;
 /// Maximum number of ranges of the host's registers before they are merged.
 pub const GIVEN_MAX: usize = 128;
+/// Maximum number of separate ranges of code of running firmware.
+pub const CODE_MAX: usize = 4;
 /// Maximum number of withheld ranges.
 pub const WITHHELD_MAX: usize = 768;
 /// Maximum number of ranges of withheld buses.
@@ -82,6 +84,7 @@ pub struct MmioPolicy {
     mmio: RangeSet<MMIO_MAX>,
     /// A bit for each rule that found a node.
     rules_used: u128,
+    code: RangeSet<CODE_MAX>,
 }
 
 impl MmioPolicy {
@@ -193,7 +196,15 @@ impl MmioPolicy {
         &self.mmio
     }
 
-    /// The registers among [`MmioPolicy::mmio`], each with its node.
+    /// Flash that running firmware executes, to map in the host's stage 2 so that it can be read and executed, but not
+    /// written: apart from [`MmioPolicy::mmio`].
+    #[must_use]
+    pub fn code(&self) -> &RangeSet<CODE_MAX> {
+        &self.code
+    }
+
+    /// The registers of given nodes: those in [`MmioPolicy::mmio`] and [`MmioPolicy::code`], and configuration space that
+    /// is given by traps.
     #[must_use]
     pub fn given(&self) -> &[Part<Name>] {
         &self.given

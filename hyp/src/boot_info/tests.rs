@@ -25,4 +25,5 @@ mod power;
 mod qemu;
 mod range;
 mod virt;
+mod warm;
 mod withheld;

@@ -88,7 +88,7 @@ impl pci::Machine for Locked<'_> {
     }
 
     fn give_config(&mut self, segment: &Segment) {
-        if *self.taken && self.give(segment.area.range).is_ok() {
+        if !segment.keeps_numbers && *self.taken && self.give(segment.area.range).is_ok() {
             *self.taken = false;
         }
     }

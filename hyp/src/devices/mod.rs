@@ -25,6 +25,7 @@ use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
 use hyp::pci::handover::StreamIs;
+use hyp::pci::kept;
 use hyp::pci::rid::CONFIG_BYTES;
 use hyp::pci::segment::Others;
 use hyp::pci::{self, DeviceId, Devices, Error, Refusal, Rid, Segment};
@@ -70,11 +71,30 @@ pub fn init(found: &Found) {
     STATE.lock().devices.allow_without_reset(&found.no_reset);
 }
 
+/// Checks the bus numbers of PCI hosts that keep them; called at boot, when all addresses below the limit of the boot table are
+/// device memory. Where a segment has no place here, the host does not reach configuration space at all.
+///
+/// # Errors
+/// The first function with a number, or with virtual functions, that would have to change; `None` if configuration space is
+/// above the limit.
+pub fn check_numbers(host: &PciHost) -> Result<(), Option<Rid>> {
+    let segment = Segment::new(host).filter(|segment| segment.keeps_numbers);
+    let Some(segment) = segment else { return Ok(()) };
+    if segment.area.range.end().0 > hyp::boot_map::LIMIT {
+        return Err(None);
+    }
+    kept::check(&Ecam(segment.area), segment.buses).map_err(Some)
+}
+
 /// Its stack frame is large, and is freed when it returns.
 #[inline(never)]
 fn add(found: &Found, index: usize, place: &Once<Segment>) {
     let Some(host) = found.hosts.get(index) else { return };
     let Some(mut segment) = Segment::new(host) else { return };
+    if let Some(taken) = STATE.lock().taken.get_mut(index) {
+        // Boot did not map it.
+        *taken = segment.keeps_numbers;
+    }
     let streams = found.streams.iter().flatten().filter(|one| one.map_of != Some(host.node));
     let others = streams.map(|one| {
         let first = pci::Stream { smmu: one.smmu, sid: one.sid };
@@ -172,8 +192,14 @@ pub fn read(register: Register, size: Size) -> u64 {
 pub fn write(register: Register, size: Size, value: u64) {
     let Some(segment) = register.segment() else { return };
     let mut config = Ecam(segment.area);
-    match ecam::store(&config, || register.is_away(), register.rid, register.offset, bytes(size)) {
-        Answer::Hardware => config.host_store(register.rid, register.offset, bytes(size), value),
+    let (rid, offset, length) = (register.rid, register.offset, bytes(size));
+    let answer = if segment.keeps_numbers {
+        kept::store(&config, || register.is_away(), rid, offset, length, value)
+    } else {
+        ecam::store(&config, || register.is_away(), rid, offset, length)
+    };
+    match answer {
+        Answer::Hardware => config.host_store(rid, offset, length, value),
         Answer::Denied => iommu::count_denied(),
     }
 }

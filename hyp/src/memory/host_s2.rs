@@ -42,6 +42,15 @@ impl HostTable {
         self.table.map(Iova(pa.0), pa, size, Attrs::device(Prot::RW)).map_err(TableError::from)
     }
 
+    /// Gives the host flash that it executes and does not write.
+    ///
+    /// # Errors
+    /// See [`TableError`]; then nothing is mapped.
+    pub fn map_code(&mut self, pa: Pa, size: u64) -> Result<(), TableError> {
+        let attributes = Attrs::normal_nc(Prot::READ.union(Prot::EXEC));
+        self.table.map(Iova(pa.0), pa, size, attributes).map_err(TableError::from)
+    }
+
     /// The CPUs' register values for this table.
     pub fn registers(&self) -> HostStage2Regs {
         let config = self.table.config();
@@ -110,8 +119,9 @@ pub fn next_leaf(table: &IoPgtable<S2, PoolTables>, from: Ipa) -> Option<Leaf> {
         pa: Pa(leaf.pa.0.saturating_add(skip)),
         bytes: leaf.size.saturating_sub(skip),
         kind: match leaf.attrs.mem {
-            MemType::Normal | MemType::NormalNc => LeafKind::Normal,
-            MemType::Device => LeafKind::Device,
+            MemType::Normal => LeafKind::Normal,
+            // Flash, which is no memory either.
+            MemType::NormalNc | MemType::Device => LeafKind::Device,
         },
     })
 }

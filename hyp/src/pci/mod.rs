@@ -10,6 +10,7 @@
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
 //! | `ecam` | the host's accesses to configuration space while a function is away |
+//! | `kept` | the same, always, where SMMUs do not cover all buses |
 //!
 //! Only functions on the root bus can be given to guests: the host controls the bus number behind a bridge.
 //! While a function is away, all of configuration space traps. Otherwise the host could give another bus the number of the root bus, and the devices
@@ -20,6 +21,7 @@ pub mod config;
 pub mod ecam;
 pub mod handover;
 pub mod inspect;
+pub mod kept;
 pub mod machine;
 pub mod messages;
 pub mod numbering;

@@ -62,6 +62,8 @@ pub struct Segment {
     pub buses: (u8, u8),
     /// Configuration space, also of buses above the last one.
     pub area: Area,
+    /// Whether the numbers of its buses do not change: the host's accesses to configuration space always trap.
+    pub keeps_numbers: bool,
     /// Windows of memory space.
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// StreamIDs of its requesters.
@@ -95,6 +97,7 @@ impl Segment {
             number: host.segment,
             buses: host.buses,
             area: Area { range: host.ecam, first_bus: first },
+            keeps_numbers: host.keeps_numbers(),
             windows: host.memory.clone(),
             ids: host.ids.clone(),
             others: ArrayVec::new(),

@@ -131,6 +131,10 @@ pub mod extended {
     pub const NEXT: Field32 = bits32(31, 20);
     /// Single Root I/O Virtualization: functions that appear when it is enabled.
     pub const SRIOV: u32 = 0x10;
+    /// SR-IOV control, with its status in the upper half.
+    pub const SRIOV_CONTROL: u16 = 0x08;
+    /// Virtual functions are enabled, in that register.
+    pub const SRIOV_ENABLE: Field32 = bits32(0, 0);
     /// Resizable BAR.
     pub const RESIZABLE_BAR: u32 = 0x15;
     /// Address Translation Services.

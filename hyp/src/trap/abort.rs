@@ -3,8 +3,9 @@
 
 use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
+use crate::arch::warm;
 use crate::gic::guard;
-use crate::ownership::may_retry;
+use crate::ownership::{Found, found};
 use crate::{devices, iommu};
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Size, Walk};
@@ -71,7 +72,7 @@ fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
 #[cold]
 #[inline(never)]
 fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
-    let Some(register) = devices::locate(ipa) else { return retry_or(Exception::DataAbort(abort.direction()), ipa) };
+    let Some(register) = devices::locate(ipa) else { return withheld(frame, abort, ipa) };
     let access = abort.access().filter(|_| abort.walk() == Walk::Access);
     // Under one lock, since otherwise the last function could be given back and configuration space mapped in between.
     let answer = with_ownership(|_| {
@@ -97,6 +98,24 @@ fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
             iommu::count_denied();
             inject(Exception::DataAbort(direction));
         }
+    }
+}
+
+/// An address that is nothing of the host's. Where firmware started EL2, the host has ACPI's list of devices, in which
+/// nothing is marked as withheld: a driver that probes reads zeroes, instead of an abort that it does not expect.
+#[cold]
+fn withheld(frame: &mut Frame, abort: Abort, ipa: Ipa) {
+    let access = abort.access().filter(|_| abort.walk() == Walk::Access && warm::record().is_some());
+    match (with_ownership(|ownership| found(ownership, ipa)), access) {
+        (Found::Mapped, _) => {}
+        (Found::NoMemory, Some(access)) => {
+            iommu::count_denied();
+            if abort.direction() == Direction::Read {
+                frame.set(access.register, 0);
+            }
+            skip_instruction();
+        }
+        (Found::NoMemory, None) | (Found::Memory, _) => inject(Exception::DataAbort(abort.direction())),
     }
 }
 
@@ -140,7 +159,7 @@ pub fn instruction(abort: Abort) {
 /// lock.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
-    if !with_ownership(|ownership| may_retry(ownership, ipa)) {
+    if with_ownership(|ownership| found(ownership, ipa)) != Found::Mapped {
         inject(exception);
     }
 }

@@ -51,6 +51,18 @@ check_boot() {
     value cpus "$(nproc)"
 }
 
+# What the firmware's runtime services do for the kernel: they run at EL1, from memory and flash that EL2 must give.
+check_firmware() {
+    [ -d /sys/firmware/efi ] || return
+    [ -e /sys/firmware/acpi/tables/IORT ] && [ ! -e /proc/device-tree/chosen/stdout-path ] && value description acpi
+    variables=/sys/firmware/efi/efivars
+    mount -t efivarfs none $variables || bad firmware_variable "no efivarfs"
+    variable=$variables/Portcullis-5a1f0c3e-7c1b-4c55-9d3e-0b8d2f6f3a41
+    printf '\007\000\000\000written' >$variable
+    check firmware_variable "written and read back" test "$(tail -c +5 $variable)" = written
+    check firmware_clock "$(cat /sys/class/rtc/rtc0/name)" grep -q 20 /sys/class/rtc/rtc0/date
+}
+
 check_disks() {
     if [ ! -e /sys/block/nvme0n1 ] && [ "$(option devices)" = none ]; then return; fi
     wait_for 20 test -b /dev/nvme0n1 || bad nvme "no /dev/nvme0n1"
@@ -173,6 +185,7 @@ attack_*)
     ;;
 *)
     check_boot
+    check_firmware
     check_disks
     check_network
     check_hotplug

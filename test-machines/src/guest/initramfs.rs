@@ -8,8 +8,19 @@ use anyhow::{Context, Result};
 use crate::guest::cpio::Archive;
 use crate::guest::{self, modules, programs};
 
-/// Drivers of the devices that `linux` puts into the machine.
-const MODULES: [&str; 6] = ["nvme", "virtio_pci", "virtio_blk", "virtio_net", "e1000e", "uio_pci_generic"];
+/// Drivers of the devices that `linux` puts into the machine, and of the firmware's variables.
+const MODULES: [&str; 9] = [
+    "nvme",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "e1000e",
+    "uio_pci_generic",
+    "efivarfs",
+    // These probe what EL2 withholds and only ACPI still lists.
+    "virtio_mmio",
+    "qemu_fw_cfg",
+];
 
 /// Mounts and functions for every script.
 const COMMON: &str = include_str!("common.sh");

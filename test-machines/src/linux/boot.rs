@@ -15,6 +15,7 @@ use crate::linux::kexec;
 use crate::linux::load;
 use crate::linux::module;
 use crate::linux::report::Report;
+use crate::linux::uefi::Uefi;
 use crate::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use crate::linux::verdict::{Expect, Finding, compare};
 use crate::progress::step;
@@ -30,6 +31,8 @@ pub struct Boot {
     pub guest: Guest,
     /// The hypervisor below it.
     pub hypervisor: Hypervisor,
+    /// The firmware that starts both, or `None` for a boot with a device tree.
+    pub uefi: Option<Uefi>,
     /// QEMU's `-cpu`.
     pub cpu: String,
     /// Number of CPUs.
@@ -91,6 +94,9 @@ impl Boot {
             self.smp,
             self.mem
         );
+        if self.uefi.is_some() {
+            title.push_str(", UEFI and ACPI");
+        }
         if self.mode != Mode::Check {
             title.push_str(&format!(", {}", self.mode.name()));
         }
@@ -118,8 +124,8 @@ impl Boot {
     pub fn run_silently(&self, work: &WorkFolder) -> Result<Report> {
         let data = Data::ensure(work)?;
         let token = fresh_token()?;
-        let mut machine = self.machine(&data, &token)?;
         let dir = work.dir(&format!("runs/{}", self.run_name()))?;
+        let mut machine = self.machine(&data, &token, &dir)?;
         if let Some(policy) = &self.policy {
             board_policy::add(&mut machine, policy, &dir)?;
         }
@@ -134,10 +140,11 @@ impl Boot {
             Hypervisor::Portcullis(_) => "el2",
             Hypervisor::WithoutIsolation(_) => "open",
         };
+        let by = if self.uefi.is_some() { "uefi-" } else { "" };
         // A QEMU that is not the installed one is identified by its folder.
         let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let text = format!(
-            "linux-{}-{kind}-{}-{}-{}{qemu}-{}{}",
+            "linux-{}-{by}{kind}-{}-{}-{}{qemu}-{}{}",
             self.guest.name,
             self.mode.name(),
             self.cpu,
@@ -151,7 +158,7 @@ impl Boot {
         text.chars().map(word).take(100).collect()
     }
 
-    fn machine(&self, data: &Data, token: &str) -> Result<Machine> {
+    fn machine(&self, data: &Data, token: &str, dir: &Path) -> Result<Machine> {
         let mut machine = Machine::new(&self.qemu);
         machine.cpu.clone_from(&self.cpu);
         machine.smp = self.smp;
@@ -166,10 +173,12 @@ impl Boot {
                 machine.append = bootargs;
             }
             Hypervisor::Portcullis(image) | Hypervisor::WithoutIsolation(image) => {
-                let host =
-                    HostModules { kernel: self.guest.kernel.clone(), initrd: self.guest.initrd.clone(), bootargs };
-                machine.boot_el2(image, token, Some(&host))?;
-                machine.append = format!("{} {}", machine.append, self.el2_append).trim().to_owned();
+                if self.uefi.is_none() {
+                    let (kernel, initrd) = (self.guest.kernel.clone(), self.guest.initrd.clone());
+                    let host = HostModules { kernel, initrd, bootargs };
+                    machine.boot_el2(image, token, Some(&host))?;
+                    machine.append = format!("{} {}", machine.append, self.el2_append).trim().to_owned();
+                }
             }
         }
         if self.mode == Mode::Shell {
@@ -177,6 +186,10 @@ impl Boot {
                 Serials::Host | Serials::Shared | Serials::InteractiveHost => Serials::InteractiveHost,
                 Serials::HostAndEl2 | Serials::InteractiveHostAndEl2 => Serials::InteractiveHostAndEl2,
             };
+        }
+        if let Some(uefi) = &self.uefi {
+            let el2 = format!("token={token} {}", self.el2_append);
+            uefi.prepare(&mut machine, dir, &self.guest, &self.bootargs(), &el2)?;
         }
         if self.mode == Mode::Load {
             load::by_instructions(&mut machine);
@@ -228,6 +241,9 @@ impl Boot {
         }
         expect.checks.extend(["el1", "smmu"]);
         expect.values.push(("cpus", self.smp.to_string()));
+        if self.uefi.is_some() {
+            Uefi::expect(&mut expect);
+        }
         if self.devices == Devices::None {
             return expect;
         }

@@ -10,5 +10,6 @@ pub mod kexec;
 pub mod load;
 pub mod module;
 pub mod report;
+pub mod uefi;
 pub mod variant;
 pub mod verdict;

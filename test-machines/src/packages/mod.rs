@@ -3,6 +3,7 @@
 
 pub mod apt;
 pub mod debian;
+pub mod firmware;
 pub mod headers;
 pub mod qemu;
 pub mod qemu_release;

@@ -109,6 +109,7 @@ impl<'a> BenchGuest<'a> {
         private: &str,
     ) -> Result<(GuestLines, String)> {
         let boot = Boot {
+            uefi: None,
             qemu: self.qemu.clone(),
             guest: self.guest.clone(),
             hypervisor: match hypervisor {

@@ -1,7 +1,7 @@
 //! The verdict on one board.
 
 use hyp::boot_info::policy::Verdict;
-use hyp::boot_info::{Judged, Request, image::HEADER_SIZE, judge as judge_tree, judge_with_policy};
+use hyp::boot_info::{Judged, PhysRange, Request, image::HEADER_SIZE, judge as judge_tree, judge_with_policy};
 
 use super::fill::{Author, Filled, SMMU, fill};
 
@@ -69,7 +69,8 @@ pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Judged<'
         image: filled.image,
         dtb: filled.dtb_at,
         pool_size: (filled.memory >> POOL_SHIFT) + POOL_MIN,
-        kernel_header: &header,
+        record: PhysRange::default(),
+        kernel_header: Some(&header),
     };
     let judged = match &filled.policy {
         Some(content) => judge_with_policy(&filled.dtb, content, &request),

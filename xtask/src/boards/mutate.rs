@@ -86,7 +86,8 @@ fn check(filled: &Filled, judged: &Judged<'_>) -> Result<(), String> {
     apart("registers of the host", &mmio, "resources withheld from the host", &not_hosts)?;
     apart("memory of the host", &memory, "resources withheld from the host", &not_hosts)?;
     apart("memory of the host", &memory, "its registers", &mmio)?;
-    let mut out = vec![0xaa; usize::try_from(layout.host_dtb.size()).unwrap_or(0)];
+    let room = layout.kernel().map_or(0, |kernel| kernel.dtb.size());
+    let mut out = vec![0xaa; usize::try_from(room).unwrap_or(0)];
     if let Ok(length) = fdt_edit::write_host_dtb(platform, policy, layout, &mut out) {
         Tree::parse(out.get(..length).unwrap_or_default()).map_err(|error| format!("the host's tree: {error}"))?;
         let whole = filled.dtb.windows(TOKEN.len()).any(|window| window == TOKEN.as_bytes());

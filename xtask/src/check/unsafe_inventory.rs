@@ -14,13 +14,14 @@ use crate::checkout::Checkout;
 /// The list, with one module per line: its path, a colon, the reason.
 const INVENTORY: &str = "xtask/unsafe-modules.txt";
 /// Crates that must forbid unsafe code.
-const FORBID: [&str; 6] = [
+const FORBID: [&str; 7] = [
     "host-access/src/lib.rs",
     "smmu-drv/src/lib.rs",
     "gic-guard/src/lib.rs",
     "shadow-s2/src/lib.rs",
     "mem-protect/src/lib.rs",
     "smmu-conformance/src/lib.rs",
+    "acpi-machine/src/lib.rs",
 ];
 /// A folder of packages without a Cargo.toml of its own.
 const EXAMPLES: &str = "examples";

@@ -7,12 +7,13 @@ use anyhow::{Result, bail};
 use clap::{ValueEnum, ValueHint};
 use test_machines::linux::boot::Boot;
 use test_machines::linux::guest::Guest;
+use test_machines::linux::uefi::Uefi;
 use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use test_machines::linux::{attack_boots, kexec, load, module};
 use test_machines::packages;
 
 use crate::checkout::Checkout;
-use crate::images;
+use crate::images::{self, Isolation};
 
 /// Boot Debian Linux behind Portcullis and check that its devices work
 ///
@@ -28,6 +29,7 @@ use crate::images;
 ///   cargo xtask linux --kexec crash
 ///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
 ///   cargo xtask linux --policy my-board.policy
+///   cargo xtask linux --uefi --release 6.12 --smp 4
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -44,6 +46,9 @@ pub(crate) struct Args {
     /// No hypervisor: Linux enters at EL1 and uses the SMMU directly
     #[arg(long)]
     native: bool,
+    /// Boot through UEFI firmware and ACPI: the firmware starts portcullis.efi, then the kernel's own loader
+    #[arg(long, conflicts_with_all = ["module", "kexec", "attack"])]
+    uefi: bool,
     /// QEMU's CPU model: max, cortex-a76, neoverse-n1, ...; max unless given, without LPA2 for --kexec, since Linux
     /// 6.12 oopses in kexec -e with it, also without EL2
     #[arg(long)]
@@ -141,6 +146,16 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     }
 }
 
+/// The firmware, and the loader with the hypervisor in it.
+fn uefi(checkout: &Checkout, hypervisor: &Hypervisor) -> Result<Uefi> {
+    let loader = match hypervisor {
+        Hypervisor::None => None,
+        Hypervisor::Portcullis(_) => Some(images::efi(checkout, Isolation::On)?),
+        Hypervisor::WithoutIsolation(_) => Some(images::efi(checkout, Isolation::Off)?),
+    };
+    Ok(Uefi { firmware: packages::firmware::ensure(checkout.work())?, loader })
+}
+
 fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
     if (args.module || args.kexec.is_some()) && args.release != module::SERIES {
         bail!("--module and --kexec are for Linux {}: the module uses calls that other kernels lack", module::SERIES);
@@ -160,6 +175,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (false, true) => images::without_isolation(checkout)?,
         (false, false) => images::portcullis(checkout)?,
     };
+    let uefi = args.uefi.then(|| uefi(checkout, &hypervisor)).transpose()?;
     let (mode, private_args) = match (args.kexec.map(Kind::from), args.load, args.module, args.interactive) {
         (Some(kind), ..) => (Mode::Kexec(kind), kexec::private_args(kind, &hypervisor)),
         (_, Some(seconds), ..) => (Mode::Load, load::private_args(seconds)),
@@ -172,6 +188,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         qemu,
         guest,
         hypervisor,
+        uefi,
         cpu: args.cpu.clone().unwrap_or_else(|| default_cpu.to_owned()),
         smp: args.smp,
         mem: args.mem.clone(),

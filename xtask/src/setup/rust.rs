@@ -13,12 +13,15 @@ use crate::checkout::Checkout;
 
 /// The target of everything that runs at EL2 or EL1 in the emulated machine.
 pub(crate) const BARE_METAL: &str = "aarch64-unknown-none-softfloat";
+/// The target of the loader that UEFI firmware starts.
+pub(crate) const UEFI: &str = "aarch64-unknown-uefi";
 
-/// Adds the bare-metal target to the pinned toolchain if it is missing.
+/// Adds the targets of the emulated machine to the pinned toolchain if they are missing.
 ///
 /// # Errors
 /// When rustup is missing or cannot install it.
 pub(crate) fn ensure_target(checkout: &Checkout) -> Result<()> {
+    ensure(checkout, &[], "target", UEFI, UEFI)?;
     ensure(checkout, &[], "target", BARE_METAL, BARE_METAL)
 }
 

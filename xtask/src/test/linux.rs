@@ -295,6 +295,7 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
         qemu: qemu.to_owned(),
         guest,
         hypervisor,
+        uefi: None,
         cpu: row.cpu.to_owned(),
         smp: row.smp,
         mem: row.mem.to_owned(),

@@ -5,6 +5,7 @@ mod host;
 mod linux;
 mod payload;
 pub(crate) mod results;
+mod uefi;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -51,6 +52,8 @@ enum Suite {
     Payload,
     /// Machines that must be refused
     BadInput,
+    /// EL2 below running UEFI firmware that attacks it
+    Uefi,
     /// Linux boots and attacks from Linux
     Linux,
 }
@@ -79,7 +82,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     if args.wants(Suite::Host) {
         host::run(checkout, &mut results);
     }
-    let boots = [Suite::Payload, Suite::BadInput, Suite::Linux];
+    let boots = [Suite::Payload, Suite::BadInput, Suite::Uefi, Suite::Linux];
     if boots.iter().any(|suite| args.wants(*suite)) {
         let qemus = Qemus::ensure(checkout, args, &mut results)?;
         match Images::build(checkout, args.build()) {
@@ -105,6 +108,9 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, result
     if args.wants(Suite::BadInput) {
         host::run_with_qemu(checkout, qemu, results);
         bad_input::run(checkout, qemu, images, results);
+    }
+    if args.wants(Suite::Uefi) {
+        uefi::run(checkout, qemu, images.build, results);
     }
     if args.wants(Suite::Linux) {
         let variants = if args.long { Variants::All } else { Variants::Usual };

@@ -39,8 +39,8 @@ use crate::threats::table::Row;
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Only these rows, 1 to 69, with commas between them
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=69))]
+    /// Only these rows, 1 to 70, with commas between them
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=70))]
     row: Vec<u8>,
     /// Only tests of this kind
     #[arg(long, value_enum)]

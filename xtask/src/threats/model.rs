@@ -9,7 +9,7 @@ use crate::checkout::Checkout;
 use crate::threats::table::{End, Found};
 
 /// The packages with such tests, and which of their targets are run.
-const PACKAGES: [(&str, &[&str]); 8] = [
+const PACKAGES: [(&str, &[&str]); 9] = [
     ("io-pgtable", &["--lib", "--tests"]),
     ("model-tests", &["--tests"]),
     ("smmu-drv", &["--tests"]),
@@ -18,6 +18,7 @@ const PACKAGES: [(&str, &[&str]); 8] = [
     ("shadow-s2", &["--tests"]),
     ("mem-protect", &["--tests"]),
     ("hyp", &["--lib"]),
+    ("acpi-machine", &["--lib"]),
 ];
 
 /// Printed by a test that also runs the attack without its defence and fails unless it lands: `UNDEFENDED` of
@@ -40,7 +41,7 @@ pub(crate) fn run(checkout: &Checkout, rows: &[u8]) -> Result<Vec<Found>> {
         let mut cargo = checkout.cargo();
         cargo.args(["test", "--no-fail-fast", "-p", package]).args(targets).args(["--", "--show-output"]);
         if rows.is_empty() {
-            cargo.args((0..=6).map(|tens| format!("t{tens}")));
+            cargo.args((0..=7).map(|tens| format!("t{tens}")));
         }
         cargo.args(rows.iter().map(|row| format!("t{row:02}")));
         let output = step(&format!("Running the attacks of {package}"), || exec::capture(&mut cargo))?;

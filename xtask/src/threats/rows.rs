@@ -38,7 +38,7 @@ impl Layers {
 use Layers::{Both, Elsewhere, Model, Payload};
 
 /// Row, attack, where it must be tested.
-pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
+pub(crate) const ROWS: [(u8, &str, Layers); 70] = [
     (1, "DMA to EL2's memory", Both),
     (2, "DMA to a page donated to EL2", Both),
     (3, "DMA to a guest's page", Both),
@@ -108,6 +108,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 69] = [
     (67, "a second kernel (kexec, crash) with DMA in flight", Both),
     (68, "a device of another owner: the host's entries, commands, events and registers", Both),
     (69, "a VMID used again; a guest destroyed with a device", Both),
+    (70, "firmware that goes on as a part of the host (UEFI)", Model),
 ];
 
 /// The rows in a test's name: `t02_t04_stale` is about rows 2 and 4. The module path is ignored.
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn rows_are_numbered_consecutively() {
-        assert!(ROWS.iter().map(|row| row.0).eq(1..=69));
+        assert!(ROWS.iter().map(|row| row.0).eq(1..=70));
     }
 
     #[test]

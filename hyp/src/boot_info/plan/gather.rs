@@ -36,19 +36,25 @@ pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) 
     if let Some(console) = platform.uarts.el2 {
         devices.try_push(part(Name::Node(console.node), console.range)).map_err(full)?;
     }
-    let ramdisk = platform.modules.ramdisk.map_or_else(PhysRange::default, |module| module.range);
+    let mut loaded = ArrayVec::<Part<Name>, 3>::new();
+    let mut scrubbed = ArrayVec::<Part<Name>, 1>::new();
+    if let Some(kernel) = layout.kernel() {
+        let ramdisk = platform.modules().and_then(|modules| modules.ramdisk);
+        let ramdisk = ramdisk.map_or_else(PhysRange::default, |module| module.range);
+        loaded.push(part(Name::Kernel, kernel.room));
+        loaded.push(part(Name::Ramdisk, ramdisk));
+        loaded.push(part(Name::HostDtb, kernel.dtb));
+        // Where firmware started EL2, its tree is in EL2's own memory.
+        scrubbed.push(part(Name::Dtb, layout.scrub));
+    }
     let plan = Plan {
         memory: &memory,
-        loaded: &[
-            part(Name::Kernel, layout.kernel_room),
-            part(Name::Ramdisk, ramdisk),
-            part(Name::HostDtb, layout.host_dtb),
-        ],
+        loaded: &loaded,
         registers: policy.given(),
         windows: policy.windows(),
         doorbells: &doorbells,
         own: &[part(Name::Image, layout.image), part(Name::Pool, layout.pool)],
-        scrubbed: &[part(Name::Dtb, layout.scrub)],
+        scrubbed: &scrubbed,
         devices: &devices,
         withheld: policy.withheld(),
         buses: policy.buses(),

@@ -76,7 +76,7 @@ const fn withheld(compatible: &'static str, why: Withheld) -> Binding {
 }
 
 /// The table. The first row that matches a node counts.
-pub(super) const BINDINGS: [Binding; 16] = [
+pub(super) const BINDINGS: [Binding; 18] = [
     given("arm,pl011", Given::Uart),
     given("arm,sbsa-uart", Given::Uart),
     given("ns16550", Given::Uart),
@@ -84,6 +84,9 @@ pub(super) const BINDINGS: [Binding; 16] = [
     given("snps,dw-apb-uart", Given::Uart),
     given("arm,pl031", Given::Rtc),
     given("arm,pl061", Given::Gpio),
+    // Written by the loader in firmware only, for flash that this firmware uses at EL1.
+    given("portcullis,firmware-code", Given::FirmwareCode),
+    given("portcullis,firmware-variables", Given::FirmwareVariables),
     Binding {
         compatible: "qemu,fw-cfg-mmio",
         matching: Matching::Any,

@@ -13,6 +13,7 @@ pub(super) fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -
     if let Some(host) = platform.pci.iter().find(|p| p.node == node.id) {
         return Ok(match host.upstream {
             Upstream::Smmu { first } => Verdict::Given(Given::Pci { smmu: first }),
+            Upstream::Buses { first } => Verdict::Given(Given::PciBuses { smmu: first }),
             Upstream::Nothing => Verdict::Withheld(Withheld::NoIommuMap),
             Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
             Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
@@ -21,7 +22,7 @@ pub(super) fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -
     Ok(match pci::of_device(node, &platform.smmus)? {
         Upstream::Smmu { first } => Verdict::Given(Given::BehindSmmu { smmu: first }),
         Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
-        Upstream::Partly => Verdict::Withheld(Withheld::IommuMapPartly),
+        Upstream::Partly | Upstream::Buses { .. } => Verdict::Withheld(Withheld::IommuMapPartly),
         Upstream::Nothing => {
             let given = non_master(platform, node).or_else(|| ruled::given(platform, node));
             given.map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)

@@ -4,7 +4,8 @@ use super::bindings::{known_bad, never};
 use super::bus::is_bus;
 use super::classes::by_upstream;
 use super::{
-    BUSES_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX, Withheld,
+    BUSES_MAX, CODE_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX,
+    Withheld,
 };
 use crate::boot_info::error::BootError;
 use crate::boot_info::memory::{is_framebuffer, is_memory, is_reservation};
@@ -124,14 +125,15 @@ impl Draft {
             None => pci::of_device(node, &platform.smmus)?,
         };
         let reason = match upstream {
-            Upstream::Smmu { .. } | Upstream::Nothing => return Ok(()),
+            Upstream::Smmu { .. } | Upstream::Buses { .. } | Upstream::Nothing => return Ok(()),
             Upstream::Foreign => Withheld::ForeignIommu,
             Upstream::Partly => Withheld::IommuMapPartly,
         };
         let mut above = self.above(node);
         while let Some(at) = above {
             let on_the_smmu = |d: &Decision| {
-                matches!(d.verdict, Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. } | Given::Rule { .. }))
+                use Given::{BehindSmmu, Pci, PciBuses, Rule};
+                matches!(d.verdict, Verdict::Given(Pci { .. } | PciBuses { .. } | BehindSmmu { .. } | Rule { .. }))
             };
             if self.decision(at).is_some_and(on_the_smmu) {
                 self.withhold_decided(at, reason)?;
@@ -244,14 +246,27 @@ impl Draft {
         }
         let full = |limit| BootError::TooMany { what: "separate register ranges for the host", limit };
         for entry in &self.mapped {
-            let Some(decision) = self.decision(entry.decision).filter(|_| !self.is_withheld(entry.decision)) else {
+            let decision = self.decision(entry.decision).filter(|_| !self.is_withheld(entry.decision));
+            let Some(decision) = decision.copied() else {
                 continue;
             };
             let part = Part { range: entry.range, name: Name::Node(decision.node) };
             let policy = &mut self.policy;
             let list = if entry.usage == Use::Bridge { &mut policy.windows } else { &mut policy.given };
             list.try_push(part).map_err(|_| full(GIVEN_MAX))?;
-            policy.mmio.insert(entry.range).map_err(|_| full(MMIO_MAX))?;
+            let mapped = if decision.verdict == Verdict::Given(Given::FirmwareCode) {
+                policy.code.insert(entry.range).map_err(|_| full(CODE_MAX))
+            } else {
+                policy.mmio.insert(entry.range).map_err(|_| full(MMIO_MAX))
+            };
+            mapped?;
+        }
+        // What can be written is not executed, whatever other nodes say.
+        for range in self.policy.code.clone().iter() {
+            self.policy.mmio.remove(range).map_err(|_| full(MMIO_MAX))?;
+        }
+        for host in platform.pci.iter().filter(|host| host.keeps_numbers()) {
+            self.policy.mmio.remove(&host.ecam.page_rounded()).map_err(|_| full(MMIO_MAX))?;
         }
         Ok(self.policy)
     }

@@ -18,7 +18,7 @@ use crate::boot_info::tree::NodeRef;
 /// # Errors
 /// [`BootError::Missing`] if there is a module and its content was not read: the rules that withhold would be lost.
 pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>> {
-    match (platform.modules.policy, platform.rules) {
+    match (platform.modules().and_then(|modules| modules.policy), platform.rules) {
         (Some(_), None) => Err(BootError::Missing {
             what: "content of the policy module",
             remedy: "what judges this tree must read it (cargo xtask boards: --policy)",

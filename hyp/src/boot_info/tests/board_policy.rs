@@ -360,7 +360,7 @@ fn t58_a_policy_module_that_was_not_read_is_an_error() {
 fn the_hosts_tree_has_no_policy_module() {
     let dtb = with_policy(GIVE, |_| {});
     let Judged { platform, policy, layout } = judged(&dtb, GIVE).unwrap();
-    let mut out = vec![0; layout.host_dtb.size() as usize];
+    let mut out = vec![0; layout.kernel().unwrap().dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     let has = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());
     assert!(has(&dtb, "portcullis,policy"));

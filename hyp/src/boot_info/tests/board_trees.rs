@@ -17,7 +17,7 @@ use crate::boot_info::{Early, Platform};
 #[track_caller]
 fn hosts(dtb: &[u8]) -> DeviceTree {
     let (platform, policy, layout) = boot(dtb).unwrap_or_else(|error| panic!("{error}"));
-    let mut out = vec![0; layout.host_dtb.size() as usize];
+    let mut out = vec![0; layout.kernel().unwrap().dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     DeviceTree::from_fdt(&Fdt::new_unchecked(&out[..length]))
 }

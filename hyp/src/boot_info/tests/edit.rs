@@ -14,7 +14,7 @@ use crate::boot_info::{BootError, Layout};
 /// The host's tree, and the whole buffer to which it was written.
 fn host(dtb: &[u8]) -> (DeviceTree, Vec<u8>, Layout) {
     let (platform, policy, layout) = boot(dtb).unwrap();
-    let mut out = vec![0xaa; layout.host_dtb.size() as usize];
+    let mut out = vec![0xaa; layout.kernel().unwrap().dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     assert!(out[length..].iter().all(|&b| b == 0), "slack is zero");
     (DeviceTree::from_fdt(&Fdt::new(&out[..length]).unwrap()), out, layout)
@@ -89,7 +89,7 @@ fn a_token_elsewhere_in_the_tree_is_refused() {
     for (path, property, text_value) in places {
         let dtb = with_properties(path, &[(property, text(&[&text_value]))]);
         let (platform, policy, layout) = boot(&dtb).unwrap();
-        let mut out = vec![0xaa; layout.host_dtb.size() as usize];
+        let mut out = vec![0xaa; layout.kernel().unwrap().dtb.size() as usize];
         let error = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap_err();
         assert!(matches!(error, BootError::TokenLeft { .. }), "{error}");
         assert!(out.iter().all(|&b| b == 0));
@@ -162,7 +162,7 @@ fn reservations_are_kept() {
 fn too_small_a_buffer_is_an_error_and_left_empty() {
     let dtb = modified(|_| {});
     let (platform, policy, layout) = boot(&dtb).unwrap();
-    let mut out = vec![0; layout.host_dtb.size() as usize];
+    let mut out = vec![0; layout.kernel().unwrap().dtb.size() as usize];
     let needed = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     assert!(needed < dtb.len() + 2048);
     for room in [0, 1, 39, 40, 72, needed / 2, needed - 1] {

@@ -43,12 +43,12 @@ pub(super) fn check_plan(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolic
     }
     for el2 in [layout.image, layout.pool] {
         assert!(ram.contains(&el2) && !layout.host_ram.overlaps(&el2));
-        assert!(!el2.overlaps(&platform.modules.kernel.range));
-        assert!(platform.modules.ramdisk.is_none_or(|m| !el2.overlaps(&m.range)));
+        assert!(!el2.overlaps(&platform.modules().unwrap().kernel.range));
+        assert!(platform.modules().unwrap().ramdisk.is_none_or(|m| !el2.overlaps(&m.range)));
     }
     assert!(!layout.image.overlaps(&layout.pool));
-    assert!(layout.host_ram.contains(&layout.host_dtb));
-    let mut out = vec![0xaa; layout.host_dtb.size() as usize];
+    assert!(layout.host_ram.contains(&layout.kernel().unwrap().dtb));
+    let mut out = vec![0xaa; layout.kernel().unwrap().dtb.size() as usize];
     if let Ok(length) = write_host_dtb(platform, policy, layout, &mut out) {
         Tree::parse(&out[..length]).expect("the host's tree is valid");
         assert!(!out.windows(TOKEN.len()).any(|w| w == TOKEN.as_bytes()) || platform.options.token != Some(TOKEN));

@@ -29,13 +29,15 @@ fn the_pool_follows_the_image_up_to_a_block_boundary() {
     assert_eq!(plan.pool.base(), plan.image.end());
     assert!(plan.pool.size() >= 32 * MIB && plan.pool.end().0.is_multiple_of(2 * MIB));
     assert_eq!(plan.host_ram.to_string(), format!("0x40000000..0x40200000, {:#x}..0x80000000", plan.pool.end()));
-    assert_eq!(plan.entry, Pa(KERNEL));
+    assert_eq!(plan.kernel().unwrap().entry, Pa(KERNEL));
     assert_eq!(plan.scrub, range(DTB, dtb.len() as u64));
-    assert_eq!(plan.kernel.page_size, PageSize::Size4K);
-    assert!(plan.host_ram.contains(&plan.host_dtb) && plan.host_dtb.base().0.is_multiple_of(8));
+    assert_eq!(plan.kernel().unwrap().header.page_size, PageSize::Size4K);
+    assert!(
+        plan.host_ram.contains(&plan.kernel().unwrap().dtb) && plan.kernel().unwrap().dtb.base().0.is_multiple_of(8)
+    );
     let taken =
         [plan.image, plan.pool, plan.scrub, range(KERNEL, KERNEL_SIZE + 0x40_0000), range(RAMDISK, RAMDISK_SIZE)];
-    assert!(taken.iter().all(|t| !t.overlaps(&plan.host_dtb)));
+    assert!(taken.iter().all(|t| !t.overlaps(&plan.kernel().unwrap().dtb)));
 }
 
 #[test]
@@ -148,7 +150,7 @@ fn t58_only_a_little_endian_image_is_started() {
         .map(|flags| {
             let mut header = kernel_header(KERNEL_SIZE);
             header[24] = flags;
-            plan_with_header(&dtb, header).unwrap().kernel.page_size
+            plan_with_header(&dtb, header).unwrap().kernel().unwrap().header.page_size
         })
         .into();
     assert_eq!(sizes, [PageSize::Unspecified, PageSize::Size4K, PageSize::Size16K, PageSize::Size64K]);
@@ -160,5 +162,5 @@ fn a_text_offset_moves_the_kernel() {
     assert!(plan(&dtb, |_| {}).unwrap_err().contains("0x49080000"));
     let mut header = kernel_header(KERNEL_SIZE);
     header[8..16].copy_from_slice(&0x8_0000u64.to_le_bytes());
-    assert_eq!(plan_with_header(&dtb, header).unwrap().entry, Pa(KERNEL + 0x8_0000));
+    assert_eq!(plan_with_header(&dtb, header).unwrap().kernel().unwrap().entry, Pa(KERNEL + 0x8_0000));
 }

@@ -82,6 +82,43 @@ fn t68_an_iommu_map_that_cannot_be_decoded_makes_all_streams_unknown() {
     );
 }
 
+/// IDs outside the map can be made with bus numbers: configuration space is not mapped, so that EL2 sees each of them.
+#[test]
+fn t64_a_bridge_whose_map_covers_its_buses_only_has_no_mapped_configuration_space() {
+    let path = "/pcie@10000000";
+    let limited =
+        |buses: &[u32], map: &[u32]| with_properties(path, &[("bus-range", cells(buses)), ("iommu-map", cells(map))]);
+    let partly = Verdict::Withheld(Withheld::IommuMapPartly);
+    let given = Verdict::Given(Given::PciBuses { smmu: 0 });
+    assert_eq!(verdict(&limited(&[0, 0], &[0, SMMU, 0, 0x100]), path), given);
+    assert_eq!(verdict(&limited(&[0, 0], &[0, SMMU, 0, 0xff]), path), partly);
+    assert_eq!(verdict(&limited(&[0, 1], &[0, SMMU, 0, 0x100]), path), partly);
+    assert_eq!(verdict(&limited(&[8, 10], &[0x800, SMMU, 0x800, 0x300]), path), given);
+    assert_eq!(verdict(&limited(&[8, 10], &[0x800, SMMU, 0, 0x100, 0x900, SMMU, 0x100, 0x200]), path), given);
+    assert_eq!(verdict(&limited(&[8, 10], &[0x800, SMMU, 0, 0x100, 0xa00, SMMU, 0x100, 0x200]), path), partly);
+    assert_eq!(verdict(&limited(&[7, 10], &[0x800, SMMU, 0x800, 0x300]), path), partly);
+    assert_eq!(verdict(&limited(&[0, 0], &[0, FOREIGN, 0, 0x100]), path), Verdict::Withheld(Withheld::ForeignIommu));
+    assert_eq!(verdict(&limited(&[0, 0], &[0, SMMU, 0, 0x1_0000]), path), Verdict::Given(Given::Pci { smmu: 0 }));
+    let dtb = limited(&[0, 0], &[0, SMMU, 0, 0x100]);
+    let (platform, policy, _) = boot(&dtb).unwrap();
+    let host = &platform.pci[0];
+    assert!(!policy.mmio().overlaps(&host.ecam), "{}", policy.mmio());
+    assert!(host.windows.iter().all(|window| policy.mmio().contains(window)));
+    assert!(policy.given().iter().any(|part| part.range == host.ecam), "the check of the plan has to know it");
+    let masked = [("bus-range", cells(&[0, 0])), ("iommu-map-mask", cells(&[0xff]))];
+    assert_eq!(verdict(&with_properties(path, &masked), path), partly);
+    // Another node has the same addresses: they are not mapped for it either.
+    let twice = modified(|tree| {
+        set(
+            tree.find_node_mut(path).unwrap(),
+            &[("bus-range", cells(&[0, 0])), ("iommu-map", cells(&[0, SMMU, 0, 0x100]))],
+        );
+        tree.root.add_child(primecell("pl061@4010000000", "arm,pl061", 0x40_1000_0000));
+    });
+    let (platform, policy, _) = boot(&twice).unwrap();
+    assert!(!policy.mmio().overlaps(&platform.pci[0].ecam), "{}", policy.mmio());
+}
+
 #[test]
 fn t64_iommus_and_iommu_map_must_both_refer_to_the_smmu() {
     let path = "/dma@f010000";

@@ -167,9 +167,14 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
 
     let verdicts: BTreeMap<String, Verdict> =
         policy.decisions().iter().map(|d| (platform.path(d.node).to_string(), d.verdict)).collect();
-    let bridge = |path: &String| matches!(verdicts.get(path), Some(Verdict::Given(Given::Pci { .. })));
+    let bridge =
+        |path: &String| matches!(verdicts.get(path), Some(Verdict::Given(Given::Pci { .. } | Given::PciBuses { .. })));
     let hosts_windows: Vec<Span> = seen.iter().filter(|s| bridge(&s.path)).flat_map(|s| s.windows.clone()).collect();
     let mut phandles = BTreeMap::new();
+    let code: Vec<Span> = policy.code().iter().map(span).collect();
+    assert_eq!(overlap(&code, &host_ram), None, "code of the firmware and memory");
+    assert_eq!(overlap(&code, &mmio), None, "code of the firmware and registers");
+    assert_eq!(overlap(&code, &own), None, "code of the firmware and EL2's memory");
     for Seen { node, path, on, registers, windows } in &seen {
         for phandle in cells(node, "phandle") {
             assert_eq!(phandles.insert(phandle, path), None, "phandle {phandle:#x} of {path} twice");
@@ -203,6 +208,7 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
             let of_bridge = count(node, "#address-cells") == 3;
             assert_eq!(overlap(windows, if of_bridge { &mmio } else { &hosts_windows }), None, "{path} and the host's");
             assert_eq!(overlap(&kept, &mmio), None, "{path} and the host's registers");
+            assert_eq!(overlap(&kept, &code), None, "{path} and the firmware's code");
             kept.extend(windows);
             assert_eq!(overlap(&kept, &host_ram), None, "{path} and the host's memory");
             assert_eq!(overlap(&kept, &own), None, "{path} and EL2's memory");
@@ -210,7 +216,19 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
         if verdict.is_some() && given {
             assert_eq!(overlap(registers, &host_ram), None, "{path} and the host's memory");
         }
-        if let Some(Verdict::Given(Given::Pci { .. } | Given::BehindSmmu { .. })) = verdict {
+        let limited = matches!(verdict, Some(Verdict::Given(Given::PciBuses { .. })));
+        if limited {
+            assert_eq!(overlap(&registers[..1], &mmio), None, "configuration space of {path} is mapped");
+            let range = cells(node, "bus-range");
+            let (first, end) = (u64::from(range[0]) << 8, u64::from(range[1] + 1) << 8);
+            let inside = |entry: &[u32]| {
+                let (from, to) = (u64::from(entry[0]), u64::from(entry[0]) + u64::from(entry[3]));
+                to.min(end).saturating_sub(from.max(first))
+            };
+            let ids: u64 = cells(node, "iommu-map").chunks_exact(4).map(inside).sum();
+            assert_eq!(ids, end - first, "{path} has buses with IDs that are in no map");
+        }
+        if let Some(Verdict::Given(Given::Pci { .. } | Given::PciBuses { .. } | Given::BehindSmmu { .. })) = verdict {
             let smmus: Vec<u32> = seen
                 .iter()
                 .filter(|s| s.on && is(s.node, "arm,smmu-v3"))
@@ -221,7 +239,7 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
             let map = cells(node, "iommu-map");
             assert!(map.chunks(4).all(|entry| smmus.contains(&entry[1])), "{path} has a foreign IOMMU in its map");
             let ids: u64 = map.chunks_exact(4).map(|entry| u64::from(entry[3])).sum();
-            assert!(ids == 0 || ids == 0x1_0000, "{path} has IDs that are in no map");
+            assert!(ids == 0 || ids == 0x1_0000 || limited, "{path} has IDs that are in no map");
             assert!(ids != 0 || !iommus.is_empty(), "{path} is behind nothing");
         }
     }

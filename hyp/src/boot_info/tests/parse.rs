@@ -18,9 +18,9 @@ fn every_field_of_the_default_machine_is_parsed() {
     let platform = Platform::parse(&dtb).unwrap();
     assert_eq!(platform.options.token, Some(TOKEN));
     assert_eq!(platform.memory.ram.to_string(), "0x40000000..0x80000000");
-    assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(platform.modules.kernel.bootargs, Some("console=ttyAMA0 quiet"));
-    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.range, range(KERNEL, KERNEL_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.bootargs, Some("console=ttyAMA0 quiet"));
+    assert_eq!(platform.modules().unwrap().ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
     assert_eq!(platform.cpus.iter().map(|c| c.mpidr).collect::<Vec<_>>(), [0, 1, 2, 3]);
     assert_eq!(platform.uarts.host.unwrap().range.base(), Pa(0x900_0000));
     assert_eq!(platform.uarts.el2.unwrap().range.base(), Pa(0x904_0000));
@@ -231,8 +231,8 @@ fn modules_may_have_their_own_cell_counts() {
         }
     });
     let platform = Platform::parse(&dtb).unwrap();
-    assert_eq!(platform.modules.kernel.range, range(KERNEL, KERNEL_SIZE));
-    assert_eq!(platform.modules.ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
+    assert_eq!(platform.modules().unwrap().kernel.range, range(KERNEL, KERNEL_SIZE));
+    assert_eq!(platform.modules().unwrap().ramdisk.unwrap().range, range(RAMDISK, RAMDISK_SIZE));
 }
 
 /// T58.
@@ -260,6 +260,8 @@ fn t58_a_malformed_iommu_map_is_refused() {
     assert_eq!(upstream(without("/pcie@10000000", "iommu-map")), Upstream::Nothing);
     let masked = with_properties("/pcie@10000000", &[("iommu-map-mask", cells(&[0xff]))]);
     assert_eq!(upstream(masked), Upstream::Partly);
+    let buses = [("bus-range", cells(&[1, 2])), ("iommu-map", cells(&[0x100, SMMU, 0x100, 0x200]))];
+    assert_eq!(upstream(with_properties("/pcie@10000000", &buses)), Upstream::Buses { first: 0 });
 }
 
 #[test]

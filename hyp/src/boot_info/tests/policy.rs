@@ -93,6 +93,33 @@ fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
     assert_eq!(unknown(&["arm,pl031"]), Verdict::Given(Given::Rtc));
 }
 
+/// Firmware that goes on as a part of the host executes from its flash, and writes its variables.
+#[test]
+fn t70_flash_of_running_firmware_is_executed_or_written_but_not_both() {
+    let flash = |name: &str, compatible: &str| {
+        let mut device = primecell(name, compatible, 0);
+        set(&mut device, &[("reg", wide(&[0xd00_0000, 0x1_0000]))]);
+        with_node(device)
+    };
+    let dtb = flash("flash@d000000", "portcullis,firmware-code");
+    let (platform, policy, _) = boot(&dtb).unwrap();
+    let node = policy.decisions().iter().find(|d| platform.path(d.node).to_string() == "/flash@d000000").unwrap();
+    assert_eq!(node.verdict, Verdict::Given(Given::FirmwareCode));
+    assert!(!policy.mmio().overlaps(&range(0xd00_0000, 0x1_0000)), "registers can be written");
+    assert!(policy.code().iter().eq([&range(0xd00_0000, 0x1_0000)]));
+    assert!(policy.given().iter().any(|part| part.range == range(0xd00_0000, 0x1_0000)));
+    let dtb = flash("flash@d000000", "portcullis,firmware-variables");
+    assert_eq!(decided(&dtb, "/flash@d000000"), Verdict::Given(Given::FirmwareVariables));
+    let (_, policy, _) = boot(&dtb).unwrap();
+    assert!(policy.mmio().contains(&range(0xd00_0000, 0x1_0000)) && policy.code().iter().next().is_none());
+    // Shared with registers, it would be neither.
+    let shared = modified(|tree| {
+        tree.root.add_child(primecell("flash@9010000", "portcullis,firmware-code", 0x901_0000));
+    });
+    let (_, policy, _) = boot(&shared).unwrap();
+    assert!(policy.code().iter().all(|code| !policy.mmio().overlaps(code)), "{}", policy.mmio());
+}
+
 #[test]
 fn pci_without_a_whole_iommu_map_is_withheld() {
     let pci = |dtb: &[u8]| decided(dtb, "/pcie@10000000");

@@ -53,7 +53,7 @@ fn qemus_own_trees_are_accepted() {
         let layout = layout::plan(&platform, &request(&dtb, &header)).unwrap();
         assert_eq!(plan::check(&platform, &policy, &layout), Ok(()));
         oracle::check(&dtb, &platform, &policy, &layout);
-        let mut out = std::vec![0xaa; layout.host_dtb.size() as usize];
+        let mut out = std::vec![0xaa; layout.kernel().unwrap().dtb.size() as usize];
         let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
         assert!(length < dtb.len());
         let given = policy.decisions().iter().filter(|d| matches!(d.verdict, Verdict::Given(_))).count();

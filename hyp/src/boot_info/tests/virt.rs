@@ -265,8 +265,9 @@ pub(super) fn request<'h>(dtb: &[u8], header: &'h [u8; HEADER_SIZE]) -> Request<
     Request {
         image: range(IMAGE, 0x8_3210),
         dtb: range(DTB, dtb.len() as u64),
+        record: PhysRange::default(),
         pool_size: 32 * MIB,
-        kernel_header: header,
+        kernel_header: Some(header),
     }
 }
 

@@ -14,5 +14,6 @@ mod extended;
 mod failed_begin;
 mod handover;
 mod inspect;
+mod kept;
 mod machine;
 mod messages;

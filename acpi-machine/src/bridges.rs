@@ -1,0 +1,163 @@
+//! PCI hosts: configuration space, RequesterIDs and windows.
+//!
+//! Firmware lists the RequesterIDs of the buses that it has numbered. Others are behind no SMMU, as far as the table says.
+//! So a host gets the buses whose IDs are all listed, and no other: `bus-range` says so in the tree, and EL2 sees to it that
+//! no bridge gets another number. Where the buses are not in one piece, the segment becomes several hosts in the tree.
+
+use alloc::vec::Vec;
+
+use crate::coverage::{bounds, clipped, is_whole, runs};
+use crate::error::{Error, FIRMWARE, Note, Source};
+use crate::iort::{Ids, Iort};
+use crate::mcfg::Area;
+use crate::memory::{RUNTIME, merged};
+use crate::registers::GCD_MMIO;
+use crate::{Aperture, Firmware, Range};
+
+/// A window of memory space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) cpu: Range,
+    /// Its first address on the bus.
+    pub(crate) bus: u64,
+}
+
+/// A PCI host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bridge {
+    pub(crate) segment: u16,
+    pub(crate) ecam: Range,
+    pub(crate) buses: (u8, u8),
+    pub(crate) coherent: bool,
+    pub(crate) ids: Vec<Ids>,
+    pub(crate) windows: Vec<Window>,
+}
+
+/// Finds the hosts. `known` are registers that tables describe.
+pub(crate) fn find(
+    firmware: &Firmware<'_>,
+    areas: &[Area],
+    iort: &Iort,
+    known: &[Range],
+    notes: &mut Vec<Note>,
+) -> Result<Vec<Bridge>, Error> {
+    let mut bridges = Vec::new();
+    for area in areas {
+        let note = |value, what| Note { source: Source::Table(*b"MCFG"), offset: 0, value, what };
+        let Some(segment) = iort.segments.iter().find(|segment| segment.number == area.segment) else {
+            notes.push(note(area.base, "PCI segment that IORT does not have, withheld"));
+            continue;
+        };
+        let whole = is_whole(&segment.ids);
+        let buses = if whole { [(area.first, area.last)].into() } else { runs(&segment.ids, area.first, area.last) };
+        if buses.is_empty() {
+            notes.push(note(area.base, "PCI segment of which no bus is behind SMMUv3s, withheld"));
+        }
+        // Configuration space of the buses in between has to be there too: what is read there is all ones.
+        let until = buses.iter().skip(1).map(|(next, _)| next.saturating_sub(1)).chain([area.last]);
+        for ((first, last), until) in buses.iter().copied().zip(until) {
+            let (start, end) = bounds(first, last);
+            let ids = if whole { segment.ids.clone() } else { clipped(&segment.ids, start, end) };
+            bridges.push(Bridge {
+                segment: area.segment,
+                ecam: area.of(first, until),
+                buses: (first, last),
+                coherent: segment.coherent,
+                ids,
+                windows: Vec::new(),
+            });
+        }
+    }
+    add_windows(firmware, known, &mut bridges, notes)?;
+    Ok(bridges)
+}
+
+/// Gives each window to the host with the root bus of what is in it.
+fn add_windows(
+    firmware: &Firmware<'_>,
+    known: &[Range],
+    bridges: &mut [Bridge],
+    notes: &mut Vec<Note>,
+) -> Result<(), Error> {
+    let spaces = spaces(firmware, known)?;
+    let mut windows = Vec::<(Window, u16, usize)>::new();
+    for (index, aperture) in firmware.apertures.iter().enumerate() {
+        let bad = |problem, remedy| Error {
+            source: Source::Apertures,
+            offset: index,
+            value: aperture.cpu.base,
+            problem,
+            remedy,
+        };
+        if aperture.cpu.size == 0 {
+            continue;
+        }
+        let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
+            return Err(bad("the addresses are in no space that the firmware's map has for PCI alone", FIRMWARE));
+        };
+        let window = seen(space, aperture).ok_or_else(|| bad("the addresses on the bus wrap", FIRMWARE))?;
+        match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {
+            Some((other, segment, _)) if *other != window || *segment != aperture.segment => {
+                return Err(bad("two root bridges show a window in different ways, or have it both", FIRMWARE));
+            }
+            Some(_) => {}
+            None => windows.push((window, aperture.segment, index)),
+        }
+    }
+    for (window, segment, index) in windows {
+        let bus = firmware.apertures.get(index).map_or(0, |aperture| aperture.first_bus);
+        let mut of_segment = bridges.iter_mut().filter(|bridge| bridge.segment == segment);
+        match of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
+            Some(bridge) => {
+                bridge.windows.push(window);
+                let what = "window of a root bridge, given with all that the firmware's map has there for I/O";
+                notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
+            }
+            None => {
+                let what = "window of a root bridge that is not behind SMMUv3s, withheld";
+                notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All of `space`, by the place that `aperture` has in it.
+fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
+    let skip = aperture.cpu.base.checked_sub(space.base)?;
+    let bus = aperture.bus.checked_sub(skip)?;
+    bus.checked_add(space.size)?;
+    Some(Window { cpu: *space, bus })
+}
+
+/// The spaces of the firmware's map that may be windows: memory-mapped I/O that is not for run time, without `known`.
+fn spaces(firmware: &Firmware<'_>, known: &[Range]) -> Result<Vec<Range>, Error> {
+    let mut mmio = Vec::new();
+    for (index, entry) in firmware.spaces.iter().enumerate() {
+        if entry.range.end().is_none() {
+            let problem = "the entry wraps";
+            let value = entry.range.base;
+            return Err(Error { source: Source::Spaces, offset: index, value, problem, remedy: FIRMWARE });
+        }
+        if entry.kind == GCD_MMIO && entry.attributes & RUNTIME == 0 {
+            mmio.push(entry.range);
+        }
+    }
+    let mut left = merged(mmio);
+    let listed = firmware.registers.iter().map(|entry| &entry.range);
+    for hole in known.iter().chain(listed) {
+        left = left.iter().flat_map(|range| without(range, hole)).flatten().collect();
+    }
+    Ok(left)
+}
+
+/// What of `range` is below and above `hole`.
+fn without(range: &Range, hole: &Range) -> [Option<Range>; 2] {
+    if !range.overlaps(hole) {
+        return [Some(*range), None];
+    }
+    let (end, behind) = (range.end().unwrap_or(u64::MAX), hole.end().unwrap_or(u64::MAX));
+    let between =
+        |from: u64, to: u64| to.checked_sub(from).filter(|size| *size > 0).map(|size| Range { base: from, size });
+    [between(range.base, hole.base), between(behind, end)]
+}

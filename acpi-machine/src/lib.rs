@@ -1,0 +1,192 @@
+//! The machine as UEFI and ACPI describe it, written as the device tree that EL2 reads.
+//!
+//! EL2 has one parser, one policy and one check of the finished plan, all of them for device trees. A machine that
+//! describes itself by ACPI gets the same: this crate turns copies of the firmware's tables into a tree in the bindings
+//! that EL2 knows, so that no decision in EL2 depends on where a fact came from. What the tables leave out is left out:
+//! registers that are in no node are not mapped for the host.
+//!
+//! ```text
+//! Firmware: copies of tables, memory map, spaces ── describe ──► Description: device tree, notes
+//!                                                      └──► Error: table, offset, value, remedy
+//! ```
+//!
+//! The input is a claim of the firmware until it is checked: each length, checksum and revision is checked before use,
+//! what is not understood is refused by name, and the input must be a copy that nobody else can write.
+//!
+//! Tables are read by hand from slices, since the structures of the crate `acpi` can only be had by mapping memory
+//! (`unsafe`), and IORT is not among them.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects,
+        clippy::as_conversions
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod bridges;
+mod coverage;
+mod error;
+mod fadt;
+mod gtdt;
+mod iort;
+mod madt;
+mod mcfg;
+mod memory;
+mod nodes;
+mod registers;
+mod spcr;
+mod table;
+mod tables;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Note, Source};
+pub use memory::{MemoryEntry, kinds};
+pub use registers::{Registers, Use};
+
+use alloc::vec::Vec;
+
+/// Bytes from a base.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// The first address.
+    pub base: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl Range {
+    /// The first address behind it; `None` if that is no 64-bit number.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.base.checked_add(self.size)
+    }
+
+    /// The last address, or the highest that there is.
+    fn last(&self) -> u64 {
+        self.base.saturating_add(self.size.saturating_sub(1))
+    }
+
+    /// Whether `address` is in it.
+    #[must_use]
+    pub fn has(&self, address: u64) -> bool {
+        self.size > 0 && self.base <= address && address <= self.last()
+    }
+
+    /// Whether a byte is in both.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.size > 0 && other.size > 0 && self.base <= other.last() && other.base <= self.last()
+    }
+
+    /// Whether every byte of `other` is in it.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        other.size == 0 || self.has(other.base) && self.has(other.last())
+    }
+}
+
+/// A range of the firmware's map of address spaces (GCD, PI 1.8 vol. 2, 7.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpaceEntry {
+    /// `EFI_GCD_MEMORY_TYPE`; 3 is memory-mapped I/O.
+    pub kind: u32,
+    /// The addresses.
+    pub range: Range,
+    /// `EFI_MEMORY_*` attributes that are set, not those that it could have.
+    pub attributes: u64,
+}
+
+/// Addresses of PCI memory space that the firmware has given to functions below a root bridge, as
+/// `EFI_PCI_ROOT_BRIDGE_IO_PROTOCOL.Configuration()` says. The space around them that the firmware knows is the window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Aperture {
+    /// PCI segment.
+    pub segment: u16,
+    /// The first bus of the root bridge.
+    pub first_bus: u8,
+    /// Where the CPU sees it.
+    pub cpu: Range,
+    /// Its first address on the bus.
+    pub bus: u64,
+}
+
+/// What the firmware says about the machine. Everything that is borrowed is a copy: the firmware, which is part of the
+/// host later, must not be able to change it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Firmware<'a> {
+    /// All tables of the XSDT, and no others, in any order: their bytes, header included, in the length that the header
+    /// has. Those whose signature is not of interest are ignored.
+    pub tables: &'a [&'a [u8]],
+    /// The UEFI memory map, as it is when EL2 takes over.
+    pub memory: &'a [MemoryEntry],
+    /// The GCD memory space map.
+    pub spaces: &'a [SpaceEntry],
+    /// What is allocated below root bridges.
+    pub apertures: &'a [Aperture],
+    /// Registers that the firmware goes on using although no table describes them.
+    pub registers: &'a [Registers],
+    /// EL2's memory, image and pool: whole pages in memory of the type `EfiReservedMemoryType`.
+    pub own: Range,
+    /// EL2's command line, to which the options that this kind of boot needs are added.
+    pub command_line: &'a str,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// A flattened device tree.
+    pub dtb: Vec<u8>,
+    /// What the host does not get, for the boot log.
+    pub notes: Vec<Note>,
+}
+
+/// Describes the machine.
+///
+/// # Errors
+/// [`Error`] for what is malformed, unknown, or cannot be isolated. Nothing was changed then.
+pub fn describe(firmware: &Firmware<'_>) -> Result<Description, Error> {
+    let mut notes = Vec::new();
+    let tables = tables::Tables::find(firmware.tables)?;
+    fadt::check(&tables.fadt)?;
+    gtdt::check(&tables.gtdt)?;
+    let madt = madt::read(&tables.madt, &mut notes)?;
+    let iort = iort::read(&tables.iort, &madt.its, &mut notes)?;
+    let areas = mcfg::read(&tables.mcfg)?;
+    let console = tables.spcr.as_ref().map(|spcr| spcr::read(spcr, &mut notes)).transpose()?.flatten();
+    let memory = memory::read(firmware, &iort.reserved, &mut notes)?;
+    let mut known = Vec::new();
+    known.extend(madt.ranges());
+    known.extend(iort.smmus.iter().map(|smmu| smmu.range));
+    // A page that is not there has the address 0.
+    known.extend(iort.withheld.iter().copied().filter(|range| range.base != 0));
+    known.extend(areas.iter().map(mcfg::Area::whole));
+    known.extend(console.iter().map(|console| console.range));
+    registers::check(firmware, &known)?;
+    let bridges = bridges::find(firmware, &areas, &iort, &known, &mut notes)?;
+    let machine = nodes::Machine { firmware, madt: &madt, iort: &iort, console: console.as_ref(), memory: &memory };
+    Ok(Description { dtb: machine.tree(&bridges)?, notes })
+}

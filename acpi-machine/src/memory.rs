@@ -1,0 +1,194 @@
+//! The UEFI memory map: which memory the host gets (UEFI 2.10, 7.2).
+//!
+//! The firmware is part of the host afterwards. So the host gets all memory that the firmware owns for itself, for boot or
+//! for run time, and all that operating systems get. It does not get `EfiReservedMemoryType`, in which EL2 lives and which
+//! no operating system touches, except where a device uses it all the time (RMR).
+
+use alloc::vec::Vec;
+
+use crate::error::{Error, Note, Source};
+use crate::table::wide;
+use crate::{Firmware, Range};
+
+/// A page of UEFI, in bytes.
+const PAGE: u64 = 4096;
+/// `EFI_MEMORY_WB`: the memory can be cached.
+const WRITE_BACK: u64 = 1 << 3;
+/// `EFI_MEMORY_RUNTIME`.
+pub(crate) const RUNTIME: u64 = 1 << 63;
+/// Entries at most.
+const ENTRIES_MAX: usize = 4096;
+
+/// Values of `EFI_MEMORY_TYPE`.
+pub mod kinds {
+    /// `EfiReservedMemoryType`.
+    pub const RESERVED: u32 = 0;
+    /// `EfiLoaderCode`.
+    pub const LOADER_CODE: u32 = 1;
+    /// `EfiLoaderData`.
+    pub const LOADER_DATA: u32 = 2;
+    /// `EfiBootServicesCode`.
+    pub const BOOT_CODE: u32 = 3;
+    /// `EfiBootServicesData`.
+    pub const BOOT_DATA: u32 = 4;
+    /// `EfiRuntimeServicesCode`.
+    pub const RUNTIME_CODE: u32 = 5;
+    /// `EfiRuntimeServicesData`.
+    pub const RUNTIME_DATA: u32 = 6;
+    /// `EfiConventionalMemory`.
+    pub const CONVENTIONAL: u32 = 7;
+    /// `EfiUnusableMemory`.
+    pub const UNUSABLE: u32 = 8;
+    /// `EfiACPIReclaimMemory`.
+    pub const ACPI_RECLAIM: u32 = 9;
+    /// `EfiACPIMemoryNVS`.
+    pub const ACPI_NVS: u32 = 10;
+    /// `EfiMemoryMappedIO`.
+    pub const MMIO: u32 = 11;
+    /// `EfiMemoryMappedIOPortSpace`.
+    pub const MMIO_PORTS: u32 = 12;
+    /// `EfiPersistentMemory`.
+    pub const PERSISTENT: u32 = 14;
+    /// `EfiUnacceptedMemoryType`.
+    pub const UNACCEPTED: u32 = 15;
+}
+
+/// An entry of the map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryEntry {
+    /// `EFI_MEMORY_TYPE`, see [`kinds`].
+    pub kind: u32,
+    /// The first address, physical.
+    pub base: u64,
+    /// Pages of 4 KiB.
+    pub pages: u64,
+    /// `EFI_MEMORY_*` attributes.
+    pub attributes: u64,
+}
+
+impl MemoryEntry {
+    /// The addresses; `None` if it is empty, wraps, or does not begin at a page.
+    pub(crate) fn range(&self) -> Option<Range> {
+        let range = Range { base: self.base, size: self.pages.checked_mul(PAGE)? };
+        (range.size > 0 && range.base.is_multiple_of(PAGE) && range.end().is_some()).then_some(range)
+    }
+}
+
+/// What is done with memory of a type.
+enum Fate {
+    /// The host gets it.
+    Host,
+    /// The host does not get it.
+    Withheld(&'static str),
+    /// It is no memory.
+    Registers,
+    /// The machine is refused.
+    Refused(&'static str),
+}
+
+fn fate(entry: &MemoryEntry) -> Fate {
+    match entry.kind {
+        kinds::LOADER_CODE..=kinds::CONVENTIONAL | kinds::ACPI_RECLAIM | kinds::ACPI_NVS => {
+            if entry.attributes & WRITE_BACK == 0 {
+                Fate::Withheld("memory that cannot be cached, withheld")
+            } else {
+                Fate::Host
+            }
+        }
+        kinds::RESERVED => Fate::Withheld("memory that the firmware reserves, withheld"),
+        kinds::UNUSABLE => Fate::Withheld("memory with errors, withheld"),
+        kinds::PERSISTENT => Fate::Withheld("persistent memory, withheld"),
+        kinds::MMIO | kinds::MMIO_PORTS => Fate::Registers,
+        kinds::UNACCEPTED => Fate::Refused("memory is not accepted yet, as in a confidential guest"),
+        _ => Fate::Refused("the type of the memory is not known"),
+    }
+}
+
+/// The memory of the machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// What the host gets, and EL2's own: sorted, and merged where it is adjacent.
+    pub(crate) ram: Vec<Range>,
+    /// What devices use all the time.
+    pub(crate) reserved: Vec<Range>,
+}
+
+/// Reads the map. `reserved` is memory that devices use all the time.
+pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<Note>) -> Result<Memory, Error> {
+    let bad = |index, value, problem| {
+        let remedy = "update the firmware, or boot by device tree";
+        Error { source: Source::MemoryMap, offset: index, value, problem, remedy }
+    };
+    if firmware.memory.len() > ENTRIES_MAX {
+        return Err(bad(ENTRIES_MAX, wide(firmware.memory.len()), "there are more than 4096 entries"));
+    }
+    let (mut all, mut ram, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, entry) in firmware.memory.iter().enumerate() {
+        let range = entry.range();
+        let range =
+            range.ok_or_else(|| bad(index, entry.base, "the entry is empty, wraps, or begins inside a page"))?;
+        all.push((range, index));
+        match fate(entry) {
+            Fate::Host => ram.push(range),
+            Fate::Withheld(what) => {
+                if entry.kind == kinds::RESERVED {
+                    kept.push(range);
+                }
+                if !range.contains(&firmware.own) {
+                    notes.push(Note { source: Source::MemoryMap, offset: index, value: entry.base, what });
+                }
+            }
+            Fate::Registers => {}
+            Fate::Refused(problem) => return Err(bad(index, entry.kind.into(), problem)),
+        }
+    }
+    all.sort_unstable_by_key(|(range, _)| range.base);
+    for pair in all.windows(2) {
+        if let [(first, _), (second, index)] = pair
+            && first.overlaps(second)
+        {
+            return Err(bad(*index, second.base, "the entry overlaps another one"));
+        }
+    }
+    let kept = merged(kept);
+    let own = firmware.own;
+    let whole = own.base.is_multiple_of(PAGE) && own.size.is_multiple_of(PAGE) && own.size > 0;
+    if !whole || !kept.iter().any(|range| range.contains(&own)) {
+        return Err(Error {
+            source: Source::Own,
+            offset: 0,
+            value: own.base,
+            problem: "it is not in whole pages of memory of the type EfiReservedMemoryType",
+            remedy: "the loader has to allocate it with that type, before it reads the memory map",
+        });
+    }
+    ram.push(own);
+    for range in reserved {
+        if range.overlaps(&own) {
+            let problem = "the memory of a device (RMR) is EL2's";
+            return Err(Error { source: Source::Own, offset: 0, value: range.base, problem, remedy: "restart" });
+        }
+        if kept.iter().any(|kept| kept.contains(range)) {
+            ram.push(*range);
+        } else if !merged(ram.clone()).iter().any(|ram| ram.contains(range)) {
+            return Err(bad(0, range.base, "the memory of a device (RMR) is not in the map"));
+        }
+    }
+    Ok(Memory { ram: merged(ram), reserved: reserved.into() })
+}
+
+/// `ranges` in order, those that touch each other joined.
+pub(crate) fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
+    ranges.sort_unstable_by_key(|range| range.base);
+    let mut joined: Vec<Range> = Vec::new();
+    for next in ranges {
+        match joined.last_mut() {
+            Some(last) if last.end().is_none_or(|end| end >= next.base) => {
+                let end = last.end().max(next.end());
+                last.size = end.and_then(|end| end.checked_sub(last.base)).unwrap_or(last.size);
+            }
+            Some(_) | None => joined.push(next),
+        }
+    }
+    joined
+}

@@ -1,0 +1,72 @@
+//! Registers that the firmware goes on using, as a part of the host, although no table describes them.
+
+use alloc::vec::Vec;
+
+use crate::error::{Error, Source};
+use crate::memory::{RUNTIME, kinds, merged};
+use crate::{Firmware, Range};
+
+const PAGE: u64 = 4096;
+/// `EfiGcdMemoryTypeMemoryMappedIo`.
+pub(crate) const GCD_MMIO: u32 = 3;
+
+/// What registers are, as the loader has found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Flash in which the firmware keeps its variables: it is read and written at run time.
+    Variables,
+    /// Flash in which the firmware's code is executed where it is. It is not written.
+    Code,
+    /// A PL031, the clock.
+    Clock,
+}
+
+/// Registers with a known use. None of them starts a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registers {
+    /// Where they are, in whole pages.
+    pub range: Range,
+    /// What they are.
+    pub used_as: Use,
+}
+
+/// Checks the list: it has whole pages, none of them twice or of `known`; and registers that the firmware claims for its
+/// runtime services are in it or in `known`, since what cannot be named cannot be judged.
+pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Error> {
+    let remedy = "correct the list in the loader";
+    for (index, entry) in firmware.registers.iter().enumerate() {
+        let range = entry.range;
+        let bad = |problem| Error { source: Source::Registers, offset: index, value: range.base, problem, remedy };
+        let whole = range.base.is_multiple_of(PAGE) && range.size.is_multiple_of(PAGE) && range.size > 0;
+        if !whole || range.end().is_none() {
+            return Err(bad("the registers are not in whole pages"));
+        }
+        let before = firmware.registers.iter().take(index).map(|other| &other.range);
+        if before.chain(known).any(|other| other.overlaps(&range)) {
+            return Err(bad("the registers are those of something else, too"));
+        }
+    }
+    let mut explained: Vec<Range> = firmware.registers.iter().map(|entry| entry.range).collect();
+    explained.extend_from_slice(known);
+    let explained = merged(explained);
+    let unexplained = |range: &Range| !explained.iter().any(|known| known.contains(range));
+    let runtime = |source, offset, range: Range| Error {
+        source,
+        offset,
+        value: range.base,
+        problem: "runtime services use registers here, and nothing says what they are",
+        remedy: "add them to the list in the loader once it is known that they start no transaction",
+    };
+    for (index, entry) in firmware.memory.iter().enumerate() {
+        let mmio = matches!(entry.kind, kinds::MMIO | kinds::MMIO_PORTS) && entry.attributes & RUNTIME != 0;
+        if let Some(range) = entry.range().filter(|range| mmio && unexplained(range)) {
+            return Err(runtime(Source::MemoryMap, index, range));
+        }
+    }
+    for (index, entry) in firmware.spaces.iter().enumerate() {
+        if entry.kind == GCD_MMIO && entry.attributes & RUNTIME != 0 && unexplained(&entry.range) {
+            return Err(runtime(Source::Spaces, index, entry.range));
+        }
+    }
+    Ok(())
+}

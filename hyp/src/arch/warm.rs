@@ -1,0 +1,113 @@
+//! The state of firmware that runs at EL2 and goes on at EL1 as the host, and the two ways back to it (the crate
+//! `hand-over`).
+//!
+//! One of the modules that may use `unsafe`: it accesses the loader's record by address, and leaves EL2 by assembly.
+
+use super::{clean_to_poc, stack_top};
+use aarch64_cpu::asm::barrier;
+use aarch64_cpu::registers::{
+    CPACR_EL1, MAIR_EL1, SCTLR_EL1, TCR_EL1, TPIDR_EL1, TTBR0_EL1, TTBR1_EL1, VBAR_EL1, Writeable,
+};
+use core::arch::asm;
+use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU64, Ordering};
+use hand_over::{El1, Record, VERSION};
+use hyp::boot_info::PhysRange;
+use io_pgtable::Pa;
+use spin::Once;
+
+/// `CPACR_EL1.FPEN`: EL1 may use floating point, as it did at EL2.
+const CPACR_FPEN: u64 = 0b11 << 20;
+/// `ICC_SRE_EL1`: SRE, DFB, DIB. EL1 uses the GIC by system registers, as it did at EL2.
+const ICC_SRE_EL1: u64 = 0b111;
+/// Size of the record in bytes.
+const RECORD_SIZE: u64 = size_of::<Record>() as u64;
+
+unsafe extern "C" {
+    fn back_to_firmware(record: u64, refused: u64) -> !;
+    fn resume_firmware(stack_top: u64, sp: u64, resume: u64, pstate: u64) -> !;
+}
+
+/// Address of the record while EL2 can still return to the firmware as if nothing had happened; 0 otherwise.
+static PENDING: AtomicU64 = AtomicU64::new(0);
+/// Where and how the firmware goes on.
+static FIRMWARE: Once<Firmware> = Once::new();
+
+struct Firmware {
+    /// The loader's memory that has the record.
+    record: u64,
+    sp: u64,
+    resume: u64,
+    refused: u64,
+    el1: El1,
+}
+
+/// The record is of another version.
+#[derive(Clone, Copy, Debug)]
+pub struct OtherVersion(pub u64);
+
+/// Reads the record at `record`. Until [`commit`] a refusal returns to the firmware.
+///
+/// # Errors
+/// [`OtherVersion`]; then there is no way back.
+///
+/// # Safety
+/// A loader handed the record over, and it is mapped.
+pub unsafe fn take(record: u64) -> Result<(), OtherVersion> {
+    // SAFETY: (1) by the caller's contract; (2) no other CPU runs.
+    let found = unsafe { (record as *const Record).read_volatile() };
+    if found.version != u64::from(VERSION) {
+        return Err(OtherVersion(found.version));
+    }
+    let Record { sp, resume, refused, el1, .. } = found;
+    FIRMWARE.call_once(|| Firmware { record, sp, resume, refused, el1 });
+    PENDING.store(record, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The memory of the record, if firmware started EL2.
+pub fn record() -> Option<PhysRange> {
+    PhysRange::new(Pa(FIRMWARE.get()?.record), RECORD_SIZE)
+}
+
+/// From now on devices are EL2's: an error ends the run instead of returning to the firmware.
+pub fn commit() {
+    PENDING.store(0, Ordering::Relaxed);
+}
+
+/// Returns to the firmware, which goes on at EL2, if nothing outside of EL2 was changed yet; otherwise this function
+/// returns.
+pub fn refuse(why: fmt::Arguments<'_>) {
+    let pending = PENDING.swap(0, Ordering::Relaxed);
+    let Some(firmware) = FIRMWARE.get().filter(|_| pending != 0) else { return };
+    // SAFETY: (1) EL2 maps the record until `commit`, and no other CPU runs; (2) the loader wrote a whole record.
+    let record = unsafe { &mut *(pending as *mut Record) };
+    // What does not fit is cut.
+    let _ = record.write_fmt(why);
+    clean_to_poc(pending, RECORD_SIZE);
+    // SAFETY: (1) the loader promises that its code at this address works with the MMU off.
+    unsafe { back_to_firmware(pending, firmware.refused) }
+}
+
+/// Goes on at EL1 where the firmware handed the machine over, on CPU `cpu`, whose stack is reset; `None` if no
+/// firmware did.
+pub fn go_on(cpu: usize) -> Option<core::convert::Infallible> {
+    let firmware = FIRMWARE.get()?;
+    let el1 = &firmware.el1;
+    MAIR_EL1.set(el1.mair);
+    TCR_EL1.set(el1.tcr);
+    TTBR0_EL1.set(el1.ttbr0);
+    TTBR1_EL1.set(el1.ttbr1);
+    VBAR_EL1.set(el1.vbar);
+    TPIDR_EL1.set(el1.tpidr);
+    CPACR_EL1.set(CPACR_FPEN);
+    // SAFETY: (1) the register controls the host's interface to the GIC; (2) a GICv3 has it (`Platform::parse`).
+    unsafe { asm!("msr icc_sre_el1, {}", in(reg) ICC_SRE_EL1, options(nostack, preserves_flags)) };
+    // The MMU of EL1 finds its tables and their format.
+    barrier::isb(barrier::SY);
+    SCTLR_EL1.set(el1.sctlr);
+    barrier::isb(barrier::SY);
+    // SAFETY: (1) only this CPU uses the stack; (2) the caller has set up every EL2 control, so EL1 runs under
+    // stage 2.
+    unsafe { resume_firmware(stack_top(cpu), firmware.sp, firmware.resume, firmware.el1.pstate) }
+}

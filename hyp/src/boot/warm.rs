@@ -1,0 +1,66 @@
+//! A boot from running firmware: the loader's record, and what must agree with it.
+#![allow(unsafe_code)]
+
+use super::{mmu_is_on, normal};
+use crate::arch::{self, Conduit, warm};
+use crate::exit::refuse;
+use aarch64_cpu::registers::{MPIDR_EL1, Readable};
+use hand_over::Record;
+use hyp::boot_info::{Entry, PhysRange, Platform};
+use hyp::smccc;
+use io_pgtable::Pa;
+
+/// Affinity fields of an MPIDR.
+const AFFINITY: u64 = 0xff_00ff_ffff;
+
+/// Takes the record at `record`, so that a refusal returns to the firmware; nothing if it is 0.
+pub fn begin(record: u64) {
+    if record == 0 {
+        return;
+    }
+    if mmu_is_on()
+        && let Some(range) = PhysRange::new(Pa(record), size_of::<Record>() as u64)
+    {
+        normal("the loader's record", &range);
+    }
+    // SAFETY: (1) the assembly passes a record only from the entry for loaders in firmware; (2) it is mapped, or the
+    // MMU is off.
+    if let Err(other) = unsafe { warm::take(record) } {
+        // There is no way back: its place is not known.
+        refuse(format_args!("the loader hands over with version {}, not with this image's", other.0), Conduit::Smc);
+    }
+}
+
+/// Refuses to boot when the device tree and the entry are of different kinds, or when firmware runs on another CPU,
+/// which would go on at EL2.
+pub fn check(platform: &Platform<'_>) {
+    match (&platform.entry, warm::record()) {
+        (Entry::Cold(_), None) => {}
+        (Entry::Warm(_), Some(_)) => check_others(platform),
+        (Entry::Warm(_), None) => {
+            let why = "the device tree is of running firmware, but a boot loader started EL2: start portcullis.efi";
+            refuse(format_args!("{why}"), Conduit::Smc)
+        }
+        (Entry::Cold(_), Some(_)) => {
+            let why = "the device tree has no memory that firmware reserved for EL2: use the loader of this version";
+            refuse(format_args!("{why}"), Conduit::Smc)
+        }
+    }
+}
+
+/// Refuses to boot unless every other CPU is off.
+fn check_others(platform: &Platform<'_>) {
+    /// `AFFINITY_INFO`'s answer for a CPU that is off.
+    const OFF: i64 = 1;
+    for cpu in platform.cpus.iter().filter(|cpu| cpu.mpidr != MPIDR_EL1.get() & AFFINITY) {
+        let [state, ..] = arch::smc([u64::from(smccc::AFFINITY_INFO_64), cpu.mpidr, 0, 0]);
+        let state = smccc::status(state);
+        if state != OFF {
+            let path = platform.path(cpu.node);
+            refuse(
+                format_args!("{path} is not off (AFFINITY_INFO {state}): the firmware must run on one CPU only"),
+                Conduit::Smc,
+            );
+        }
+    }
+}

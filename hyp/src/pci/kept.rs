@@ -1,0 +1,72 @@
+//! PCI hosts of which SMMUs cover the buses that there are, and no others.
+//!
+//! A RequesterID on another bus would bypass them. It comes into being where a bridge gets the number of such a bus, or
+//! where a function gets virtual functions, whose IDs begin at an offset from its own and may be on the next bus. So the
+//! numbers are checked at boot, and neither can be changed: the host's accesses to configuration space always trap.
+
+use super::config::{ConfigSpace, extended, header_type};
+use super::ecam::{self, Answer};
+use super::numbering::functions;
+use super::rid::Rid;
+use super::spec::{self, buses, extended as spec_extended};
+use host_access::field::get32;
+
+/// Checks that no bridge on the buses `first` to `last` leads to another bus, and that no function has virtual functions.
+///
+/// # Errors
+/// The first function that is not so.
+pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), Rid> {
+    let inside = |number: u32| (u32::from(first)..=u32::from(last)).contains(&number);
+    for rid in (first..=last).flat_map(|bus| functions(config, bus)) {
+        let fits = match header_type(config, rid) {
+            spec::TYPE_ENDPOINT => true,
+            spec::TYPE_BRIDGE => {
+                let numbers = config.read32(rid, spec::BUSES);
+                inside(get32(buses::SECONDARY, numbers)) && inside(get32(buses::SUBORDINATE, numbers))
+            }
+            _ => false,
+        };
+        let enabled = match extended(config, rid, spec_extended::SRIOV) {
+            Ok(None) => false,
+            Ok(Some(at)) => is_enabled(config, rid, at),
+            Err(_) => true,
+        };
+        if !fits || enabled {
+            return Err(rid);
+        }
+    }
+    Ok(())
+}
+
+/// Whether the function whose SR-IOV capability is at `at` has virtual functions.
+fn is_enabled(config: &impl ConfigSpace, rid: Rid, at: u16) -> bool {
+    let control = at.checked_add(spec_extended::SRIOV_CONTROL).filter(|control| *control < 4096);
+    control.is_none_or(|control| get32(spec_extended::SRIOV_ENABLE, config.read32(rid, control)) != 0)
+}
+
+/// How a store of the lower `bytes` bytes of `value` is answered: as while a function is away, and none gets virtual
+/// functions.
+pub fn store(
+    config: &impl ConfigSpace,
+    is_away: impl FnOnce() -> bool,
+    rid: Rid,
+    offset: u16,
+    bytes: u16,
+    value: u64,
+) -> Answer {
+    if ecam::store(config, is_away, rid, offset, bytes) == Answer::Denied {
+        return Answer::Denied;
+    }
+    if offset < spec_extended::FIRST {
+        return Answer::Hardware;
+    }
+    let control = match extended(config, rid, spec_extended::SRIOV) {
+        Ok(None) => return Answer::Hardware,
+        Ok(Some(at)) => at.saturating_add(spec_extended::SRIOV_CONTROL),
+        Err(_) => return Answer::Denied,
+    };
+    let end = offset.saturating_add(bytes);
+    let shift = control.checked_sub(offset).filter(|_| control < end).map(|at| u32::from(at).saturating_mul(8));
+    let byte = shift.map_or(0, |shift| u32::try_from(value.checked_shr(shift).unwrap_or(0) & 0xff).unwrap_or(0));
+    if get32(spec_extended::SRIOV_ENABLE, byte) == 0 { Answer::Hardware } else { Answer::Denied }
+}

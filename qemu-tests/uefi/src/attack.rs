@@ -1,0 +1,133 @@
+//! The attacks in order.
+#![allow(unsafe_code)]
+
+use alloc::format;
+use alloc::string::String;
+use core::arch::asm;
+use uefi::boot::{self, AllocateType, MemoryType};
+use uefi::prelude::*;
+use uefi::runtime::{self, ResetType};
+use uefi::table::cfg::ConfigTableEntry;
+use uefi::{println, system};
+
+use crate::edu::Edu;
+use crate::loader::{self, Loader};
+
+/// Bytes of a transfer: an SMMU reports each 4 of them that it blocks.
+const COUNT: usize = 8;
+/// What the transfer in flight writes, and what is in the device's buffer before an attack reads.
+const WRITTEN: u8 = 0xa5;
+const CANARY: u8 = 0x5a;
+/// Offset of the magic number in EL2's image, where a read would show it.
+const MAGIC: u64 = 56;
+
+#[entry]
+fn main() -> Status {
+    match run() {
+        Ok(()) => println!("TEST t70_firmware: PASS"),
+        Err(why) => println!("TEST t70_firmware: FAIL {why}"),
+    }
+    runtime::reset(ResetType::SHUTDOWN, Status::SUCCESS, None)
+}
+
+fn run() -> Result<(), String> {
+    let edu = Edu::find()?;
+    let loader = Loader::read()?;
+    let page = loader::page()?;
+    check(level() == 2, "the firmware does not run at EL2")?;
+
+    // A refusal leaves everything as it was; and it shows where EL2's memory will be.
+    check(loader.start("misspelt=1", || ()).is_error(), "a misspelt option is not refused")?;
+    check(level() == 2, "after a refusal the firmware does not run at EL2")?;
+    println!("CONTROL refused_untouched: ok");
+    let target = loader::left_over().ok_or("no trace of EL2's image")? + MAGIC;
+
+    // A transfer to EL2's image is in flight while it takes the machine over.
+    loader::fill(page, WRITTEN, COUNT);
+    edu.load(page, COUNT as u64);
+    // It ends with an error below an entry of the boot order, so that the next entry is started.
+    let status = loader.start("", || edu.start_store(target, COUNT as u64));
+    check(level() == 1, &format!("the firmware does not go on at EL1; portcullis.efi: {status}"))?;
+    edu.wait();
+    let own = loader::reserved_around(target).ok_or("EL2's memory is not where a refused start had it")?;
+    println!("ANNOUNCED iova={target:#x} write");
+    let seen = read(&edu, page, target);
+    attack("firmware_in_flight", seen == [WRITTEN; 4]);
+
+    after(&edu, page, target, "firmware_dma")?;
+    by_name(own)?;
+    change_tables()?;
+    after(&edu, page, target, "firmware_dma_tables_changed")
+}
+
+/// Prints the result of an attack; the runner knows which one is right.
+fn attack(name: &str, landed: bool) {
+    println!("ATTACK {name}: {}", if landed { "landed" } else { "blocked" });
+}
+
+fn check(good: bool, why: &str) -> Result<(), String> {
+    if good { Ok(()) } else { Err(why.into()) }
+}
+
+/// The exception level that this code runs at.
+fn level() -> u64 {
+    let level: u64;
+    // SAFETY: (1) the register is readable at EL1 and above, without side effect.
+    unsafe { asm!("mrs {}, CurrentEL", out(reg) level, options(nomem, nostack, preserves_flags)) };
+    level >> 2
+}
+
+/// DMA to memory of the host must work; the attack `name` reads EL2's memory by DMA.
+fn after(edu: &Edu, page: u64, target: u64, name: &str) -> Result<(), String> {
+    loader::fill(page, CANARY, COUNT);
+    edu.load(page, COUNT as u64);
+    loader::fill(page, 0, COUNT);
+    edu.store(page, COUNT as u64);
+    check(loader::bytes(page, COUNT) == [CANARY; COUNT], "DMA to the host's memory does not work")?;
+    println!("CONTROL {name}: ok");
+    let seen = read(edu, page, target);
+    attack(name, seen == *b"ARM\x64" || seen == [WRITTEN; 4]);
+    Ok(())
+}
+
+/// What the device reads at `target`, with zeroes or the canary where it reads nothing.
+fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
+    loader::fill(page, CANARY, COUNT);
+    edu.load(page, COUNT as u64);
+    edu.load(target, 4);
+    loader::fill(page, 0, COUNT);
+    edu.store(page, 4);
+    loader::bytes(page, 4).try_into().unwrap_or_default()
+}
+
+/// The firmware gives EL2's memory to nobody who asks for it by its address, or frees it.
+fn by_name((base, size): (u64, u64)) -> Result<(), String> {
+    for address in [base, base + size / 2, base + size - 4096] {
+        let given = boot::allocate_pages(AllocateType::Address(address), MemoryType::LOADER_DATA, 1);
+        check(given.is_err(), &format!("the firmware gives {address:#x} of EL2's memory away"))?;
+    }
+    println!("CONTROL memory_by_name: ok");
+    Ok(())
+}
+
+/// Overwrites all ACPI tables but their headers: EL2 must not read them again.
+fn change_tables() -> Result<(), String> {
+    let rsdp = system::with_config_table(|entries| {
+        entries.iter().find(|entry| entry.guid == ConfigTableEntry::ACPI2_GUID).map(|entry| entry.address as u64)
+    });
+    let rsdp = rsdp.ok_or("no ACPI tables")?;
+    // SAFETY: (1) the firmware's tables, which lead from one to the other; nothing else runs.
+    unsafe {
+        let xsdt = ((rsdp + 24) as *const u64).read_unaligned();
+        let length = u64::from(((xsdt + 4) as *const u32).read_unaligned());
+        for entry in (xsdt + 36..xsdt + length).step_by(8) {
+            let table = (entry as *const u64).read_unaligned();
+            let length = u64::from(((table + 4) as *const u32).read_unaligned());
+            for byte in table + 36..table + length {
+                (byte as *mut u8).write_volatile(0x77);
+            }
+        }
+    }
+    println!("CONTROL tables_changed: ok");
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Attacks of UEFI firmware that goes on running below the host (row T70): an application that starts
+//! `portcullis.efi`, with a transfer of the `edu` device in flight.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::console::{self, AttackResult, TestResult};
+use crate::qemu::{Machine, Outcome, Serials, fresh_token};
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The files of a run.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// The firmware, for `-bios`.
+    pub firmware: PathBuf,
+    /// `portcullis.efi`.
+    pub loader: PathBuf,
+    /// The application that attacks.
+    pub attack: PathBuf,
+}
+
+/// The attacks, in the application's order.
+pub const ATTACKS: [&str; 3] = ["firmware_in_flight", "firmware_dma", "firmware_dma_tables_changed"];
+
+/// Runs the attacks on a machine with a CPU of type `cpu`; consoles are in `dir`. All of them must have the result
+/// `wanted`: they land in the build in which the host uses the SMMU directly.
+///
+/// # Errors
+/// When an attack has the other result, a control fails, EL2's log lacks the fault of the transfer in flight that it
+/// blocked, or the run does not end with EL2's verdict.
+pub fn run(files: &Files, cpu: &str, wanted: AttackResult, dir: &Path) -> Result<()> {
+    let token = fresh_token()?;
+    let outcome = machine(files, cpu, &token, dir)?.run(dir, DEADLINE)?;
+    evaluate(&outcome, &token, wanted).with_context(|| format!("consoles in {}", dir.display()))
+}
+
+fn machine(files: &Files, cpu: &str, token: &str, dir: &Path) -> Result<Machine> {
+    let disk = dir.join("esp");
+    if disk.exists() {
+        fs::remove_dir_all(&disk).with_context(|| format!("cannot remove {}", disk.display()))?;
+    }
+    for folder in ["EFI/BOOT", "EFI/portcullis"] {
+        fs::create_dir_all(disk.join(folder)).with_context(|| format!("cannot create {folder}"))?;
+    }
+    let copy = |from: &Path, to: &str| {
+        fs::copy(from, disk.join(to)).map(|_| ()).with_context(|| format!("cannot copy {}", from.display()))
+    };
+    copy(&files.attack, "EFI/BOOT/BOOTAA64.EFI")?;
+    copy(&files.loader, "portcullis.efi")?;
+    let options = disk.join("EFI/portcullis/options.txt");
+    fs::write(&options, format!("token={token}")).with_context(|| format!("cannot write {}", options.display()))?;
+    let mut machine = Machine::new(&files.qemu);
+    cpu.clone_into(&mut machine.cpu);
+    machine.serials = Serials::Shared;
+    let path = disk.to_str().context("the path of the work folder is not UTF-8")?.replace(',', ",,");
+    machine.arg("-bios").arg(&files.firmware);
+    machine.arg("-drive").arg(format!("file=fat:{path},readonly=on,format=raw,if=none,id=esp"));
+    machine.device("virtio-blk-pci,drive=esp,iommu_platform=on,disable-legacy=on,romfile=");
+    machine.device("edu,dma_mask=0xffffffffff");
+    // Time advances by instructions: the transfer ends 0.1 s after its start, when EL2 has taken over, at any load of
+    // the build machine.
+    machine.arg("-icount").arg("shift=0,sleep=off");
+    Ok(machine)
+}
+
+fn evaluate(outcome: &Outcome, token: &str, wanted: AttackResult) -> Result<()> {
+    let console = &outcome.host_console;
+    let tests = console::test_lines(console);
+    let test = tests.first().with_context(|| format!("no result of the application: {console}"))?;
+    ensure!(test.result == TestResult::Pass, "{}: {:?}", test.name, test.result);
+    let attacks = console::attack_lines(console);
+    for name in ATTACKS {
+        let result = attacks.iter().find(|(attack, _)| attack == name).map(|(_, result)| *result);
+        ensure!(result == Some(wanted), "{name}: {result:?}, should be {wanted:?}");
+    }
+    let controls = console::control_lines(console);
+    let ours = ["refused_untouched", "memory_by_name", "tables_changed"];
+    for control in ours.into_iter().chain(ATTACKS.into_iter().skip(1)) {
+        ensure!(controls.iter().any(|name| name == control), "control {control} is missing: {controls:?}");
+    }
+    let announced = console::announced_lines(console);
+    ensure!(!announced.is_empty(), "the application did not say where the transfer in flight went");
+    for words in announced.into_iter().filter(|_| wanted == AttackResult::Blocked) {
+        let seen = console.lines().any(|line| line.contains("dma fault") && line.contains(words));
+        ensure!(seen, "EL2 did not report the transfer that was in flight: no fault with {words}");
+    }
+    let exit = console::verdict(console, token)?;
+    ensure!(wanted == AttackResult::Landed || exit.audit_is_clean(), "EL2 did not report a clean audit at its end");
+    Ok(())
+}

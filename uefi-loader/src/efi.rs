@@ -1,0 +1,50 @@
+//! The application's entry point and its steps.
+
+use alloc::format;
+use alloc::string::String;
+use uefi::prelude::*;
+use uefi::runtime::{self, VariableVendor};
+use uefi::{cstr16, println};
+
+use crate::own::Own;
+use crate::{enter, machine, options};
+
+/// EL2's image, an arm64 Image.
+pub static IMAGE: &[u8] = include_bytes!(env!("PORTCULLIS_IMAGE"));
+
+#[entry]
+fn main() -> Status {
+    println!("Portcullis {}: DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
+    match run() {
+        Ok(()) => {
+            println!("portcullis: EL2 is taken; what follows runs at EL1, and its devices reach its memory only");
+            // A boot entry that succeeds ends the boot order.
+            if is_boot_entry() { Status::ABORTED } else { Status::SUCCESS }
+        }
+        Err(why) => {
+            println!("portcullis: error: {why}");
+            println!("portcullis: nothing was changed and NOTHING IS ISOLATED: what follows runs without EL2");
+            Status::ABORTED
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    enter::check()?;
+    let command_line = options::read()?;
+    let own = Own::allocate(IMAGE)?;
+    let tree = machine::describe(own.range(), &command_line)?;
+    let places = own.fill(IMAGE, &tree)?;
+    match enter::hand_over(&places) {
+        Ok(()) => {
+            own.keep();
+            Ok(())
+        }
+        Err(why) => Err(format!("EL2 refuses: {why}")),
+    }
+}
+
+/// Whether the boot manager started this as an entry of the boot order, and not before it.
+fn is_boot_entry() -> bool {
+    runtime::variable_exists(cstr16!("BootCurrent"), &VariableVendor::GLOBAL_VARIABLE).unwrap_or(false)
+}

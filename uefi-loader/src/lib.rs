@@ -1,0 +1,18 @@
+//! The parts of the loader that do not depend on firmware: how EL2's registers and translation tables look at EL1.
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+pub mod command_line;
+pub mod el1;
+pub mod tables;

@@ -1,0 +1,83 @@
+//! Everything that the firmware says about the machine, as EL2's device tree.
+#![allow(unsafe_code)]
+
+use acpi_machine::{Aperture, Firmware, MemoryEntry, Range};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use uefi::boot::{self, MemoryType, OpenProtocolAttributes, OpenProtocolParams, image_handle};
+use uefi::mem::memory_map::MemoryMap;
+use uefi::println;
+use uefi::proto::pci::configuration::ResourceRangeType;
+use uefi::proto::pci::root_bridge::PciRootBridgeIo;
+
+use crate::{acpi, registers, spaces};
+
+/// The tree, in which `own` is EL2's memory, and `command_line` is EL2's.
+///
+/// # Errors
+/// A sentence, when something that isolation depends on is missing or not understood.
+pub fn describe(own: Range, command_line: &str) -> Result<Vec<u8>, String> {
+    let tables = acpi::copy()?;
+    let tables: Vec<&[u8]> = tables.iter().map(Vec::as_slice).collect();
+    let spaces = spaces::map()?;
+    let registers = registers::find(&spaces);
+    let apertures = apertures()?;
+    // After the last allocation of memory that stays: the map is what EL2 takes over.
+    let memory = memory()?;
+    let firmware = Firmware {
+        tables: &tables,
+        memory: &memory,
+        spaces: &spaces,
+        apertures: &apertures,
+        registers: &registers,
+        own,
+        command_line,
+    };
+    let description = acpi_machine::describe(&firmware).map_err(|error| error.to_string())?;
+    for note in &description.notes {
+        println!("portcullis: {note}");
+    }
+    Ok(description.dtb)
+}
+
+fn memory() -> Result<Vec<MemoryEntry>, String> {
+    let map = boot::memory_map(MemoryType::LOADER_DATA)
+        .map_err(|error| format!("the firmware does not give its memory map: {error}"))?;
+    Ok(map
+        .entries()
+        .map(|entry| MemoryEntry {
+            kind: entry.ty.0,
+            base: entry.phys_start,
+            pages: entry.page_count,
+            attributes: entry.att.bits(),
+        })
+        .collect())
+}
+
+/// What the firmware allocated below each root bridge. The addresses are the CPU's; the offset leads to the bus.
+fn apertures() -> Result<Vec<Aperture>, String> {
+    let mut found = Vec::new();
+    for handle in boot::find_handles::<PciRootBridgeIo>().unwrap_or_default() {
+        let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
+        // SAFETY: (1) the bridge stays while this program runs, which changes nothing of it.
+        let bridge = unsafe { boot::open_protocol::<PciRootBridgeIo>(params, OpenProtocolAttributes::GetProtocol) };
+        let bridge = bridge.map_err(|error| format!("a PCI root bridge cannot be asked: {error}"))?;
+        let resources =
+            bridge.configuration().map_err(|error| format!("a PCI root bridge does not say its windows: {error}"))?;
+        let is_bus = |kind: &ResourceRangeType| matches!(kind, ResourceRangeType::Bus);
+        let bus = resources.iter().find(|resource| is_bus(&resource.resource_range_type));
+        let first_bus = bus.and_then(|bus| u8::try_from(bus.address_min).ok()).unwrap_or(0);
+        let segment = u16::try_from(bridge.segment_nr()).unwrap_or(u16::MAX);
+        let memory = resources.iter().filter(|resource| {
+            matches!(resource.resource_range_type, ResourceRangeType::Memory) && resource.address_length > 0
+        });
+        found.extend(memory.map(|resource| Aperture {
+            segment,
+            first_bus,
+            cpu: Range { base: resource.address_min, size: resource.address_length },
+            bus: resource.address_min.wrapping_add(resource.translation_offset),
+        }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,32 @@
+//! `portcullis.efi`: starts EL2 below the UEFI firmware that runs it, which goes on at EL1.
+//!
+//! It gathers what the firmware says about the machine, reserves memory, puts EL2's image and the machine's device tree
+//! there, and hands over (`hand-over`). When it returns, the boot goes on: every driver, loader and operating system
+//! that follows is the host. On other targets this program is empty.
+#![cfg_attr(target_os = "uefi", no_std, no_main)]
+#![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
+
+#[cfg(target_os = "uefi")]
+extern crate alloc;
+
+#[cfg(target_os = "uefi")]
+mod acpi;
+#[cfg(target_os = "uefi")]
+mod efi;
+#[cfg(target_os = "uefi")]
+mod enter;
+#[cfg(target_os = "uefi")]
+mod machine;
+#[cfg(target_os = "uefi")]
+mod options;
+#[cfg(target_os = "uefi")]
+mod own;
+#[cfg(target_os = "uefi")]
+mod registers;
+#[cfg(target_os = "uefi")]
+mod spaces;
+#[cfg(target_os = "uefi")]
+mod translation;
+
+#[cfg(not(target_os = "uefi"))]
+fn main() {}
