@@ -5,8 +5,7 @@ use core::fmt;
 use crate::platform::Frame;
 
 /// Why an ITS has failed. A failed ITS is disabled if it responds, and never written again; its memory is never freed;
-/// the host sees that CREADR does
-/// not advance.
+/// the host sees that CREADR does not advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItsError {
     /// The queue did not consume its commands within the bound.
@@ -94,7 +93,7 @@ impl core::error::Error for TakeOverError {}
 /// The first error of an audit: a defect of EL2, or of hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GicFinding {
-    /// A table of EL2 is not in EL2's memory. The fields are the frame, and the register or table that names it.
+    /// A table of EL2 is not in EL2's memory. The fields are the frame, and the register or table with its address.
     NotOwned(Frame, &'static str),
     /// A register does not have the value that EL2 wrote.
     Changed(Frame, &'static str),

@@ -1,4 +1,4 @@
-//! Take-over, and loss of state: hardware has only addresses from EL2.
+//! Take-over, and loss of state: all addresses in hardware are from EL2.
 #![allow(clippy::unwrap_used)]
 
 use gic_guard::TakeOverError;
@@ -146,7 +146,7 @@ fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
     rig.guard.check_alive(None);
     let tail = rig.queue(0, &[mapd(10, 4)]);
     rig.set_its64(0, r::CWRITER, tail);
-    assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0, "it stays off");
+    assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0, "the ITS stays disabled");
     rig.post(1, &[mapd(8, 4), mapti(8, 0, 8193, 0), sync(0)]);
     // Collections that are stored only in hardware.
     let mut rig = Rig::linux(Config { collection_table: false, ..Config::qemu() });

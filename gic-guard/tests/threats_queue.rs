@@ -37,7 +37,7 @@ fn t45k_invalid_queue_indices_are_ignored() {
     assert_eq!(rig.guard.stats().host_commands, 4 * 2 + 1);
     rig.set_its32(0, r::CTLR, 1);
     assert_eq!(rig.its64(0, r::CREADR), end);
-    // A smaller queue: the index is beyond it.
+    // The queue is smaller now, and the index is beyond its end.
     rig.set_its32(0, r::CTLR, 0);
     rig.set_its64(0, r::CWRITER, 0x4000);
     rig.set_its64(0, r::CBASER, r::VALID | r::ITS_WB | RING);
@@ -78,16 +78,16 @@ fn t45k_a_store_of_another_cpu_does_not_affect_a_continued_store() {
     let before = rig.its64(0, r::CREADR);
     let tail = rig.queue(0, &[invall(0), sync(0)]);
     assert_eq!(rig.once(Frame::Its(0), r::CWRITER, AccessSize::Double, tail), WriteOutcome::Again);
-    assert_eq!(rig.its64(0, r::CREADR), before, "INVALL is not done");
+    assert_eq!(rig.its64(0, r::CREADR), before, "INVALL is not complete");
     // Another CPU starts other work, which waits for INVALL.
     rig.set_rd32(1, r::CTLR, 0);
-    assert_eq!(rig.its64(0, r::CREADR), before + 32, "it is done now");
+    assert_eq!(rig.its64(0, r::CREADR), before + 32, "INVALL is complete");
     rig.set_its64(0, r::CWRITER, tail);
     assert_eq!(rig.its64(0, r::CREADR), tail);
     for event in [0, 1000, 2046] {
         assert_eq!(rig.raise(0, 8, event), [(0, lpi(event) as u32)]);
     }
-    // Another CPU disables the ITS, and sets no queue.
+    // Another CPU disables the ITS without setting a queue.
     let tail = rig.queue(0, &[invall(0), unmapd(8)]);
     assert_eq!(rig.once(Frame::Its(0), r::CWRITER, AccessSize::Double, tail), WriteOutcome::Again);
     rig.set_its32(0, r::CTLR, 0);
@@ -122,7 +122,7 @@ fn t45l_mapped_devices_and_memory_stay_below_the_limits() {
     }
     rig.post(0, &[sync(0)]);
     assert_eq!(mapped, 0x1_0000);
-    // Only the level-2 table of the first 8,192 devices stays.
+    // Only the level-2 table of the first 8,192 devices remains allocated.
     assert_eq!(rig.live() - live, 0x1_0000);
     for device in 0..MAX_DEVICES as u64 {
         rig.post(0, &[mapd(device, 1)]);
@@ -179,7 +179,7 @@ fn t45n_several_itss_are_independent() {
         assert_eq!(rig.raise(its, 8, 0), [(its, 8192 + its as u32)]);
         assert_eq!(rig.raise(its, 8, 1), []);
     }
-    // One device is unmapped, the others stay.
+    // One device is unmapped, the others remain mapped.
     rig.post(1, &[unmapd(8), unmapc(1), unmapc(0)]);
     rig.set_its32(1, r::CTLR, 0);
     rig.set_its64(1, r::BASER0, 0);

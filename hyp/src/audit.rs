@@ -1,6 +1,6 @@
 //! EL2 compares its tables with the ownership map: both stage 2 tables and every SMMU's shadow against it.
 //!
-//! Done once when the host ends the run, in every build, so that a run's last lines show whether they agree;
+//! This is done once when the host ends the run, in every build, so that the last lines of a run contain the result,
 //! and by the ghost build after every trap. In addition to the map it needs the registers that boot gave to the
 //! host, which are stored here.
 

@@ -163,7 +163,7 @@ mod tests {
     fn t65_a_trap_prints_a_bounded_number_of_bytes_without_waiting() {
         let mut backlog = Backlog::<4096, 0>::new();
         (0..40).for_each(|n| {
-            assert_eq!(backlog.line(Cause::El2, format_args!("dma fault {n}, and what there is to say of it")), Ok(()))
+            assert_eq!(backlog.line(Cause::El2, format_args!("dma fault {n}, and its description")), Ok(()))
         });
         let whole = backlog.len;
         let mut taken = 0;

@@ -116,8 +116,7 @@ impl Place {
             let registers = NonNull::new(self.base as *mut PL011Registers)?;
             // SAFETY: (1) `base` is a UART of this kind from the device tree, mapped for EL2; (2) a second driver is
             // created only when the first is not used any more (see `print_final_lines`); (3) of an SBSA UART the
-            // driver accesses
-            // only the data and flag registers.
+            // driver accesses only the data and flag registers.
             Some(Uart::new(unsafe { UniqueMmioPointer::new(registers) }))
         };
         match self.kind {

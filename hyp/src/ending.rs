@@ -11,9 +11,9 @@ pub struct Ending(AtomicU64);
 /// The action of a CPU that found a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// End the run: it is the first.
+    /// End the run: this CPU is the first.
     Ends,
-    /// Power off immediately: it failed while ending the run.
+    /// Power off immediately: this CPU failed while it ended the run.
     EndsAtOnce,
     /// Park: another CPU ends it.
     Parks,
@@ -106,7 +106,7 @@ mod tests {
         });
         assert!(taken.is_none() && left == 0, "it waits while there is time");
         drop(guard);
-        assert!(ending.lock(&lock).is_none(), "nobody gets it later");
+        assert!(ending.lock(&lock).is_none(), "no CPU gets the lock later");
         assert!(ending.take(&lock, || false).is_some(), "no time is needed");
     }
 
@@ -142,7 +142,7 @@ mod tests {
                 let held = std::iter::repeat_with(|| ending.take(&lock, || true)).find(Option::is_some);
                 root.store(0, Ordering::Relaxed);
                 thread::yield_now();
-                assert_eq!(root.load(Ordering::Relaxed), 0, "while it is held");
+                assert_eq!(root.load(Ordering::Relaxed), 0, "while the lock is held");
                 drop(held);
                 donations.into_iter().for_each(|cpu| assert!(cpu.join().is_ok()));
                 assert_eq!(root.load(Ordering::Relaxed), 0);

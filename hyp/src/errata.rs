@@ -143,7 +143,7 @@ pub const ERRATA: [Erratum; 35] = [
     repeat("Cortex-A510", ARM, 0xd46, ((0, 0), (1, 1)), "2441009"),
     repeat("Falkor", QUALCOMM, 0x800, ((0, 0), (0, 0)), "1009"),
     family("Kryo", QUALCOMM, (0x200, 0x2ff), "1009"),
-    // Derived from the cores above, but not listed for all of their errata: an extra repetition is harmless.
+    // Cores derived from those above, but not listed for all of their errata: an extra repetition is harmless.
     family("Kryo 3xx Silver", QUALCOMM, (0x803, 0x803), "2441007"),
     family("Kryo 4xx Gold and Silver", QUALCOMM, (0x804, 0x805), "1286807, 2441007"),
     family("Rainier", PROTOTYPE, (0x412, 0x412), "4193800"),
@@ -153,7 +153,7 @@ pub const ERRATA: [Erratum; 35] = [
     // The host's write to TTBR0_EL1 may cause a spurious data abort in any thread of the core, also at EL2.
     refuse("ThunderX2", CAVIUM, 0x0af, ANY, When::LaterThread, "219"),
     refuse("Vulcan", BROADCOM, 0x516, ANY, When::LaterThread, "219"),
-    // Cleaning a line, which EL2 does for SMMUs that do not snoop, may corrupt it.
+    // Cleaning a line, as EL2 does for SMMUs that do not snoop, may corrupt the line.
     refuse("Cortex-A53", ARM, 0xd03, ((0, 0), (0, 2)), When::Always, "826319"),
     // Loads and stores in flight while HCR_EL2 changes: EL2 changes it on entry only, between a DSB and an ISB.
     Erratum { answer: Answer::HcrBetweenBarriers, ..repeat("AmpereOne", AMPERE, 0xac4, ANY, "AC04_CPU_23") },

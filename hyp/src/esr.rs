@@ -23,7 +23,7 @@ pub enum Trap {
     Other(u8),
 }
 
-/// A trapped `MRS`, `MSR` or system instruction: its syndrome.
+/// The syndrome of a trapped `MRS`, `MSR` or system instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemAccess(u64);
 

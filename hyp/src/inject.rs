@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(pstate_of(EL1H, without), EL1H);
     }
 
-    /// Each bit of the interrupted state alone: only NZCV, DIT and PAN are kept, as TakeException leaves them.
+    /// Each bit of the interrupted state alone: only NZCV, DIT and PAN are kept, as in TakeException.
     #[test]
     fn kept_bits_of_the_interrupted_pstate() {
         for bit in (5..64).filter(|bit| !(6..10).contains(bit)) {

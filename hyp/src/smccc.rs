@@ -101,7 +101,7 @@ pub const SVE_HINT: u32 = 1 << 16;
 /// State of a CPU in EL2's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// Off, or turning off: firmware knows the state.
+    /// Off, or turning off: firmware is asked for the state.
     Off,
     /// Turned on, and not yet at EL2's entry.
     Pending,

@@ -98,9 +98,9 @@ pub const fn endianness(pstate: u64, sctlr: u64) -> Endianness {
 /// Condition check of a trapped instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Its condition holds, or it has none.
+    /// The condition is true, or the instruction has none.
     Passed,
-    /// Its condition does not hold: a core may trap it anyway, but it must have no effect.
+    /// The condition is false: a core may still trap the instruction, but it must have no effect.
     Failed,
 }
 

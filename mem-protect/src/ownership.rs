@@ -23,9 +23,8 @@ pub struct Ownership<'m, S, D, P> {
 
 impl<'m, S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'m, S, D, P> {
     /// Creates the ownership from a map whose reserved pages are marked, and from matching tables: the host's pages are
-    /// mapped in `cpu`
-    /// and, below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one call, which runs
-    /// with interrupts masked.
+    /// mapped in `cpu` and, below its limit, in `dma`; no other RAM is in either. `max_pages` limits the pages of one
+    /// call, which runs with interrupts masked.
     pub fn new(map: PageMap<'m>, cpu: S, dma: D, pages: P, max_pages: u64) -> Self {
         Self {
             memory: HostPages { map, pages },

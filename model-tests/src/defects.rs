@@ -1,7 +1,7 @@
 //! Defects of the tests' own EL2: a step that is missing in a revocation or a change of owner.
 //!
-//! Each defect names tests that must fail with it. Defences of the driver are
-//! removed by patches (`xtask/defences`), which also name the tests that must fail.
+//! Each defect names tests that must fail with it. Defences of the driver are removed by patches (`xtask/defences`),
+//! which also name the tests that must fail.
 
 use std::cell::Cell;
 

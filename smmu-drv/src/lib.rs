@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Without a host, [`Probed::take_over`] gives an [`Smmu`]: its streams abort until they are assigned to a domain, which is a VMID
-//! and a stage 2. Both take-overs get a [`Storage`], which is large, and where it stays.
+//! and a stage 2. Both take-overs get a [`Storage`], which is large and must not move.
 //!
 //! The checks are pure functions, which can be called directly:
 //!

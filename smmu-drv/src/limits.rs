@@ -29,7 +29,7 @@ impl Default for Timeouts {
 /// A value of the configuration is not in its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange {
-    /// Its name in [`ProbeConfig`](crate::ProbeConfig).
+    /// The name of the field in [`ProbeConfig`](crate::ProbeConfig).
     pub name: &'static str,
     /// The value.
     pub value: u32,

@@ -14,7 +14,8 @@ pub use host_access::memory::{ClaimError, DmaBuffer, HostMemory, Sharing};
 pub trait Platform {
     /// Memory of EL2 that the SMMU reads or writes; freed when dropped.
     type Buffer: DmaBuffer + 'static;
-    /// How the driver holds what is too large for a stack, its [`Storage`](crate::Storage): `&'static mut T`, or `Box<T>`.
+    /// The pointer type for the driver's [`Storage`](crate::Storage), which is too large for a stack: `&'static mut T`,
+    /// or `Box<T>`.
     type Place<T: 'static>: DerefMut<Target = T>;
 
     /// Reads the 32-bit register at `offset` (bytes from the base of page 0; page 1 starts at 0x10000).
@@ -42,7 +43,7 @@ pub trait Platform {
     fn raise(&self, irq: WiredIrq);
 }
 
-/// A wired interrupt of the SMMU, as the device tree names it.
+/// A wired interrupt of the SMMU, with its name in the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WiredIrq {
     /// `eventq`.

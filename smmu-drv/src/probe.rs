@@ -83,7 +83,7 @@ impl<P: Platform> Probed<P> {
     /// Reads the ID registers of the SMMU behind `platform`. Nothing is written.
     ///
     /// # Errors
-    /// The SMMU cannot be used for isolation; it is as it was.
+    /// The SMMU cannot be used for isolation; it is unchanged.
     pub fn probe(platform: P, firmware: ProbeConfig) -> Result<Self, ProbeError> {
         firmware.check().map_err(ProbeError::Config)?;
         if let Some(name) = firmware.quirks.refused {
@@ -122,7 +122,7 @@ pub enum ProbeError {
     StallForced(u32),
     /// Nesting does not work on this revision (errata); the value is SMMU_IIDR.
     NestingErratum(u32),
-    /// The device tree names an erratum that breaks isolation.
+    /// The device tree contains an erratum that breaks isolation.
     NamedErratum(&'static str),
     /// A queue cannot hold even one batch; the value is SMMU_IDR1.
     QueueTooSmall(u32),

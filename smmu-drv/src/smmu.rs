@@ -1,6 +1,6 @@
 //! An SMMU after take-over: the device and its shadow table, and in [`HostedSmmu`] the virtual SMMU of a host.
 //!
-//! None of the three uses another. The virtual SMMU handles accesses of the host, and `execute` executes its results.
+//! The three do not use each other. The virtual SMMU handles accesses of the host, and `execute` executes its results.
 //! This module passes the device to the shadow table as its `Hardware`, and a `Sink` for records to the device.
 
 mod access;
@@ -43,8 +43,7 @@ pub use ste::{Fixed, ReadsAs, Ste};
 pub use storage::{Storage, StorageOf};
 
 /// An SMMU under EL2's control, without a host: its streams are assigned to domains, or blocked. See the crate
-/// documentation for
-/// the life cycle.
+/// documentation for the life cycle.
 pub struct Smmu<P: Platform> {
     device: Device<P>,
     storage: StorageOf<P>,
@@ -53,8 +52,7 @@ pub struct Smmu<P: Platform> {
 }
 
 /// Copies the driver's state, not the hardware. For tests that restore an earlier state of a modelled machine; not
-/// possible with
-/// real buffers, which cannot be cloned.
+/// possible with real buffers, which cannot be cloned.
 impl<P: Platform + Clone> Clone for Smmu<P>
 where
     P::Buffer: Clone,
@@ -175,8 +173,7 @@ impl<P: Platform> Smmu<P> {
     ///
     /// # Errors
     /// Stale translations may still be cached: the pages must keep their owner, and the old tables must not be reused.
-    /// The SMMU is
-    /// marked as failed.
+    /// The SMMU is marked as failed.
     pub fn tlb_invalidate(&mut self, vmid: u16, stale: Stale) -> Result<(), SmmuError> {
         self.tlb_submit(vmid, stale)?;
         self.tlb_wait()
@@ -233,8 +230,7 @@ impl<P: Platform> Smmu<P> {
     ///
     /// The order is that of a take-over, which first sets GBPA.ABORT. Between the return of power and this call all
     /// transactions bypass. During and after the call each stream reaches only the memory of its owner, or aborts. If
-    /// the SMMU was still on, transactions abort during the
-    /// call. Records written before the call are lost.
+    /// the SMMU was still on, transactions abort during the call. Records written before the call are lost.
     ///
     /// # Errors
     /// It could not be programmed, now or earlier: it is marked as failed, and every stream aborts, unless hardware did

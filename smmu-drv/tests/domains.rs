@@ -1,4 +1,4 @@
-//! Streams that belong to a domain of their own, or to no owner, beside streams of a hostile host.
+//! Streams that belong to a separate domain, or to no owner, on an SMMU with streams of a hostile host.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

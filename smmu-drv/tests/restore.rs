@@ -33,7 +33,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
         rig.queue(common::SYNC);
         saved[7] = u64::from(rig.prod) | 0xabc0_0000;
         rig.write(r::CR0, 0);
-        assert_eq!(rig.dma_write(10, BUF, 1), Transfer::Done, "off: nothing but stage 2");
+        assert_eq!(rig.dma_write(10, BUF, 1), Transfer::Done, "translation off: only stage 2");
         for offset in SAVED {
             rig.write(offset, 0);
         }
@@ -57,7 +57,7 @@ fn nothing_is_consumed_before_cr0_and_the_overflow_flag_is_kept() {
         assert_eq!((rig.read(r::GERROR), rig.read(r::GERRORN)), (0, 0));
         assert_eq!(rig.dma_write(9, BUF, 1), Transfer::Done);
         assert!(matches!(rig.dma_write(10, BUF, 1), Transfer::Aborted(_)));
-        // Full, and the overflow is still pending: it is not signalled twice.
+        // The queue is full and the overflow is still pending: it is not signalled twice.
         assert_eq!(rig.read(r::EVENTQ_PROD), OVERFLOW | 128);
         assert_eq!(rig.events().len(), 128);
         rig.dma_write(10, BUF, 1);

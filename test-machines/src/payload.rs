@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
             HypervisorKind::Native => None,
             HypervisorKind::Portcullis => Some(self.images.hyp.as_ref().context("no hypervisor image")?),
             HypervisorKind::WithoutIsolation => {
-                Some(self.images.without_isolation.as_ref().context("no image of the hypervisor without isolation")?)
+                Some(self.images.without_isolation.as_ref().context("no image without isolation")?)
             }
         };
         match hyp {
@@ -223,9 +223,7 @@ impl<'a> Run<'a> {
         let outcome = self.machine(dir, &token)?.run(dir, self.deadline)?;
         let exit = match self.hypervisor {
             HypervisorKind::Native => None,
-            HypervisorKind::Portcullis | HypervisorKind::WithoutIsolation => {
-                Some(console::verdict(&outcome.el2_console, &token))
-            }
+            _ => Some(console::verdict(&outcome.el2_console, &token)),
         };
         Ok(Report {
             name: self.test.to_owned(),

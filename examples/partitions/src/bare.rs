@@ -1,8 +1,8 @@
 //! The same partitions linked for bare metal: the entry, registers by address, and memory in a static.
 //!
 //! It shows how to implement the traits. It is not a hypervisor: it has no exception vectors, no stage 2 for the CPUs
-//! and no console. The MMU is
-//! off here, so all memory is accessed without caches, and no cache maintenance is needed for an SMMU that does not snoop.
+//! and no console. The MMU is off here, so all memory is accessed without caches, and no cache maintenance is needed
+//! for an SMMU that does not snoop.
 #![allow(unsafe_code)]
 
 use core::arch::{asm, global_asm};

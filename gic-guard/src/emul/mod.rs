@@ -1,4 +1,4 @@
-//! What the host sees: its registers, row by row, and the check of its commands.
+//! The host's view: its registers, row by row, and the check of its commands.
 
 pub use host_access::access::{Part, Width};
 

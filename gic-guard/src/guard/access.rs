@@ -29,7 +29,8 @@ fn enable(bit: u32) -> Enable {
     if bit == 1 { Enable::On } else { Enable::Off }
 }
 
-/// A register after a store of `value` to `part` of it. `before` reads it, where the other part stays as it is.
+/// The value of a register after a store of `value` to `part` of it. `before` reads the register if the other part is
+/// unchanged.
 fn stored(part: Part, value: u64, before: impl FnOnce() -> Option<u64>) -> Option<u64> {
     let before = match part {
         Part::Word | Part::Double => 0,

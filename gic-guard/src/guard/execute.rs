@@ -17,7 +17,7 @@ impl<P: Platform> Guard<P> {
     /// Charges the maximum cost of `request`, except for jobs, which are charged for each step.
     ///
     /// # Errors
-    /// The budget is too small: nothing was done.
+    /// The budget is too small, and nothing was done.
     pub(super) fn charge_request(&mut self, its: usize, request: &Request) -> Result<(), Stop> {
         let units = match request {
             // If the device is mapped, a job unmaps it first.

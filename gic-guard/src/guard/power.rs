@@ -18,11 +18,11 @@ impl<P: Platform> Guard<P> {
         }
     }
 
-    /// Disables every ITS for good and waits until it is quiescent; the host's accesses are still emulated.
-    /// Redistributors keep their tables, which stay EL2's: no memory is given back.
+    /// Disables every ITS permanently and waits until it is quiescent; the host's accesses are still emulated.
+    /// Redistributors keep their tables, which are in EL2's memory: no memory is freed.
     ///
     /// # Errors
-    /// An ITS does not become quiescent; the others are disabled nevertheless.
+    /// An ITS does not become quiescent; the others are still disabled.
     pub fn quiesce(&mut self) -> Result<(), ItsError> {
         let mut result = Ok(());
         for its in &mut self.its {

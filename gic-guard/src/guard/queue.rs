@@ -68,7 +68,8 @@ impl<P: Platform> Guard<P> {
             let intid_bits = self.lpis.as_ref().map_or(0, super::Lpis::intid_bits);
             match decide(raw, &self.its(its)?.view(intid_bits)) {
                 Ok(request) => {
-                    // Before the command counts as read: if the budget is too small, the next trap reads it again.
+                    // Done before the command is marked as read: if the budget is too small, the next trap reads it
+                    // again.
                     self.charge_request(its, &request)?;
                     self.advance(its)?;
                     self.execute(host, its, request)?;

@@ -74,7 +74,7 @@ impl Bases {
 /// A redistributor.
 pub(crate) struct Rd<B> {
     frame: Frame,
-    /// Address of the RD frame, as an ITS may name it.
+    /// Address of the RD frame, for ITSs that use addresses.
     pub(crate) base: Pa,
     typer: u64,
     /// `None` if the redistributor has no LPIs.
@@ -136,7 +136,7 @@ impl<B: DmaBuffer> Rd<B> {
         low32(get64(typer::PROCESSOR_NUMBER, self.typer))
     }
 
-    /// Whether commands of an ITS can name it as a target.
+    /// Whether it can be the target of ITS commands.
     pub(crate) fn is_on(&self) -> bool {
         self.on && !self.failed
     }
@@ -184,8 +184,8 @@ impl<B: DmaBuffer> Rd<B> {
         }
     }
 
-    /// EnableLPIs is 1. If hardware names tables that are not EL2's, other software set it, or the state was lost in
-    /// between. In both cases the redistributor has no LPIs from then on.
+    /// EnableLPIs is 1. If hardware has the addresses of tables that are not EL2's, other software set it, or the state
+    /// was lost in between. In both cases the redistributor has no LPIs from then on.
     fn check_bases<P: Platform<Buffer = B>>(&mut self, platform: &P) {
         let Some(pending) = &self.pending else { return };
         if !self.on || !Bases::new(self.config, pending.pa()).are_in(platform, self.frame) {
@@ -256,10 +256,10 @@ impl<B: DmaBuffer> Rd<B> {
         }
     }
 
-    /// Checks that hardware's registers name EL2's tables.
+    /// Checks that hardware's registers have the addresses of EL2's tables.
     ///
     /// # Errors
-    /// The first register that does not.
+    /// The first register with another value.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,

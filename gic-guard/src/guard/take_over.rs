@@ -73,7 +73,7 @@ impl<P: Platform> Guard<P> {
         let intid_bits = config.intid_bits.min(MAX_INTID_BITS);
         let lpis = Lpis::new(&self.platform, intid_bits).ok_or(TakeOverError::NoMemory)?;
         let table = ConfigTable { address: lpis.config_table().0, intid_bits };
-        // Orders the zeroing of the tables before the register writes that name them.
+        // Orders the zeroing of the tables before the register writes with their addresses.
         self.platform.dsb();
         for (n, rd) in config.rds.iter().enumerate() {
             let rd = Rd::take_over(&self.platform, n, rd.base, table)?;

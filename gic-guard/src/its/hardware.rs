@@ -205,10 +205,10 @@ impl<B: DmaBuffer> Hardware<B> {
         result
     }
 
-    /// Checks that hardware's registers name EL2's memory.
+    /// Checks that the addresses in hardware's registers are in EL2's memory.
     ///
     /// # Errors
-    /// The first register that does not.
+    /// The first register with another address.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,

@@ -1,4 +1,4 @@
-//! The tables that the GITS_BASER registers name: all are EL2's.
+//! The tables of the GITS_BASER registers: all are in EL2's memory.
 //!
 //! A table is probed as in Linux: write the register, read it back, and compare. The device table is flat if it fits
 //! in one page; otherwise it has two levels where hardware supports that. A level-2 table is allocated before a device
@@ -120,7 +120,7 @@ impl<B: DmaBuffer> Tables<B> {
         }
     }
 
-    /// Bytes of the table that GITS_BASER names, and whether it is a level-1 table.
+    /// Bytes of the table in GITS_BASER, and whether it is a level-1 table.
     fn plan_devices(&mut self, accepts: &Accepts, ids: Ids) -> (usize, bool) {
         let entry = accepts.entry;
         let page = u64::try_from(accepts.page_bytes).unwrap_or(0);
@@ -191,7 +191,7 @@ impl<B: DmaBuffer> Tables<B> {
         Ok(())
     }
 
-    /// Checks that hardware's registers and the level-1 table name only EL2's tables.
+    /// Checks that all addresses in hardware's registers and in the level-1 table are those of EL2's tables.
     pub(crate) fn audit<P: Platform<Buffer = B>>(
         &self,
         platform: &P,
@@ -303,7 +303,7 @@ fn place<P: Platform>(
         // This also covers 64 KiB pages, where bits 15:12 hold address bits 51:48.
         mask64(baser::ADDRESS),
     ]);
-    // Orders the zeroing of the table before the register write that names it.
+    // Orders the zeroing of the table before the register write with its address.
     platform.dsb();
     let mut inner = first_choice(platform);
     loop {

@@ -97,9 +97,9 @@ pub const LPI: Field64 = bits64(63, 32);
 pub const SIZE: Field64 = bits64(4, 0);
 /// Collection, dword 2.
 pub const ICID: Field64 = bits64(15, 0);
-/// ITT address of MAPD, in place, dword 2.
+/// ITT address of MAPD, not shifted, dword 2.
 pub const ITT: Field64 = bits64(51, 8);
-/// RDbase, in place, dword 2; for the second redistributor of MOVALL, dword 3. The value is an address, or a processor
+/// RDbase, not shifted, dword 2; for the second redistributor of MOVALL, dword 3. The value is an address, or a processor
 /// number if GITS_TYPER.PTA is 0.
 pub const RDBASE: Field64 = bits64(51, 16);
 /// RDbase as a number.

@@ -48,11 +48,11 @@ pub mod typer {
     pub const LAST: Field64 = bits64(4, 4);
     /// GICR_CTLR.DPG* exist.
     pub const DPGS: Field64 = bits64(5, 5);
-    /// GICv4.1: GICR_VPROPBASER names a table of vPEs.
+    /// GICv4.1: GICR_VPROPBASER has the address of a table of vPEs.
     pub const RVPEID: Field64 = bits64(7, 7);
-    /// Number of the CPU, as ITS commands name it.
+    /// Processor number of the CPU in ITS commands.
     pub const PROCESSOR_NUMBER: Field64 = bits64(23, 8);
-    /// Which redistributors share the configuration table.
+    /// The set of redistributors that share the configuration table.
     pub const COMMON_LPI_AFF: Field64 = bits64(25, 24);
     /// Number of PPIs.
     pub const PPI_NUM: Field64 = bits64(31, 27);
@@ -78,7 +78,7 @@ pub mod propbaser {
     pub const INNER: Field64 = bits64(9, 7);
     /// Shareability.
     pub const SHAREABILITY: Field64 = bits64(11, 10);
-    /// Physical address, in place.
+    /// Physical address, not shifted.
     pub const ADDRESS: Field64 = bits64(51, 12);
     /// Outer cacheability.
     pub const OUTER: Field64 = bits64(58, 56);
@@ -87,7 +87,7 @@ pub mod propbaser {
 /// Fields of GICR_PENDBASER; attributes as in [`propbaser`].
 pub mod pendbaser {
     use crate::spec::{Field64, bits64};
-    /// Physical address, in place.
+    /// Physical address, not shifted.
     pub const ADDRESS: Field64 = bits64(51, 16);
     /// The table is zero. Write-only.
     pub const PTZ: Field64 = bits64(62, 62);
@@ -96,7 +96,7 @@ pub mod pendbaser {
 /// Fields of GICR_VPENDBASER, and of GICR_VPROPBASER of GICv4.1.
 pub mod vpendbaser {
     use crate::spec::{Field64, bits64};
-    /// Hardware is still writing. Of GICR_VPENDBASER only.
+    /// Hardware is still writing. Only in GICR_VPENDBASER.
     pub const DIRTY: Field64 = bits64(60, 60);
     /// The register is in use.
     pub const VALID: Field64 = bits64(63, 63);

@@ -75,7 +75,7 @@ pub mod cbaser {
     pub const SIZE: Field64 = bits64(7, 0);
     /// Shareability.
     pub const SHAREABILITY: Field64 = bits64(11, 10);
-    /// Physical address, in place; bits \[15:12\] have to be zero.
+    /// Physical address, not shifted; bits \[15:12\] have to be zero.
     pub const ADDRESS: Field64 = bits64(51, 12);
     /// Outer cacheability.
     pub const OUTER: Field64 = bits64(55, 53);
@@ -92,7 +92,7 @@ pub mod queue {
     pub const RETRY: Field64 = bits64(0, 0);
     /// CREADR: the queue stopped at a command error.
     pub const STALLED: Field64 = bits64(0, 0);
-    /// Offset in bytes, in place: a multiple of 32.
+    /// Offset in bytes, not shifted: a multiple of 32.
     pub const OFFSET: Field64 = bits64(19, 5);
 }
 
@@ -105,9 +105,9 @@ pub mod baser {
     pub const PAGE_SIZE: Field64 = bits64(9, 8);
     /// Shareability.
     pub const SHAREABILITY: Field64 = bits64(11, 10);
-    /// Physical address with pages of 4 and 16 KiB, in place.
+    /// Physical address with pages of 4 and 16 KiB, not shifted.
     pub const ADDRESS: Field64 = bits64(47, 12);
-    /// Physical address \[47:16\] with pages of 64 KiB, in place.
+    /// Physical address \[47:16\] with pages of 64 KiB, not shifted.
     pub const ADDRESS_64K: Field64 = bits64(47, 16);
     /// Physical address \[51:48\] with pages of 64 KiB.
     pub const ADDRESS_HIGH_64K: Field64 = bits64(15, 12);

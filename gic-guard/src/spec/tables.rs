@@ -10,7 +10,7 @@ pub const L1_ENTRY: u32 = 8;
 /// An entry of a level-1 table [G 5.2].
 pub mod l1 {
     use super::{Field64, bits64};
-    /// Address of the level-2 table, in place; it is aligned to the page size.
+    /// Address of the level-2 table, not shifted; it is aligned to the page size.
     pub const ADDRESS: Field64 = bits64(51, 12);
     /// Valid.
     pub const VALID: Field64 = bits64(63, 63);

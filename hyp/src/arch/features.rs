@@ -50,7 +50,7 @@ id! {
     pmu = "id_aa64dfr0_el1"[8];
 }
 
-/// `PMSIDR_EL1.FDS`: filtering by data source. Only if the buffer is usable.
+/// `PMSIDR_EL1.FDS`: filtering by data source. Read only if the host can use the buffer.
 pub fn profiling_data_source() -> bool {
     read!("s3_0_c9_c9_7") & 1 << 7 != 0
 }

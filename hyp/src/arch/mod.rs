@@ -123,8 +123,8 @@ pub enum Conduit {
     Hvc,
 }
 
-/// Ends the run: a successful one with PSCI SYSTEM_OFF, a failed one with a failing semihosting exit, or with PSCI if
-/// semihosting is not available.
+/// Ends the run: after success with PSCI SYSTEM_OFF, after a failure with an error status by semihosting, or with PSCI
+/// if semihosting is not available.
 pub fn end_run(failed: Failed, conduit: Conduit) -> ! {
     // SAFETY: (1) `leave` never returns and accesses only constants; (2) it runs at any exception level with
     // any MMU state.
@@ -147,7 +147,7 @@ pub fn start_host(cpu: usize, context: u64, entry: u64, spsr: u64) -> ! {
     unsafe { enter_host(context, entry, spsr, stack_top(cpu)) }
 }
 
-/// The registers that turn EL2's stage 1 on; secondary CPUs load them with their MMU off.
+/// The registers that enable EL2's stage 1; secondary CPUs load them with their MMU off.
 #[repr(C)]
 pub struct StageOneRegs {
     /// `MAIR_EL2`.

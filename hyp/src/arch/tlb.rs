@@ -13,7 +13,7 @@ static REPEAT: AtomicBool = AtomicBool::new(false);
 /// Number of repetitions of TLBI and DSB.
 static REPEATED: AtomicU64 = AtomicU64::new(0);
 
-/// From now on every CPU repeats its TLB maintenance. Called by a core that needs it, before its stage 2 is enabled.
+/// Makes every CPU repeat its TLB maintenance. Called by a core with the erratum, before its stage 2 is enabled.
 pub fn repeat_from_now_on() {
     REPEAT.store(true, Ordering::Relaxed);
     // Orders the store before this core's first walk for the host: a CPU that does not see the store has changed its tables before that walk.

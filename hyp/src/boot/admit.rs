@@ -5,7 +5,7 @@ use aarch64_cpu::registers::{ID_AA64PFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
 use core::fmt;
 use hyp::errata::{self, Answer, Core, Erratum};
 
-/// This core must not run the host.
+/// The core must not run the host.
 #[derive(Clone, Copy, Debug)]
 pub struct Refused(&'static Erratum);
 
@@ -35,7 +35,7 @@ pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
                 repeats = Some(erratum);
             }
             Answer::Refuse => return Err(Refused(erratum)),
-            // Done where HCR_EL2 is written, on every core.
+            // Every core does this where it writes HCR_EL2.
             Answer::HcrBetweenBarriers => {}
         }
     }

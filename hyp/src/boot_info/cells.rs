@@ -13,7 +13,7 @@ impl<'a> Cells<'a> {
         value.len().is_multiple_of(size_of::<u32>()).then_some(Self { rest: value })
     }
 
-    /// Whether all cells were taken.
+    /// Whether all cells were read.
     pub(super) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -25,7 +25,7 @@ impl<'a> Cells<'a> {
         Some(u32::from_be_bytes(*cell))
     }
 
-    /// Takes a number of `cells` cells; more than two only when the upper ones are zero.
+    /// Reads a number of `cells` cells. If there are more than two, the upper ones must be zero.
     pub(super) fn number(&mut self, cells: u32) -> Option<u64> {
         let mut value = 0u64;
         for _ in 0..cells {

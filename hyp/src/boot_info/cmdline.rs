@@ -1,4 +1,4 @@
-//! EL2's own command line, `/chosen/bootargs`: options of the person who starts the machine. The host cannot read it.
+//! EL2's own command line, `/chosen/bootargs`: options of the user who starts the machine. The host cannot read it.
 
 use super::error::BootError;
 use arrayvec::ArrayVec;

@@ -19,7 +19,7 @@ pub struct Cpu {
 /// Finds the CPUs in the order of the tree.
 ///
 /// # Errors
-/// [`BootError::Missing`] without any; [`BootError::Unsupported`] for one that is not turned on by PSCI;
+/// [`BootError::Missing`] without a CPU; [`BootError::Unsupported`] for a CPU that is not turned on by PSCI;
 /// [`BootError::Property`] for a bad or repeated `reg`; [`BootError::TooMany`].
 pub fn find<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Cpu, CPUS_MAX>, BootError<'a>> {
     let mut cpus = ArrayVec::<Cpu, CPUS_MAX>::new();

@@ -118,7 +118,7 @@ impl<N: Copy> Plan<'_, N> {
     }
 }
 
-/// Checks that `first` does not overlap any of `others`, each rounded by `whole`.
+/// Checks that `first` does not overlap any of `others`, after each range is rounded by `whole`.
 fn apart<N: Copy>(first: &Part<N>, others: &[Part<N>], whole: fn(&PhysRange) -> PhysRange) -> Result<(), Conflict<N>> {
     let range = whole(&first.range);
     match others.iter().find(|other| whole(&other.range).overlaps(&range)) {

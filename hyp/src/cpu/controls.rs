@@ -14,7 +14,7 @@ pub enum Control {
     Hcr,
     /// `HCRX_EL2`; with FEAT_HCX.
     Hcrx,
-    /// `CPTR_EL2`, as it is with `HCR_EL2.E2H` = 0.
+    /// `CPTR_EL2`, in its layout with `HCR_EL2.E2H` = 0.
     Cptr,
     /// `MDCR_EL2`, apart from the counters.
     Mdcr,

@@ -6,7 +6,7 @@
 
 use core::fmt;
 
-/// A register that EL2 accesses, and the control of EL3 that allows it.
+/// A register that EL2 accesses, and the control of EL3 that must allow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Withheld {
     /// The register.

@@ -33,7 +33,7 @@ pub enum Function {
     HostDonateGuest = 0xc600_0107,
     /// X1, X2, X3 = handle: share pages with a guest.
     HostShareGuest = 0xc600_0108,
-    /// X1, X2, X3 = handle: unshare.
+    /// X1, X2, X3 = handle: unshare pages shared with a guest.
     HostUnshareGuest = 0xc600_0109,
     /// X1, X2: reclaim the pages of a destroyed guest.
     HostReclaimPage = 0xc600_010a,
@@ -96,7 +96,7 @@ pub enum Stat {
     Syncs = 3,
     /// Accesses and entries that EL2 refused.
     Denied = 4,
-    /// TLB maintenance of CPUs that was issued once more, for an erratum of a core.
+    /// TLB maintenance of CPUs that was repeated for an erratum.
     TlbiRepeats = 5,
 }
 

@@ -11,7 +11,7 @@ use mem_protect::{HostStage2, Leaf, LeafKind, PageRange, TableError};
 
 /// VMID of the host, on the CPUs and in every SMMU.
 pub const HOST_VMID: u16 = 1;
-/// Above this number of pages, invalidating everything is cheaper than page by page.
+/// Above this number of pages, invalidating all translations costs less than page by page.
 const TLBI_PAGES: u64 = 64;
 
 /// Bits of an address below a page, and per level of the table.

@@ -13,11 +13,11 @@ use crate::boot_info::range::PAGE_SIZE;
 use arrayvec::ArrayVec;
 use host_access::field::get32;
 
-/// Why a function cannot be given to a guest. The numbers are in X1 beside `DENIED`.
+/// Why a function cannot be given to a guest. The number is returned in X1 together with `DENIED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Refusal {
-    /// The function did not exist at boot, is gone, or was replaced by another one.
+    /// The function did not exist at boot, does not exist now, or was replaced by another one.
     UnknownFunction = 1,
     /// It is behind a bridge, and the host can change the bus number.
     NotOnRootBus = 2,

@@ -1,4 +1,4 @@
-//! Registers of PCI configuration space: offsets and bits, nothing else.
+//! Registers of PCI configuration space: offsets and bits.
 //!
 //! PCI Express Base Specification 5.0: 7.5.1 (headers), 7.5.3 (PCI Express capability), 6.6.2 (function-level reset); PCI
 //! Local Bus Specification 3.0, Advanced Capabilities ECN (AF). Each number was compared with Linux's `pci_regs.h` and with
@@ -153,7 +153,7 @@ pub mod extended {
     pub const PASID: u32 = 0x1b;
     /// PASID control.
     pub const PASID_CONTROL: u16 = 0x06;
-    /// PASIDs are on, for execution and for privileged accesses.
+    /// PASIDs are enabled, for execution and for privileged accesses.
     pub const PASID_ENABLE: u16 = 7;
 }
 
@@ -170,7 +170,7 @@ pub mod express {
     use super::{Field32, bits32};
     /// Device capabilities.
     pub const DEVICE_CAPABILITIES: u16 = 0x04;
-    /// Function numbers that the function uses besides its own.
+    /// Function numbers that the function uses in addition to its own.
     pub const PHANTOM: Field32 = bits32(4, 3);
     /// There is a function-level reset.
     pub const FLR: Field32 = bits32(28, 28);

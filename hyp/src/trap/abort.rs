@@ -74,7 +74,8 @@ fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
 fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     let Some(register) = devices::locate(ipa) else { return withheld(frame, abort, ipa) };
     let access = abort.access().filter(|_| abort.walk() == Walk::Access);
-    // Under one lock, since otherwise the last function could be given back and configuration space mapped in between.
+    // Both are done under one lock, since otherwise the last function could be given back and configuration space
+    // mapped in between.
     let answer = with_ownership(|_| {
         devices::traps(register).then(|| {
             access.map(|access| match abort.direction() {

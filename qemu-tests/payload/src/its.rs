@@ -115,8 +115,7 @@ pub struct Its {
 
 impl Its {
     /// Enables the ITS with its command queue and collection table in memory of the payload, and a device table at
-    /// `devices`: an
-    /// address with attributes.
+    /// `devices`: an address with attributes.
     pub fn start(base: u64, devices: u64) -> Self {
         Self::start_with(base, devices, alloc(TABLE, TABLE))
     }

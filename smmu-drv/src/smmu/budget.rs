@@ -1,8 +1,7 @@
 //! The per-trap budget: all work that the host can cause repeatedly is charged here before it is done.
 //!
 //! A trap that has used up its budget saves its progress and returns; the host repeats the same store. A single charge
-//! is
-//! smaller than the budget, so every trap makes progress.
+//! is smaller than the budget, so every trap makes progress.
 
 use core::ops::RangeInclusive;
 
@@ -12,9 +11,8 @@ use crate::error::SmmuError;
 use crate::smmu::index::HOST_CMDQS;
 use crate::smmu::stream;
 
-/// Units of one trap, unless [`ProbeConfig::trap_budget`](crate::ProbeConfig::trap_budget) says otherwise; one is
-/// about the work of one
-/// command.
+/// Units of one trap, unless [`ProbeConfig::trap_budget`](crate::ProbeConfig::trap_budget) has another value; one is
+/// about the work of one command.
 pub const TRAP: u32 = 1024;
 /// Valid values of `trap_budget`; the minimum is the charge of the most expensive step.
 pub const RANGE: RangeInclusive<u32> = LARGEST..=16 * TRAP;
@@ -83,8 +81,7 @@ const _: () = assert!(LARGEST <= TRAP, "each step fits in one full budget");
 /// Maximum host pages that one trap with the usual budget claims or tries to claim.
 pub const MOST_PAGES: u32 = 128;
 /// Maximum CMD_SYNCs that one trap sends to hardware: those charged, one at the end of a batch, and two of the
-/// invalidation of
-/// everything that follows a rejected command; the last three are doubled if batches are issued twice.
+/// invalidation of everything that follows a rejected command; the last three are doubled if batches are issued twice.
 pub const MOST_SYNCS: u32 = 70;
 /// Maximum commands that one trap sends to hardware, without CMD_SYNC: one per host command, per group of entries, per
 /// block.

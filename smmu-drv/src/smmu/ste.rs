@@ -18,7 +18,7 @@ pub struct Ste {
 /// How reads marked as instruction fetches are treated [S 5.2, INSTCFG].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReadsAs {
-    /// As the device marks it.
+    /// As instruction or data reads, as marked by the device.
     #[default]
     Incoming,
     /// As data reads.

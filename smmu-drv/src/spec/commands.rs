@@ -150,9 +150,9 @@ pub mod tlbi {
     pub const TTL: Field64 = bits64(9, 8);
     /// Granule, dword 1; 0: neither range nor hint.
     pub const TG: Field64 = bits64(11, 10);
-    /// Virtual address, in place: bits \[63:12\] of dword 1.
+    /// Virtual address, not shifted: bits \[63:12\] of dword 1.
     pub const VA: Field64 = bits64(63, 12);
-    /// Intermediate physical address, in place: bits \[55:12\] of dword 1.
+    /// Intermediate physical address, not shifted: bits \[55:12\] of dword 1.
     pub const IPA: Field64 = bits64(55, 12);
 
     /// [`TG`]: 4K.
@@ -174,7 +174,7 @@ pub mod sync {
     pub const MSIATTR: Field64 = bits64(27, 24);
     /// Data of the MSI write, dword 0.
     pub const MSIDATA: Field64 = bits64(63, 32);
-    /// Address of the MSI write, in place: bits \[55:2\] of dword 1.
+    /// Address of the MSI write, not shifted: bits \[55:2\] of dword 1.
     pub const MSIADDRESS: Field64 = bits64(55, 2);
 
     /// [`CS`]: none.

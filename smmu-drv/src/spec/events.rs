@@ -112,9 +112,9 @@ pub const S2: Field64 = bits64(39, 39);
 pub const CLASS: Field64 = bits64(41, 40);
 /// Input address, dword 2.
 pub const INPUT_ADDR: Field64 = bits64(63, 0);
-/// IPA of a stage-2 fault, in place: bits \[55:12\] of dword 3.
+/// IPA of a stage-2 fault, not shifted: bits \[55:12\] of dword 3.
 pub const IPA: Field64 = bits64(55, 12);
-/// Fetch address, in place: bits \[55:3\] of dword 3.
+/// Fetch address, not shifted: bits \[55:3\] of dword 3.
 pub const FETCH_ADDR: Field64 = bits64(55, 3);
 
 /// [`CLASS`]: context descriptor fetch.

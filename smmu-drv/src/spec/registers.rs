@@ -209,7 +209,7 @@ pub mod gerror {
 /// SMMU_STRTAB_BASE [S 6.3.24].
 pub mod strtab_base {
     use super::{Field64, bits64};
-    /// Table address, in place: bits \[55:6\].
+    /// Table address, not shifted: bits \[55:6\].
     pub const ADDR: Field64 = bits64(55, 6);
     /// Read-allocate hint.
     pub const RA: Field64 = bits64(62, 62);
@@ -235,7 +235,7 @@ pub mod queue_base {
     use super::{Field64, bits64};
     /// Log2 of the number of entries.
     pub const LOG2SIZE: Field64 = bits64(4, 0);
-    /// Queue address, in place: bits \[55:5\].
+    /// Queue address, not shifted: bits \[55:5\].
     pub const ADDR: Field64 = bits64(55, 5);
     /// Allocation hint: read-allocate (command queue) or write-allocate (event queue).
     pub const ALLOC: Field64 = bits64(62, 62);
@@ -265,7 +265,7 @@ pub enum Cerror {
 /// *_IRQ_CFG0, _CFG1 and _CFG2 [S 6.3.21 to 6.3.23].
 pub mod irq_cfg {
     use super::{Field32, Field64, bits32, bits64};
-    /// CFG0: MSI address, in place: bits \[55:2\].
+    /// CFG0: MSI address, not shifted: bits \[55:2\].
     pub const ADDR: Field64 = bits64(55, 2);
     /// CFG2: memory attribute and shareability.
     pub const ATTR: Field32 = bits32(5, 0);

@@ -12,7 +12,7 @@ pub mod l1std {
     use super::{Field64, bits64};
     /// 0: invalid; n: the level-2 table has 2^(n-1) entries.
     pub const SPAN: Field64 = bits64(4, 0);
-    /// Level-2 table address, in place: bits \[55:6\].
+    /// Level-2 table address, not shifted: bits \[55:6\].
     pub const L2PTR: Field64 = bits64(55, 6);
 }
 
@@ -25,7 +25,7 @@ pub mod dw0 {
     pub const CONFIG: Field64 = bits64(3, 1);
     /// Layout of the context descriptor table.
     pub const S1FMT: Field64 = bits64(5, 4);
-    /// Context descriptor table address, in place: bits \[55:6\].
+    /// Context descriptor table address, not shifted: bits \[55:6\].
     pub const S1CONTEXTPTR: Field64 = bits64(55, 6);
     /// Log2 of the number of context descriptors.
     pub const S1CDMAX: Field64 = bits64(63, 59);
@@ -140,6 +140,6 @@ pub mod dw2 {
 /// Dword 3 [S 5.2], bits \[255:192\] of the entry.
 pub mod dw3 {
     use super::{Field64, bits64};
-    /// Stage-2 table address, in place: bits \[51:4\]; the four above are reserved with VMSAv8-64.
+    /// Stage-2 table address, not shifted: bits \[51:4\]; the four above are reserved with VMSAv8-64.
     pub const S2TTB: Field64 = bits64(51, 4);
 }

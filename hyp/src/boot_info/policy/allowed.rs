@@ -1,4 +1,4 @@
-//! The boot is refused if the host would not get a node that `allow=` names.
+//! The boot is refused if the host would not get a node in an `allow=` option.
 
 use super::draft::{Draft, Use, claims};
 use super::{Verdict, Withheld};
@@ -9,7 +9,7 @@ use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::{NodeRef, is_at};
 
 impl Draft {
-    /// Checks that the host gets every node that `allow=` names.
+    /// Checks that the host gets every node in the `allow=` options.
     ///
     /// # Errors
     /// [`BootError::Allow`] with the reason, and the other node if there is one.

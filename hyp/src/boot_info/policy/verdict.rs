@@ -63,7 +63,7 @@ pub enum Withheld {
     PreIts,
     /// Extra command queues of an SMMU, whose commands would bypass EL2.
     Cmdqv,
-    /// It controls an SMMU's power, clock or reset.
+    /// It controls the power, clock or reset of an SMMU.
     SmmuDepends,
     /// A PCI host without `iommu-map`.
     NoIommuMap,

@@ -178,12 +178,12 @@ fn an_option_without_effect_or_with_a_forbidden_one_is_refused() {
     };
     let disabled = [("status", text(&["disabled"]))];
     refused_for(&with("allow=/a", vec![device("a", &disabled)]), &["allow=/a", "disabled"]);
-    // The host would not see it: its parent is disabled there.
+    // The host would not use it: its parent is disabled in the host's tree.
     let mut parent = device("p", &[("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])]);
     parent.add_child(node("c", &[("reg", wide(&[0xf20_0000, 0x1000]))]));
     refused_for(&with("allow=/p/c", vec![parent.clone()]), &["allow=/p/c", "/p"]);
     assert!(boot(&with("allow=/p/c allow=/p", vec![parent])).is_ok());
-    // It would be withheld with the other.
+    // It would be withheld together with the other node.
     let twins = vec![device("a", &[]), device("b", &disabled)];
     refused_for(&with("allow=/a", twins), &["allow=/a", "/b"]);
     let mut ranges = cells(&[0x200_0000, 0, 0x5000_0000]);

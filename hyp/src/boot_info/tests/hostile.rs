@@ -269,7 +269,7 @@ proptest! {
         check_boot(&dtb);
     }
 
-    /// One or two ranges moved over others.
+    /// One or two ranges are moved over others.
     #[test]
     fn ranges_moved(
         changes in prop::collection::vec((any::<Index>(), any::<Index>(), any::<Index>(), used_address()), 1..4)

@@ -91,7 +91,7 @@ fn walk<'t>(
                 for (first, last) in translate(bus, join(to), join(length)) {
                     windows.push((first, last));
                     if inner.0 <= 2 {
-                        // Only the usual case: the bus above maps the whole entry.
+                        // Supports only the usual case: the parent bus maps the whole entry.
                         shown.push((join(from), first, last - first + 1));
                     }
                 }
@@ -240,7 +240,7 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
             assert!(map.chunks(4).all(|entry| smmus.contains(&entry[1])), "{path} has a foreign IOMMU in its map");
             let ids: u64 = map.chunks_exact(4).map(|entry| u64::from(entry[3])).sum();
             assert!(ids == 0 || ids == 0x1_0000 || limited, "{path} has IDs that are in no map");
-            assert!(ids != 0 || !iommus.is_empty(), "{path} is behind nothing");
+            assert!(ids != 0 || !iommus.is_empty(), "{path} is behind no SMMU");
         }
     }
 }

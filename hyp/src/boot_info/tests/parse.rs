@@ -39,7 +39,7 @@ fn every_field_of_the_default_machine_is_parsed() {
     assert_eq!(platform.pci[0].ecam, range(0x40_1000_0000, 0x1000_0000));
     assert_eq!(platform.pci[0].windows.len(), 3);
     assert_eq!(platform.pci[0].upstream, Upstream::Smmu { first: 0 });
-    // Memory only, by their addresses on the bus, which are the CPU's here.
+    // Only memory windows, by their bus addresses, which are equal to CPU addresses here.
     let memory = platform.pci[0].memory.iter().map(|window| (window.bus, window.cpu.base().0)).collect::<Vec<_>>();
     assert_eq!(memory, [(0x1000_0000, 0x1000_0000), (0x80_0000_0000, 0x80_0000_0000)]);
     assert_eq!(platform.pci[0].ids.as_slice(), [IdRange { rid: 0, count: 0x1_0000, smmu: 0, sid: 0 }]);

@@ -67,7 +67,7 @@ fn t40_t55_the_usual_machine() {
     );
 }
 
-/// Frames of an ITS may lie in the rest of a larger entry, on boards whose tree does not name the ITS.
+/// Frames of an ITS can be in the rest of a larger entry, on boards whose tree does not contain the ITS.
 #[test]
 fn t45_the_host_gets_only_64_kib_of_the_distributor() {
     let reg = wide(&[0x800_0000, 0x4_0000, 0x80a_0000, 0xf6_0000]);

@@ -160,8 +160,8 @@ impl<'a, 'p> NodeRef<'a, 'p> {
         self.value("compatible").is_some_and(|v| strings(v).any(|s| s == wanted))
     }
 
-    /// `#address-cells` and `#size-cells` of this node's children. No default is used: by the specification it is 2
-    /// and 1, but Linux uses the counts of the nearest ancestor with some, so the two would decode different
+    /// `#address-cells` and `#size-cells` of this node's children. No default is used: in the specification it is 2 and
+    /// 1, but Linux uses the counts of the nearest ancestor that has them, so the two would decode different
     /// addresses.
     pub(in crate::boot_info) fn child_cells(&self) -> Result<(u32, u32), BootError<'a>> {
         let count = |name| self.u32(name)?.ok_or_else(|| self.bad(name, "is missing"));

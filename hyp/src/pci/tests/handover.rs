@@ -193,7 +193,7 @@ fn t69_a_destroyed_guest_gets_no_function_and_loses_its_function() {
         let expected = if calls == 2 { Error::Refused(Refusal::NotTheHosts) } else { Error::GuestDying };
         assert_eq!(setup.assign(NVME, 0), Err(expected));
         if calls > 0 {
-            assert_eq!(setup.world.dying[&0], 1, "its handle stays in use");
+            assert_eq!(setup.world.dying[&0], 1, "the guest's handle stays in use");
             assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
         }
         setup.check_is_hosts();

@@ -34,7 +34,7 @@ pub(super) struct Function {
     pub(super) bytes: BTreeMap<u16, u8>,
     /// The writable bits of registers that are not writable as a whole.
     pub(super) masks: BTreeMap<u16, u32>,
-    /// The time until which it must not be accessed.
+    /// The time until which the function must not be accessed.
     pub(super) resetting: u64,
     pub(super) resets: u32,
 }
@@ -147,7 +147,7 @@ pub(super) struct World {
     pub(super) error: Error,
     /// Whether the host reaches configuration space.
     pub(super) config: bool,
-    /// Ranges that it does not reach.
+    /// Ranges that the host does not reach.
     pub(super) taken: BTreeSet<PhysRange>,
     pub(super) owners: BTreeMap<u32, Owner>,
     /// Functions of each guest that is alive.

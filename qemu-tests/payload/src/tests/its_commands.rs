@@ -220,8 +220,7 @@ fn submit_often(target: u64) -> u64 {
 
 payload_test!(t45o_power_with_pending_lpis, Runs::HYP, cpus = 4);
 /// CPUs stop and start while LPIs are pending at them; the machine is powered off with pending LPIs. EL2 compares its
-/// tables at
-/// the end. Hardware has no address of a host table to which it could write later.
+/// tables at the end. Hardware has no address of a host table to which it could write later.
 fn t45o_power_with_pending_lpis(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");

@@ -48,7 +48,7 @@ fn t67_second_kernel_adopts_the_smmu(ctx: &Ctx) -> TestResult {
     }
     setup.control(ctx)?;
     landed |= setup.write_lands(attacked + 0x810)?;
-    // The same with all registers and tables programmed again.
+    // Repeats the test with all registers and tables programmed again.
     setup.switch(Mode::Stage1)?;
     setup.control(ctx)?;
     landed |= setup.write_lands(attacked + 0x818)?;

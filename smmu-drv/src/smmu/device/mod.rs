@@ -1,10 +1,8 @@
 //! The device: registers, command queue and event queue of the SMMU itself. It has no state of the host.
 //!
 //! Its interface: `take_over`, `is_alive`, `recover` and `resume`; commands by `push`, `queue_sync`, `submit`, `sync`,
-//! and their `costs`;
-//! `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and `is_past_mark`;
-//! `wait_again` and
-//! `disable` before power-off; counters.
+//! and their `costs`; `tlb_submit`; `set_irq_ctrl`; records by `drain` to a [`Sink`], with `mark_records` and
+//! `is_past_mark`; `wait_again` and `disable` before power-off; counters.
 //!
 //! Each wait, for a CMD_SYNC or for a register, has a timeout ([`Timeouts`]), and each function a fixed number of
 //! waits. A device that times out is failed permanently: every function that needs it returns the same error

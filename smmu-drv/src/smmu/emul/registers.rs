@@ -18,7 +18,7 @@ const CR0_ALLOWED: Cr0 = Cr0::SMMUEN.union(Cr0::EVENTQEN).union(Cr0::CMDQEN);
 const CR2_ALLOWED: Cr2 = Cr2::RECINVSID.union(Cr2::PTM);
 /// IRQ_CTRL bits of the host.
 const IRQ_CTRL_ALLOWED: IrqCtrl = IrqCtrl::GERROR_IRQEN.union(IrqCtrl::EVENTQ_IRQEN);
-/// GBPA bits of the host, besides UPDATE.
+/// GBPA bits of the host, except UPDATE.
 pub(super) const GBPA_ALLOWED: u32 = union32([mask32(gbpa::ABORT), mask32(gbpa::SHCFG)]);
 
 impl<C> VirtualSmmu<C> {

@@ -10,7 +10,7 @@ use crate::stage2::Stage2Words;
 
 /// Maximum ranges of streams whose owner differs from that of unassigned streams.
 pub const MAX_RANGES: usize = 64;
-/// Maximum domains of one SMMU besides the host's.
+/// Maximum number of domains of one SMMU, without the host's.
 pub const MAX_DOMAINS: usize = 32;
 
 /// The owner of a stream, which determines the memory that its transactions reach.
