@@ -1,4 +1,4 @@
-//! The guard of the GIC: register accesses, commands, memory and hardware that change meanwhile.
+//! The guard of the GIC: register accesses, commands, and memory and hardware that change at the same time.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| gic_tests::hostile::fuzz(bytes));

@@ -2,7 +2,8 @@
 //! memory.
 //!
 //! An ITS and the redistributors read and write memory at addresses that software gives them, without translation by a
-//! stage 2 or an SMMU. With this crate, all of these tables are EL2's. The host uses its own, unmodified driver: its
+//! stage 2 or an SMMU. With this crate, all of these tables are in EL2's memory. The host uses its own, unmodified
+//! driver: its
 //! accesses to the control frame of an ITS and to the RD frame of a redistributor trap, and are emulated as a GICv3.
 //! The host's GITS_BASER and GICR_*BASER registers are stored and read back, and never reach hardware. See
 //! `docs/gic-emulation.md` for the registers and commands.

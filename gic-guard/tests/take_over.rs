@@ -91,7 +91,11 @@ fn t45g_a_redistributor_with_tables_of_others_has_no_lpis() {
     rig.set_rd32(1, r::CTLR, 1);
     assert_eq!(rig.model().read32(Place::Rd(1), 0) & 1, 0);
     rig.check();
-    assert_eq!(rig.read(Frame::Rd(0), r::CTLR, gic_guard::AccessSize::Word) & 1, 1, "the other one continues");
+    assert_eq!(
+        rig.read(Frame::Rd(0), r::CTLR, gic_guard::AccessSize::Word) & 1,
+        1,
+        "the other redistributor continues"
+    );
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
     let mut rig = prepare();
     rig.guard.check_alive(Some(1));
     assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
-    // State lost while Linux had disabled the ITS, as at suspend, and also the state of the redistributor.
+    // The ITS, which Linux had disabled as at suspend, and the redistributor have lost their state.
     rig.set_its32(0, r::CTLR, 0);
     rig.model().lose_its(0);
     rig.model().lose_power(1, |_| {});
@@ -130,7 +134,7 @@ fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
     rig.set_its32(0, r::CTLR, 1);
     assert_eq!(rig.raise(0, 8, 0), [(1, 8192)]);
     rig.post(0, &[mapd(9, 4), sync(0)]);
-    // Firmware enabled it.
+    // Firmware has enabled the ITS.
     rig.set_its32(0, r::CTLR, 0);
     rig.model().lose_its(0);
     rig.model().write32(Place::Its(0), 0, 1);
@@ -138,7 +142,8 @@ fn t45p_an_its_that_lost_its_registers_is_restored_or_fails() {
     assert_eq!(rig.model().read32(Place::Its(0), 0) & 1, 0);
     assert_eq!(rig.guard.failed(0), None);
     rig.check();
-    // State lost while it was enabled: data that it had not written to memory is lost. The other ITS continues.
+    // The ITS lost its state while it was enabled: data that it had not written to memory is lost. The other ITS
+    // continues.
     let mut rig = prepare();
     rig.model().lose_its(0);
     rig.guard.check_alive(None);

@@ -121,7 +121,7 @@ fn t45i_hardware_uses_a_copy_of_the_configuration_byte() {
     // The host's byte changes without a command.
     rig.configure(8192, 0);
     assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
-    // The page is donated meanwhile: no claim prevents that, and the page is not read any more.
+    // Then the page is donated: no claim prevents that, and the page is no longer read.
     rig.host.donated.insert(PROP);
     rig.board.memory().write64(PROP, !0);
     rig.post(0, &[inv(8, 0), sync(0)]);

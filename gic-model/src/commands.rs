@@ -12,7 +12,7 @@ impl Model {
         self.memory.report(Hazard::Unpredictable(opcode, what));
     }
 
-    /// The redistributor that RDbase names.
+    /// The redistributor of RDbase in `word`.
     fn rd_named(&self, word: u64) -> Option<usize> {
         let field = word & 0xf_ffff_ffff_0000;
         (0..self.config.cpus).find(|n| {
@@ -122,7 +122,7 @@ impl Model {
 
     fn mapti(&mut self, n: usize, device: u64, event: u64, lpi: u64, icid: u64) {
         if !(8192..1 << 16).contains(&lpi) {
-            return self.wrong(10, "MAPTI of an INTID that is no LPI");
+            return self.wrong(10, "MAPTI of an INTID that is not an LPI");
         }
         if self.collection(n, icid).is_none() {
             return self.wrong(10, "MAPTI to a collection that is not mapped");

@@ -213,7 +213,7 @@ impl Model {
         }
     }
 
-    /// What a SYNC completes: late writes reach memory, and the ITS no longer uses unmapped tables.
+    /// Has the effect of a SYNC: late writes reach memory, and the ITS no longer uses unmapped tables.
     pub(crate) fn flush(&mut self, n: usize) {
         self.flush_writes(n);
         self.its[n].given_up.clear();

@@ -147,7 +147,7 @@ pub const ERRATA: [Erratum; 35] = [
     family("Kryo 3xx Silver", QUALCOMM, (0x803, 0x803), "2441007"),
     family("Kryo 4xx Gold and Silver", QUALCOMM, (0x804, 0x805), "1286807, 2441007"),
     family("Rainier", PROTOTYPE, (0x412, 0x412), "4193800"),
-    // TLBI and DSB do not wait for stores in streaming mode at all; some r1p2 are fixed, but only REVIDR_EL1 shows
+    // TLBI and DSB do not wait for stores in streaming mode; some r1p2 are fixed, but only REVIDR_EL1 shows
     // it.
     refuse("C1-Pro", ARM, 0xd8b, ((0, 0), (1, 2)), When::Sme, "4193714"),
     // The host's write to TTBR0_EL1 may cause a spurious data abort in any thread of the core, also at EL2.

@@ -1,5 +1,5 @@
 //! The interrupt controller. The distributor belongs to the host. EL2 uses it only to set an SPI pending: a single
-//! write that affects no other interrupt. ITSs and redistributors are EL2's ([`guard`]).
+//! write that affects no other interrupt. EL2 owns ITSs and redistributors ([`guard`]).
 //!
 //! One of the modules that may use `unsafe`.
 #![deny(

@@ -60,7 +60,7 @@ impl<R: Regime, M: TableMemory> IoPgtable<R, M> {
     }
 
     /// Translates `size` bytes from `iova` in one walk: the fewest possible extents, in ascending order, within the
-    /// range. Addresses that are not mapped are left out.
+    /// range. Addresses that are not mapped are omitted.
     #[must_use]
     pub fn translate(&self, iova: Iova, size: u64) -> Extents<'_, R, M> {
         let last = iova.0.saturating_add(size.saturating_sub(1));

@@ -86,7 +86,7 @@ pub enum Finding {
         /// Owner in the map.
         owner: Owner,
     },
-    /// After a transition, a table still maps a page that is no longer the host's, or does not map one that is.
+    /// After a transition, a table still maps a page that the host no longer owns, or does not map one that it owns.
     Reach {
         /// The transition.
         transition: Transition,

@@ -192,7 +192,8 @@ impl<'m> Ghost<'m> {
         for (range, base) in self.sections.iter().flatten() {
             let real = map.pages(*range).unwrap_or_default();
             let expected = self.pages.get(*base..).unwrap_or_default();
-            // Nearly every page is the host's and not shared: many are compared at a time, without decoding each one.
+            // Nearly every page belongs to the host and is not shared: many are compared at a time, without decoding
+            // each one.
             let chunks = expected.chunks(CHUNK).zip(real.chunks(CHUNK)).zip(range.pfns().step_by(CHUNK));
             let marked = chunks.filter(|((expected, real), _)| !(all_host(expected) && PageInfo::are_plain(real)));
             let pages = marked.flat_map(|((expected, real), first)| expected.iter().zip(real).zip(first..));
@@ -325,7 +326,7 @@ fn check_guest_tables<S: HostStage2, D: DmaStage2, P: PageOps>(
     Ok(())
 }
 
-/// Whether all pages are the host's. It has no branch for each page, since all of RAM is compared after each trap.
+/// Whether the host owns all pages. It has no branch for each page, since all of RAM is compared after each trap.
 fn all_host(pages: &[Page]) -> bool {
     pages.iter().fold(true, |all, page| all & matches!(page, Page::Host))
 }

@@ -12,7 +12,7 @@ use crate::traits::{DmaStage2, HostStage2, PageOps, TableError};
 /// How to handle a stage-2 fault of the host on RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultAnswer {
-    /// The page is the host's and is mapped: retry the access.
+    /// The host owns the page and it is mapped: retry the access.
     Retry,
     /// The page is not the host's, not RAM, or cannot be mapped for lack of memory: inject an external abort.
     Deny,

@@ -94,8 +94,8 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     ///
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (not pages of one guest), [`Error::GuestAlive`],
-    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages stay the guest's, but may be zeroed and unmapped from
-    /// its devices already. [`Error::Inconsistent`]: the same, or the pages are the host's.
+    /// [`Error::NoMemory`], [`Error::NotCompleted`]: the guest keeps the pages, but they may be zeroed and unmapped from
+    /// its devices already. [`Error::Inconsistent`]: the same, or the host owns the pages.
     pub(crate) fn host_reclaim_page(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         let Owner::Guest(id) = self.memory.map.owner(range.first()) else {

@@ -39,7 +39,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// # Errors
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::WrongState`] (never donated), [`Error::InUse`],
     /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages are in EL2's pool as before, but may be zeroed.
-    /// [`Error::Inconsistent`]: the same, or the pages are the host's.
+    /// [`Error::Inconsistent`]: the same, or the host owns the pages.
     pub(crate) fn hyp_donate_host(&mut self, range: UncheckedRange) -> Result<(), Error> {
         let range = range.check(self.max_pages)?;
         self.check_state(range, Owner::Hyp, PageState::Owned)?;

@@ -31,7 +31,7 @@ pub enum MapSetupError {
     TooManyRanges,
     /// The ranges overlap or are not in ascending order.
     Unsorted,
-    /// The storage holds fewer records than there are pages.
+    /// The storage has fewer records than there are pages.
     StorageTooSmall,
 }
 
@@ -55,7 +55,7 @@ impl<'m> PageMap<'m> {
         usize::try_from(pages).ok()?.checked_mul(size_of::<PageInfo>())
     }
 
-    /// A map of `ram`, which is in ascending order; every page is the host's. The storage is cleared.
+    /// A map of `ram`, which is in ascending order; the host owns every page. The storage is cleared.
     ///
     /// # Errors
     /// See [`MapSetupError`]; the storage is then unused.
@@ -111,7 +111,7 @@ impl<'m> PageMap<'m> {
     /// The records of `range`, in order.
     ///
     /// # Errors
-    /// [`Error::NotRam`] unless one range of RAM holds all of it.
+    /// [`Error::NotRam`] unless one range of RAM contains all of it.
     pub fn pages(&self, range: PageRange) -> Result<&[PageInfo], Error> {
         let at = self.locate(range)?;
         self.pages.get(at).ok_or(Error::NotRam)
@@ -120,7 +120,7 @@ impl<'m> PageMap<'m> {
     /// The records of `range`, mutable.
     ///
     /// # Errors
-    /// [`Error::NotRam`] unless one range of RAM holds all of it.
+    /// [`Error::NotRam`] unless one range of RAM contains all of it.
     pub(crate) fn pages_mut(&mut self, range: PageRange) -> Result<&mut [PageInfo], Error> {
         let at = self.locate(range)?;
         self.pages.get_mut(at).ok_or(Error::NotRam)

@@ -89,7 +89,7 @@ const NOBODY: u32 = 0;
 const_assert!(MAX_GUESTS <= 240);
 
 impl PageInfo {
-    /// Whether all these pages are the host's, neither shared nor claimed.
+    /// Whether the host owns all these pages, and none is shared or claimed.
     #[must_use]
     pub fn are_plain(pages: &[Self]) -> bool {
         // Eight at a time, with one branch for all of them.
@@ -206,7 +206,7 @@ impl PageInfo {
         (self.claims() > 0).then(|| Self(self.0.wrapping_sub(ONE_CLAIM)))
     }
 
-    /// Whether all of `pages` are the host's, including shared and claimed ones. It has no branch for each page.
+    /// Whether the host owns all of `pages`, including shared and claimed ones. It has no branch for each page.
     #[must_use]
     pub(crate) fn all_are_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();
@@ -214,7 +214,7 @@ impl PageInfo {
         eights.iter().all(|pages| codes(pages) == HOST) && rest.iter().all(|page| page.owner_code() == HOST)
     }
 
-    /// Whether none of `pages` is the host's. It has no branch for each page.
+    /// Whether the host owns none of `pages`. It has no branch for each page.
     #[must_use]
     pub(crate) fn none_is_hosts(pages: &[Self]) -> bool {
         let (eights, rest) = pages.as_chunks::<8>();

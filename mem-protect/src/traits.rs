@@ -1,5 +1,6 @@
-//! The machine, as the transitions use it. Every access to a table, a cache or an SMMU is made through these traits,
-//! so that the logic runs on the build machine, where tests let every step fail.
+//! The interface of the transitions to the machine. Every access to a table, a cache or an SMMU is made through these
+//! traits,
+//! so that the logic runs on the build machine, where tests make every step fail.
 
 use io_pgtable::{Ipa, Pa};
 pub use shadow_s2::TableError;
@@ -61,7 +62,7 @@ pub trait DmaStage2 {
     /// Unmaps `range` for every stream. On success no SMMU has a translation of it.
     ///
     /// # Errors
-    /// [`TableError::NotCompleted`]: a device may still reach the pages, so they must stay the host's. Other errors:
+    /// [`TableError::NotCompleted`]: a device may still reach the pages, so the host must keep them. Other errors:
     /// nothing changed.
     fn revoke(&mut self, range: PageRange) -> Result<(), TableError>;
 
@@ -119,7 +120,7 @@ pub trait DmaStage2 {
     /// no SMMU has a translation of it.
     ///
     /// # Errors
-    /// A device may still reach the pages, so they must stay the guest's.
+    /// A device may still reach the pages, so the guest must keep them.
     fn revoke_guest(&mut self, guest: GuestId, range: PageRange) -> Result<(), TableError> {
         let _ = (guest, range);
         Ok(())

@@ -8,7 +8,8 @@ use crate::page::GuestId;
 use crate::range::UncheckedRange;
 use crate::traits::{DmaStage2, HostStage2, PageOps};
 
-/// One change of the owner or the sharing of pages, or of the state of a guest. Its numbers are the caller's:
+/// One change of the owner or the sharing of pages, or of the state of a guest. Its numbers are unchecked values of the
+/// caller:
 /// [`Ownership::apply`] checks them. A `u64` is the handle of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transition {
@@ -94,7 +95,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
     /// [`Error::BadRange`], [`Error::NotRam`], [`Error::NoSuchGuest`], [`Error::GuestDying`], [`Error::GuestAlive`],
     /// [`Error::WrongState`], [`Error::Claimed`], [`Error::InUse`], [`Error::TooManyGuests`]: nothing changed.
     /// [`Error::NoMemory`], [`Error::NotCompleted`]: the pages keep their owner; a return or a reclaim may have zeroed
-    /// them. [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the pages are the host's.
+    /// them. [`Error::Inconsistent`]: the same, or, after a return or a reclaim, the host owns the pages.
     pub fn apply(&mut self, transition: Transition) -> Result<Option<GuestId>, Error> {
         match transition {
             Transition::HostShareHyp(range) => self.host_share_hyp(range)?,

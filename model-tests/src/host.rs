@@ -24,7 +24,7 @@ pub enum Shape {
 /// The driver of one SMMU.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Which SMMU.
+    /// Number of the SMMU.
     pub smmu: usize,
     /// Write index of its command queue.
     pub prod: u32,

@@ -11,10 +11,10 @@ use smmu_drv::{RetireError, StreamOwner, StreamRange};
 use smmu_model::arch::regs as r;
 use smmu_model::{Bbml, Config, Pace, Snoop, Transfer};
 
-/// The guest's page, and a page that stays the host's.
+/// The guest's page, and a page that the host keeps.
 const PAGE: u64 = HOST_DATA;
 const HOSTS: u64 = HOST_DATA + 0x1000;
-/// A stream that stays the host's.
+/// A stream that the host keeps.
 const OTHER: u32 = 9;
 
 fn setups() -> Vec<Setup> {

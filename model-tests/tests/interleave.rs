@@ -1,4 +1,4 @@
-//! Several CPUs of the host at once. Every trap holds its locks from begin to end, so CPUs interleave only by the
+//! Several CPUs of the host at once. Every trap holds its locks from start to end, so CPUs interleave only by the
 //! order of traps, with DMA in between. These are random orders of frequent actions; the fuzz targets use all actions.
 
 use mem_protect::Transition;

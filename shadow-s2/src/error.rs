@@ -1,4 +1,4 @@
-//! Errors, each with the state it leaves.
+//! Errors, with the state after each error.
 
 use core::fmt;
 

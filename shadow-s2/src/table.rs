@@ -114,7 +114,8 @@ impl<M: TableMemory> ShadowS2<M> {
     }
 
     /// Maps all memory and registers of the owner, before any SMMU uses the table: its memory, and the registers that
-    /// its devices write, such as GITS_TRANSLATER. Memory above the limit is left out; registers there are an error.
+    /// its devices write, such as GITS_TRANSLATER. Memory above the limit is omitted; registers above the limit are an
+    /// error.
     ///
     /// # Errors
     /// [`SnapshotError`]; the table must not be used then.

@@ -37,7 +37,7 @@ pub struct ProbeConfig {
 
 impl ProbeConfig {
     /// The defaults for an SMMU with the device tree's `dma-coherent`: no errata, CMD_SYNC does not complete by a
-    /// store, and unassigned streams are the host's.
+    /// store, and the host owns unassigned streams.
     #[must_use]
     pub fn new(coherent: Coherency) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Which commands the host can give, and which are CERROR_ILL.
+//! The commands that the host can give, and those that are CERROR_ILL.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -16,7 +16,7 @@ use smmu_drv::{
 };
 use smmu_model::{Config, Injection, Pace, Transfer};
 
-/// The stream that changes its owner, and one that stays the host's.
+/// The stream that changes its owner, and one that the host keeps.
 const SID: u32 = 8;
 const NEXT: u32 = 9;
 /// The guest's VMID.

@@ -16,7 +16,7 @@ fn interrupted(rig: &Rig) -> bool {
     hardware || raised
 }
 
-/// Queues on, table set, SMMUEN 0.
+/// Both queues are enabled and the table is set; SMMUEN is 0.
 fn prepared() -> Rig {
     let mut rig = Rig::qemu();
     rig.enable_queues();

@@ -11,7 +11,7 @@ fn the_event_queue_overflows_as_on_hardware() {
     let mut rig = Rig::qemu();
     rig.enable_linear(4);
     rig.write(r::IRQ_CTRL, 4);
-    assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4, "hardware's interrupt follows");
+    assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4, "hardware's interrupt is enabled");
     let fault = |rig: &mut Rig| {
         rig.dma_write(9, BUF, 1);
     };
@@ -27,12 +27,12 @@ fn the_event_queue_overflows_as_on_hardware() {
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "overflow");
     fault(&mut rig);
-    assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "still one overflow");
+    assert_eq!(rig.read(r::EVENTQ_PROD), 0x80 | OVERFLOW, "there is still one overflow");
     // The host reads two records, and does not acknowledge the overflow.
     rig.write(r::EVENTQ_CONS, 2);
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD), 0x81 | OVERFLOW);
-    // Acknowledged, full again, overflow again: the flag toggles.
+    // The overflow is acknowledged, and the full queue overflows again: the flag toggles.
     rig.write(r::EVENTQ_CONS, 1 | OVERFLOW);
     fault(&mut rig);
     assert_eq!(rig.read(r::EVENTQ_PROD) >> 31, 0, "full and overflowed a second time");

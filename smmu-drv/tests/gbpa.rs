@@ -26,7 +26,7 @@ fn gbpa_update_is_set_until_every_stream_has_changed() {
     assert_eq!(rig.smmu.stats().budget_exits, traps);
     assert_eq!(rig.read(r::GBPA), GBPA_ABORT);
     assert!(!rig.can_reach(last, BUF));
-    // The same value again is no change, and needs no wait.
+    // Writing the same value again is not a change, and needs no wait.
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT), WriteOutcome::Done);
     // A change of another field needs no wait either.
     assert_eq!(part(&mut rig, r::GBPA, GBPA_UPDATE | GBPA_ABORT | 1 << 12), WriteOutcome::Done);

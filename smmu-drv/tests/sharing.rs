@@ -22,7 +22,7 @@ fn rig(cr1: u64) -> Rig {
     rig
 }
 
-/// Linear, or with two levels; translation on, stream 9 bypasses.
+/// Sets up a stream table with one or two levels, in which stream 9 bypasses, and enables translation.
 fn translate(rig: &mut Rig, levels: u32) {
     rig.mem().cpu_write(STRTAB, &[0; 0x400]);
     let table = if levels == 1 { STRTAB } else { L2TAB };

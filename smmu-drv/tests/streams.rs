@@ -172,7 +172,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     // EL2 logged the record.
     let fault = rig.smmu.take_fault().unwrap();
     assert_eq!(fault.to_string(), format!("F_TRANSLATION sid=0x8 stage=2 class=IN ipa={EL2:#x} iova=0x10 write"));
-    // A stage-1 fault is the host's own.
+    // A stage-1 fault belongs to the host.
     assert!(aborted(&rig.dma_write(8, 0x1000, 1)));
     let events = rig.events();
     assert_eq!(events[0][0], 0x10 | 8 << 32);

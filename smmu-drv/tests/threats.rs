@@ -89,7 +89,7 @@ fn t21_hardware_updates_of_stage_1_tables_stay_in_the_hosts_memory() {
     rig.set_ste(8, ste);
     assert_eq!(rig.dma_write(8, 0, 1), Transfer::Done);
     assert_eq!(rig.mem().cpu_read64(leaf), clear | 1 << 10, "control: an update where it is allowed");
-    // The last-level table is EL2's: nothing is read from it, let alone written.
+    // The last-level table is in EL2's memory: it is neither read nor written.
     rig.mem().cpu_write64(ATTACKED_PAGE, clear);
     rig.store(S1TAB + 0x4000 + 0x1000, ATTACKED_PAGE & !0xfff | 3);
     rig.issue(&[[0x30, 0]]);

@@ -55,7 +55,7 @@ pub enum Pace {
     Manual,
 }
 
-/// Which outcome of a transaction is chosen where the architecture allows several.
+/// The choice of the outcome of a transaction if the architecture allows several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cache {
     /// The outcome that succeeds with the oldest information: the cache keeps every entry.
@@ -160,7 +160,7 @@ pub struct Config {
     pub res0: Res0,
     /// When pending work is done.
     pub pace: Pace,
-    /// Which outcome of a transaction is chosen.
+    /// The choice of the outcome of a transaction.
     pub cache: Cache,
     /// Seed of every random choice.
     pub seed: u64,

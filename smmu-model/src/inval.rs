@@ -5,7 +5,7 @@
 use crate::arch::desc::Granule;
 use crate::mem::Time;
 
-/// Which translation regime a TLB entry belongs to.
+/// The translation regime of a TLB entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Regime {
     /// NS-EL1, with its VMID.

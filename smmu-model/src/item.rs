@@ -100,7 +100,7 @@ impl Item {
     }
 }
 
-/// Which translation regimes an implementation has.
+/// The translation regimes of an implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Regimes {
     /// EL1&0 only.

@@ -6,7 +6,7 @@ use crate::arch::desc::{self, Granule};
 use crate::inval::Regime;
 use crate::item::Item;
 
-/// Which entries a lookup returns.
+/// The entries that a lookup returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Detail {
     /// All entries.

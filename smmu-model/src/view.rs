@@ -23,7 +23,7 @@ pub(crate) struct Strtab {
     pub(crate) end: Option<Time>,
 }
 
-/// Which values of a word a walk may see.
+/// The values of a word that a walk may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum History {
     /// All values that a cache may hold.

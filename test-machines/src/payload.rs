@@ -169,9 +169,7 @@ impl<'a> Run<'a> {
         let hyp = match self.hypervisor {
             HypervisorKind::Native => None,
             HypervisorKind::Portcullis => Some(self.images.hyp.as_ref().context("no hypervisor image")?),
-            HypervisorKind::WithoutIsolation => {
-                Some(self.images.without_isolation.as_ref().context("no image without isolation")?)
-            }
+            HypervisorKind::WithoutIsolation => Some(self.images.without_isolation.as_ref().context("no such image")?),
         };
         match hyp {
             None => {

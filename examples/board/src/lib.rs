@@ -181,7 +181,7 @@ impl Board {
             self.shared.stores.clean(*line..line + LINE);
         }
         self.shared.stores.barrier();
-        // The whole line is written, over data that a device has written there meanwhile.
+        // The whole line is written, over data that a device has written there in the meantime.
         for line in &lines {
             self.shared.mem.clean(*line..line + LINE);
         }

@@ -68,9 +68,9 @@ pub enum Request {
     },
     /// To move all pending LPIs between processors.
     Movall {
-        /// Processor number that they leave.
+        /// Source processor number.
         from: u64,
-        /// Processor number that receives them.
+        /// Target processor number.
         to: u64,
     },
     /// To read the configuration of an event's LPI.
@@ -110,7 +110,7 @@ pub enum Ignored {
     Lpi,
 }
 
-/// What to do with a command.
+/// The decision about a command.
 ///
 /// # Errors
 /// The command does nothing; the error is the reason.

@@ -224,7 +224,7 @@ impl<P: Platform> Guard<P> {
         for its in (0..MAX_ITS).filter(about) {
             if concerned(self, its) {
                 let target = self.target(its, rd)?;
-                // An ITS that does not respond here is failed; the other ITSs are synchronised nevertheless.
+                // An ITS that does not respond here is failed; the other ITSs are still synchronised.
                 let _ = self.push(its, Command::Sync(target));
             }
         }

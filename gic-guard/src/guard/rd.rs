@@ -161,7 +161,7 @@ impl<B: DmaBuffer> Rd<B> {
         self.typer & SHOWN
     }
 
-    /// GICR_CTLR of the host's view. The host uses SGI frames directly, so RWP and UWP are hardware's.
+    /// GICR_CTLR of the host's view. The host uses SGI frames directly, so RWP and UWP are those of hardware.
     pub(crate) fn ctlr<P: Platform<Buffer = B>>(&self, platform: &P) -> u32 {
         let hardware = platform.read32(self.frame, reg::CTLR) & union32([mask32(ctlr::RWP), mask32(ctlr::UWP)]);
         let enabled = u32::from(self.enabled == Enable::On);
@@ -249,7 +249,7 @@ impl<B: DmaBuffer> Rd<B> {
         self.on = true;
     }
 
-    /// Sets EnableLPIs again, if it is the host's too and the state was lost.
+    /// Sets EnableLPIs again if the host has set it and the state was lost.
     pub(crate) fn check_alive<P: Platform<Buffer = B>>(&mut self, platform: &P) {
         if self.enabled == Enable::On {
             self.switch_on(platform);

@@ -1,4 +1,4 @@
-//! Take-over: before the host runs, every table of the GIC is EL2's.
+//! Take-over: before the host runs, every table of the GIC is in EL2's memory.
 
 use io_pgtable::Pa;
 
@@ -54,7 +54,7 @@ impl<P: Platform> Guard<P> {
         Ok(())
     }
 
-    /// Takes the GIC over. Afterwards the host's accesses are emulated, and all tables of hardware are EL2's.
+    /// Takes the GIC over. Afterwards the host's accesses are emulated, and all tables of hardware are in EL2's memory.
     ///
     /// # Errors
     /// See [`TakeOverError`].

@@ -32,7 +32,7 @@ struct Execution {
     rig: Rig,
     /// Hardware has not failed: every command that the guard writes has to be valid.
     sound: bool,
-    /// EL2 has taken something from the host for good, so that a kernel that starts need not have interrupts.
+    /// EL2's limits were lowered, so another kernel need not receive interrupts.
     reduced: bool,
     quiesced: bool,
     /// Bytes of the pool that EL2 uses independently of the host.

@@ -57,7 +57,7 @@ pub fn make_quiescent(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) 
     }
 }
 
-/// Takes over every ITS and redistributor: afterwards all their tables are EL2's.
+/// Takes over every ITS and redistributor: afterwards all their tables are in EL2's memory.
 pub fn take_over(frames: &Frames) {
     // The rest of the pool is for tables of SMMUs and guests.
     let memory = usize::try_from(pool::level().total / 4).unwrap_or(usize::MAX);

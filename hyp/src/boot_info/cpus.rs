@@ -77,7 +77,7 @@ pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
             return Err(BootError::Unsupported {
                 path: node.path(),
                 what: "PSCI is not reached by SMC",
-                remedy: "EL2 itself must not be taken by firmware (QEMU: -machine virtualization=on)",
+                remedy: "firmware must not use EL2 itself (QEMU: -machine virtualization=on)",
             });
         }
         found = true;

@@ -26,7 +26,7 @@ pub enum BootError<'a> {
     },
     /// The structure is malformed.
     Dtb {
-        /// What is wrong, as a sentence.
+        /// A description of the error.
         problem: &'static str,
         /// Where, in bytes from the start.
         offset: usize,

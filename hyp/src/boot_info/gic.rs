@@ -35,7 +35,7 @@ pub struct Its {
     pub doorbell: Doorbell,
 }
 
-/// Where devices write to raise an interrupt of an ITS.
+/// The address that devices write to raise an interrupt of an ITS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Doorbell {
     /// To its own translation page.

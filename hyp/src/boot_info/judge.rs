@@ -6,14 +6,14 @@ use super::plan;
 use super::platform::Platform;
 use super::policy::MmioPolicy;
 
-/// What EL2 would do with a machine.
+/// The decisions of EL2 about a machine.
 #[derive(Clone, Debug)]
 pub struct Judged<'a> {
     /// The machine.
     pub platform: Platform<'a>,
-    /// Who gets which registers.
+    /// The owners of registers.
     pub policy: MmioPolicy,
-    /// Who gets which memory.
+    /// The owners of memory.
     pub layout: Layout,
 }
 

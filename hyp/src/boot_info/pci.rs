@@ -24,7 +24,7 @@ const MEMORY_32: u32 = 2;
 /// Configuration space of one bus, in bytes.
 const ECAM_PER_BUS: u64 = 1 << 20;
 
-/// What is between a master and memory.
+/// The translation between a master and memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Upstream {
     /// Only SMMUs of the platform.
@@ -69,7 +69,7 @@ pub struct PciHost {
     pub ecam: PhysRange,
     /// The CPU's windows to PCI memory and I/O space.
     pub windows: ArrayVec<PhysRange, WINDOWS_MAX>,
-    /// What is between its devices and memory.
+    /// The translation between its devices and memory.
     pub upstream: Upstream,
     /// `linux,pci-domain`, or its position among the PCI hosts.
     pub segment: u32,
@@ -77,7 +77,7 @@ pub struct PciHost {
     pub buses: (u8, u8),
     /// Those of `windows` that are memory.
     pub memory: ArrayVec<MemoryWindow, WINDOWS_MAX>,
-    /// Which StreamIDs its requesters have.
+    /// The StreamIDs of its requesters.
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
 }
 
@@ -94,7 +94,7 @@ impl PciHost {
 pub struct MemoryWindow {
     /// Its first address on the bus.
     pub bus: u64,
-    /// Where the CPU sees it.
+    /// Its CPU addresses.
     pub cpu: PhysRange,
 }
 
@@ -306,7 +306,8 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
     smmus.iter().position(|s| s.phandle == Some(phandle)).and_then(|at| u8::try_from(at).ok())
 }
 
-/// What is between a node that is no PCI host and memory: `iommus` must refer to the platform's SMMUs, and so must
+/// The translation between a node that is not a PCI host and memory: `iommus` must refer to the platform's SMMUs, and
+/// so must
 /// every ID that an additional `iommu-map` has. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, None, &mut ArrayVec::new())?) {
@@ -316,7 +317,7 @@ pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Resul
     })
 }
 
-/// What is between a node with `iommus` and memory; [`Upstream::Nothing`] without that property.
+/// The translation between a node with `iommus` and memory; [`Upstream::Nothing`] without that property.
 fn iommus<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     let Some(mut cells) = node.cells("iommus")? else {
         return Ok(Upstream::Nothing);

@@ -2,7 +2,7 @@
 
 use super::Control;
 
-/// How the values of a field compare.
+/// The order of the values of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Unsigned: 0 is not implemented.
@@ -25,7 +25,7 @@ pub struct Field {
     pub lsb: u32,
     /// Number of bits.
     pub width: u32,
-    /// How its values compare.
+    /// The order of its values.
     pub order: Order,
     /// The highest value that is shown to the host. Zero hides an unsigned field.
     pub known: u8,

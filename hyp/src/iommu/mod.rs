@@ -208,7 +208,7 @@ pub fn guest_vmid(guest: GuestId) -> u16 {
 
 /// Every SMMU of the machine: where a revocation waits for hardware.
 ///
-/// Locks: ownership is held by the caller; each SMMU is locked in turn, and meanwhile stores to its registers and
+/// Locks: ownership is held by the caller; each SMMU is locked in turn, and during that time stores to its registers and
 /// ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries, CMD_SYNC;
 /// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_submit`). Each CMD_SYNC waits for at most one
 /// second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.

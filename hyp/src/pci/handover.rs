@@ -212,7 +212,7 @@ impl Devices {
         let _ = self.away.try_push(Away { id, guest, function, hosts, place });
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
         if let Err(error) = away.take_registers(machine) {
-            // Nothing else was done: if the host gets all registers back, the function is the host's again.
+            // Nothing else was done: if the host gets all registers back, the function belongs to the host again.
             // Otherwise it can only be given back, since the host may still have some of its registers.
             away.place = Place::Moving(To::Host, Phase::Stopping);
             if away.give_registers(machine).is_ok() {
@@ -272,7 +272,7 @@ impl Away {
         Ok(())
     }
 
-    /// Does the steps from `phase` on that need no waiting: `Ok` when the function has been reset.
+    /// Does the steps from `phase` on that do not need to wait: `Ok` when the function has been reset.
     fn advance(&mut self, machine: &mut impl Machine, segment: &Segment, mut phase: Phase) -> Result<(), Error> {
         let Place::Moving(to, _) = self.place else { return Err(Error::Io) };
         let mut config = machine.config(segment);

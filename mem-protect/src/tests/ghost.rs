@@ -52,7 +52,7 @@ fn a_refusal_changes_nothing_and_after_a_failed_invalidation_the_map_is_copied()
     assert_eq!(result, Err(Error::BadRange));
     assert_eq!(ghost.apply(&owned, too_long, result), Ok(()));
     assert_eq!(ghost.compare(owned.map()), Ok(()));
-    // In the map these are the host's; the ghost copies that.
+    // In the map the host owns these pages; the ghost copies that.
     let donate = Transition::HostDonateHyp(unchecked(AT, 1));
     let done = owned.apply(donate);
     assert_eq!(ghost.apply(&owned, donate, done), Ok(()));

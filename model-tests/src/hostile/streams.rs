@@ -60,7 +60,7 @@ impl Execution {
         if how & 1 == 1 {
             self.cached.m.map_for_guest(range, guest);
         } else {
-            // If it fails, the page stays the guest's.
+            // If it fails, the guest keeps the page.
             let _ = self.cached.m.unmap_for_guest(range, guest);
         }
     }

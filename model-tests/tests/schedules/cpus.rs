@@ -22,7 +22,7 @@ const NORMAL: usize = 1;
 const CHANGING: [u64; 4] = [16, 17, 18, 40];
 /// A page that never changes owner.
 const CONSTANT: u64 = 24;
-/// What EL2 writes into donated pages.
+/// The value that EL2 writes to donated pages.
 const SECRET: u64 = 0x5ec7_e75e_c7e7_5ec7;
 
 const BYPASS: [u64; 2] = [0b1001, 0];

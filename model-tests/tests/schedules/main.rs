@@ -33,7 +33,7 @@ const STEPS: usize = 200_000;
 /// Number of changes of priority in a schedule.
 const CHANGES: usize = 3;
 
-/// How threads are chosen.
+/// The selection of threads.
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     /// At random, at every scheduling point.
@@ -43,7 +43,7 @@ enum Choice {
 }
 
 fn number(name: &str) -> Option<usize> {
-    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 fn run(shape: Shape, choice: Choice, fault: Fault, seed: u64, schedules: usize) {

@@ -33,7 +33,7 @@ impl Runs {
     }
 }
 
-/// How time passes for a test.
+/// The clock of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// By instruction count: waiting takes no real time, CPUs run in turn.

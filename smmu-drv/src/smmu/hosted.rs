@@ -48,7 +48,7 @@ where
 impl<P: Platform> Probed<P> {
     /// Takes over the SMMU for a host: afterwards every stream of it is confined by `stage2`, and its accesses are
     /// emulated.
-    /// [`crate::ProbeConfig::unassigned`] determines whether unassigned streams are the host's. The driver keeps its
+    /// [`crate::ProbeConfig::unassigned`] determines whether the host owns unassigned streams. The driver keeps its
     /// lists in `storage`.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ impl Rig {
         Self::on_stage2(board, firmware, 40)
     }
 
-    /// With a stage 2 of `bits` bits.
+    /// A machine with a stage 2 of `bits` bits.
     pub fn on_stage2(board: Board, firmware: ProbeConfig, bits: u8) -> Self {
         let s2 = Stage2::new(&board.0.mem);
         let smmu = Probed::probe(board.clone(), firmware)
@@ -68,7 +68,7 @@ impl Rig {
                 WriteOutcome::Again => self.again += 1,
             }
         }
-        panic!("a store never completes");
+        panic!("a store does not complete");
     }
 
     pub fn write(&mut self, offset: u32, value: u64) {
@@ -134,7 +134,7 @@ impl Rig {
         }
         self.queue(SYNC);
         self.ring();
-        assert_eq!(self.read(r::CMDQ_CONS), u64::from(self.prod), "queue did not run dry");
+        assert_eq!(self.read(r::CMDQ_CONS), u64::from(self.prod), "the queue is not empty");
     }
 
     pub fn set_ste(&mut self, sid: u32, words: [u64; 8]) {

@@ -159,7 +159,7 @@ mod tests {
         mem
     }
 
-    /// What can be read at `pa` now.
+    /// The values that can be read at `pa` now.
     fn values(mem: &Memory, pa: u64) -> Vec<u64> {
         let Ok(all) = mem.versions(pa, 0) else { panic!("RAM") };
         all.iter().filter(|version| version.end.is_none()).map(|version| version.value).collect()

@@ -105,7 +105,7 @@ pub(crate) struct Args {
     interactive: bool,
 }
 
-/// How the second kernel is started, as an option's value.
+/// The start of the second kernel, as an option's value.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum KexecKind {
     /// The first kernel shuts down and starts the second (kexec -e)

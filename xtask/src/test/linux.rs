@@ -127,7 +127,7 @@ enum HypervisorKind {
     WithoutIsolation,
 }
 
-/// Which of the similar boots to run.
+/// The selection among similar boots.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Variants {
     /// One of each kind.

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     qemu: Option<PathBuf>,
 }
 
-/// Where tests run.
+/// The place where tests run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Layer {
     /// On the build machine

@@ -5,7 +5,7 @@ use core::fmt;
 /// Why the host gets a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Given {
-    /// A PL011, or another UART that is no master.
+    /// A PL011, or another UART that is not a master.
     Uart,
     /// A PL031.
     Rtc,
@@ -135,7 +135,7 @@ impl Withheld {
             Self::PlatformBus => "platform bus, its devices are behind no SMMU",
             Self::Pmcg => "SMMU performance counters, which can write MSIs without stage 2",
             Self::Cmdqv => "command queues of an SMMU that EL2 does not emulate",
-            Self::PreIts => "ITS whose doorbell is not its own, the devices' numbers cannot be checked",
+            Self::PreIts => "ITS with its doorbell elsewhere, devices' numbers cannot be checked",
             Self::SmmuDepends => "an SMMU's power, clock or reset depends on it",
             Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
             Self::IommuMapPartly => "DMA master whose iommu-map does not cover every requester",

@@ -51,7 +51,7 @@ fn t66_the_trace_filter_control_is_written_where_later_fields_of_it_are_there() 
         assert_eq!(Optional::of(&buffer(2)), written);
     }
     assert_eq!(Optional::of(&with(filter(), ids::DFR2, 24, 1)), written);
-    // Without trace filters there is no such register, whatever the other fields are.
+    // Without trace filters there is no such register, for any value of the other fields.
     let without = with(with(nothing(), ids::DFR0, 44, 2), ids::DFR2, 24, 1);
     assert_eq!(Optional::of(&without), Optional::default());
 }

@@ -1,4 +1,4 @@
-//! page-table-generic: the root of the 40-bit table has 1,024 descriptors, as ours.
+//! page-table-generic: the root of the 40-bit table has 1,024 descriptors, as in io-pgtable.
 
 #![allow(unsafe_code)]
 
@@ -102,7 +102,7 @@ impl FrameAllocator for Frames {
     }
 }
 
-/// The table of one of two input sizes.
+/// A table with one of two input sizes.
 pub(crate) enum Generic {
     Bits40(PageTable<Meta40, Frames>),
     Bits48(PageTable<Meta48, Frames>),

@@ -213,7 +213,7 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-/// How often a concurrently rewritten queue was accepted and rejected.
+/// Number of times that a concurrently rewritten queue was accepted and rejected.
 #[derive(Default)]
 pub struct Answers {
     accepted: u32,

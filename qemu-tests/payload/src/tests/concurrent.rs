@@ -83,7 +83,7 @@ fn use_block(argument: u64) -> u64 {
 }
 
 static NVME: SpinMutex<Option<Nvme>> = SpinMutex::new(None);
-/// Even while the attacked page is the host's, odd while it is EL2's.
+/// Even while the host owns the attacked page, odd while EL2 owns it.
 static OWNER: AtomicU64 = AtomicU64::new(0);
 static WRONG: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
@@ -110,8 +110,8 @@ fn nvme_donated(ctx: &Ctx) -> TestResult {
 
 payload_test!(t38_everything_at_once, Runs::HYP, cpus = 4, clock = Clock::Real);
 /// CPU 0 donates a page and requests its return; CPU 1 invalidates everything; CPU 2 changes a stream table entry; CPU
-/// 3 lets the disk transfer to that page and to another. The transfer must never land while the page is EL2's, and
-/// always while it is the host's.
+/// 3 lets the disk transfer to that page and to another. The transfer must never land while EL2 owns the page, and
+/// always while the host owns it.
 fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     let mut nvme = find_nvme(ctx)?;
     let setup = Setup::new(ctx, Mode::Stage1)?;
@@ -174,7 +174,8 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
 /// Minimum numbers of transitions, blocked transfers and landed transfers.
 const ENOUGH: u64 = 5;
 
-/// Bus addresses of the attacked page, of a page that stays the host's, and of the page that the data is read back through.
+/// Bus addresses of the attacked page, of a page that the host keeps, and of the page through which the data is read
+/// back.
 static BUS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static TRANSFERS: AtomicU64 = AtomicU64::new(0);
 
@@ -216,7 +217,7 @@ fn transfer_until_stopped(own_pa: u64) -> u64 {
         let before = OWNER.load(Ordering::SeqCst);
         let landed = nvme.write_lands(attacked, own, own_pa);
         if OWNER.load(Ordering::SeqCst) == before {
-            // The count is 8n+1 while the page is EL2's, and 8n+4 while it is the host's again; otherwise it is
+            // The count is 8n+1 while EL2 owns the page, and 8n+4 while the host owns it again; otherwise it is
             // changing owner.
             match (before % 8, landed) {
                 (1, Ok(false)) => BLOCKED.fetch_add(1, Ordering::SeqCst),

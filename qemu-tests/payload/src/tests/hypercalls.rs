@@ -94,7 +94,7 @@ fn t60_largest_range(_ctx: &Ctx) -> TestResult {
     let pages = max_pages();
     ensure!(pages <= 0x4_0000, "one call takes {pages} pages");
     let base = alloc(2 * pages * PAGE, BLOCK);
-    // All of these pages are the host's: only the count is invalid.
+    // The host owns all of these pages: only the count is invalid.
     refused(Hypercall::HostDonateHyp, base, pages + 1)?;
     refused(Hypercall::HostDonateHyp, base, 2 * pages)?;
     for call in [Hypercall::HostDonateHyp, Hypercall::HypDonateHost] {

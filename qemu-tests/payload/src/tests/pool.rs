@@ -53,7 +53,7 @@ fn nothing_else_changed(setup: &Setup, base: u64, given: u64) -> TestResult {
             "the CPU reads {value:#x} in donated page {block}"
         );
         ensure!(!setup.write_lands(page_of(base, block) + 0x100)?, "the device reaches donated page {block}");
-        // The rest of its block is the host's.
+        // The host owns the rest of its block.
         let other = page_of(base, block) + PAGE;
         mmio::write64(other, block);
         ensure!(mmio::read64(other) == block, "the rest of block {block} has changed");

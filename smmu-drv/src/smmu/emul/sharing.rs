@@ -14,7 +14,7 @@ use crate::spec::{Field32, put32};
 
 /// Cacheable queues: CR1\[5:0\] for write-back, inner or outer shareable.
 const QUEUES: [u32; 2] = write_back([cr1::QUEUE_IC, cr1::QUEUE_OC], cr1::QUEUE_SH);
-/// A cacheable stream table: CR1\[11:6\] likewise.
+/// A cacheable stream table: CR1\[11:6\] for write-back, inner or outer shareable.
 const TABLES: [u32; 2] = write_back([cr1::TABLE_IC, cr1::TABLE_OC], cr1::TABLE_SH);
 
 const fn write_back([inner, outer]: [Field32; 2], shareability: Field32) -> [u32; 2] {

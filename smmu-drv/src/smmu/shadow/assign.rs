@@ -30,7 +30,8 @@ pub enum AssignError {
     NotBlocked,
     /// The SMMU does not accept this stage 2. Nothing changed.
     BadStage2(&'static str),
-    /// The VMID is the host's, or is in use with another stage 2; or the table is the host's, or is in use with another VMID. Nothing
+    /// The VMID belongs to the host, or is in use with another stage 2; or the table belongs to the host, or is in use
+    /// with another VMID. Nothing
     /// changed.
     VmidInUse,
     /// More than [`MAX_DOMAINS`](crate::MAX_DOMAINS) domains, or [`MAX_RANGES`](crate::MAX_RANGES) ranges of streams.
@@ -72,7 +73,7 @@ impl core::error::Error for AssignError {}
 /// Why a VMID cannot be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetireError {
-    /// A stream still belongs to the domain, or it is the host's. Nothing changed.
+    /// A stream still belongs to the domain, or the domain is the host. Nothing changed.
     InUse,
     /// The SMMU failed: translations with the VMID may still be cached.
     Failed(SmmuError),

@@ -90,7 +90,7 @@ fn call(locked: LockedPages, call: Hypercall, handle: u64, to: Owner) -> Result<
 
 /// As [`call`], for pages returned to the host: they must be zeroed.
 fn call_back(locked: LockedPages, call: Hypercall) -> Result<(), Failure> {
-    // A transfer that began earlier may reach the pages after they are the host's again.
+    // A transfer that began earlier may reach the pages after the host owns them again.
     let idle = locked.has_no_transfers();
     let answer = call.call(locked.base(), u64_of(locked.count));
     if answer != Answer::Success {

@@ -35,7 +35,7 @@ const PRINTED: u64 = 8;
 pub struct Tally {
     /// Number of commands to a page that was not the host's while they were in flight, which transferred no data.
     pub blocked: u64,
-    /// Number of commands to a page that was the host's while they were in flight, which transferred all data.
+    /// Number of commands that transferred all data, to pages that the host owned while the commands were in flight.
     pub through: u64,
     /// Number of commands to pages that changed owner while they were in flight.
     pub undecided: u64,
