@@ -37,7 +37,7 @@ fn an_interrupt_reaches_the_cpu_that_linux_chose() {
             assert_eq!(rig.raise(its, 9, 3), [], "another device");
             rig.post(its, &[movi(8, 3, 1), sync(0)]);
             assert_eq!(rig.raise(its, 8, 3), [(1, lpi as u32)]);
-            // Masked: pending, and delivered when it is unmasked.
+            // A masked interrupt is pending, and is delivered when it is unmasked.
             rig.configure(lpi, 0xa0);
             rig.post(its, &[inv(8, 3), sync(1)]);
             assert_eq!(rig.raise(its, 8, 3), []);
@@ -92,7 +92,7 @@ fn interrupts_follow_a_collection_that_is_mapped_to_another_cpu() {
         assert_eq!(rig.raise(0, 8, event), [(1, 8192 + event as u32)]);
     }
     rig.post(0, &[unmapc(0), sync(1)]);
-    assert_eq!(rig.raise(0, 8, 0), [], "the collection is gone");
+    assert_eq!(rig.raise(0, 8, 0), [], "the collection is not mapped");
     rig.post(0, &[mapc(0, 0), sync(0)]);
     assert_eq!(rig.raise(0, 8, 0), [(0, 8192)]);
 }
@@ -129,7 +129,7 @@ fn a_second_kernel_starts_without_mappings() {
         let live = rig.live();
         // The new kernel disables the ITS, sets other tables, then disables and enables LPIs.
         rig.linux_its(0);
-        assert!(rig.live() < live, "the devices of the old kernel are gone");
+        assert!(rig.live() < live, "the devices of the old kernel are unmapped");
         for cpu in 0..2 {
             rig.set_rd32(cpu, r::CTLR, 0);
             assert_eq!(rig.rd32(cpu, r::CTLR) & 1, 0);

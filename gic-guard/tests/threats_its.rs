@@ -234,7 +234,7 @@ fn t45f_collections_are_mapped_to_existing_enabled_cpus_only() {
 
 #[test]
 fn t45d_memory_is_freed_after_quiescence_if_no_cpu_has_lpis() {
-    // No redistributor can be named in a SYNC: EnableLPIs is 0 in all of them, or cannot be set.
+    // No redistributor can be the target of a SYNC: EnableLPIs is 0 in all of them, or cannot be set.
     for stays_off in [false, true] {
         let mut rig = Rig::new(Config { stays_off, ..Config::qemu() });
         rig.linux_its(0);

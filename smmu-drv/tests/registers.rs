@@ -310,8 +310,7 @@ fn the_size_of_an_access_is_a_power_of_two_up_to_eight_bytes() {
 }
 
 /// A 64-bit access to two 32-bit registers behaves as two accesses, the lower register first: one of the behaviours
-/// that the architecture allows [IHI 0070G 6.2], and the one that FreeBSD's driver relies on for the indices of its
-/// queues.
+/// that the architecture allows [IHI 0070G 6.2], and FreeBSD's driver relies on this one for the indices of its queues.
 #[test]
 fn a_64_bit_access_covers_two_adjacent_registers() {
     let mut rig = Rig::new(Config::full());

@@ -67,7 +67,7 @@ pub enum BootError<'a> {
     SmmuDisabled {
         /// The first SMMU.
         smmu: Path<'a>,
-        /// The node that says so: the SMMU, or one above it.
+        /// The node with the `status`: the SMMU, or one above it.
         by: Path<'a>,
         /// The value of its `status`.
         status: &'a str,
@@ -172,11 +172,11 @@ pub enum BootError<'a> {
         /// The expected value.
         expected: &'static str,
     },
-    /// The host would not get a node that an `allow=` of EL2's command line names.
+    /// The host would not get a node in an `allow=` option of EL2's command line.
     Allow {
         /// The path in it.
         path: &'a str,
-        /// Why not.
+        /// The reason.
         why: &'static str,
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,

@@ -91,10 +91,10 @@ impl MmioPolicy {
     /// Decides about every node of `platform` with registers or windows.
     ///
     /// # Errors
-    /// [`BootError::BadOption`] for an `allow=` that names no such node, or an SMMU or EL2's console, and for a
-    /// `withhold=` that names none that the host would get, or the interrupt controller;
-    /// [`BootError::Rule`] for a rule of the board's author that cannot be followed, [`BootError::Missing`] if they were not
-    /// read; [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
+    /// [`BootError::BadOption`] for an `allow=` with a path that does not exist, an SMMU or EL2's console, and for a
+    /// `withhold=` with the interrupt controller, or with a node that the host would not get;
+    /// [`BootError::Rule`] for a rule of the board's author that cannot be followed, [`BootError::Missing`] if the rules
+    /// were not read; [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
     /// [`BootError::TooMany`].
     #[inline(never)] // Its stack frame is large, and is freed when it returns.
     pub fn decide<'a>(platform: &Platform<'a>) -> Result<Self, BootError<'a>> {

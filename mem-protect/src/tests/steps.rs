@@ -154,7 +154,7 @@ fn a_failed_rollback_is_completed_at_a_fault_of_the_host() {
 }
 
 #[test]
-fn pages_of_a_grant_that_cannot_be_rolled_back_are_the_hosts() {
+fn the_host_owns_pages_of_a_grant_that_cannot_be_rolled_back() {
     for (prepare, call, fail) in [(CASES[3].prepare, CASES[3].call, [3, 4]), (CASES[7].prepare, CASES[7].call, [5, 6])]
     {
         let (mut owned, world) = machine();

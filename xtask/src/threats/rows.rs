@@ -92,7 +92,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 70] = [
     (51, "DMA in flight while a page changes owner", Payload),
     (52, "queues, tables and messages in device registers", Both),
     (53, "profiling and debug buffers", Payload),
-    (54, "firmware calls that name memory", Payload),
+    (54, "firmware calls with memory addresses", Payload),
     (55, "undescribed registers", Both),
     (56, "PCI: windows and BARs over memory or other registers, peer-to-peer", Payload),
     (57, "EL2's console blocked, or its lines forged", Payload),

@@ -113,7 +113,7 @@ fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
     }
     let base = ctx.machine.its;
     let mut its = Its::start(base, alloc(TABLE, TABLE));
-    ensure!(its.map_device(3, page()), "the ITS does not take commands");
+    ensure!(its.map_device(3, page()), "the ITS does not consume commands");
     println!("CONTROL {}: ok", ctx.name);
     mmio::write32(base + gits::CTLR, 0);
     mmio::write64(base + gits::CREADR, 0x400);
@@ -122,7 +122,7 @@ fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
         return Ok(());
     }
     let mut its = Its::start(base, alloc(TABLE, TABLE));
-    ensure!(its.map_device(3, page()), "the ITS does not take commands");
+    ensure!(its.map_device(3, page()), "the ITS does not consume commands");
     for offset in [TABLE, TABLE + 0x20, 0xf_ffe0, u64::MAX] {
         mmio::write64(base + gits::CWRITER, offset);
         let reader = mmio::read64(base + gits::CREADR);
@@ -192,7 +192,7 @@ fn t45l_its_invall_from_every_cpu(ctx: &Ctx) -> TestResult {
     for event in 0..1024 {
         its.put(mapti(3, event, LPI + event * 55, 0));
     }
-    ensure!(its.submit(), "the ITS does not take commands");
+    ensure!(its.submit(), "the ITS does not consume commands");
     (0..16).for_each(|_| its.put(invall(0)));
     sysreg::dsb();
     let target = (ctx.machine.its + gits::CWRITER) | (its.writer << 32);

@@ -75,7 +75,7 @@ fn smmuen_is_acknowledged_when_all_streams_have_changed() {
     assert_eq!(host.ask(store), Ok(Effect::ChangeMode));
     assert_eq!(host.smmu.change(), Some((Mode::Table, Cursor::at(0))));
     host.smmu.save_change(Cursor::at(0x200));
-    assert_eq!(host.ask(store), Ok(Effect::ChangeMode), "the trap's budget ended");
+    assert_eq!(host.ask(store), Ok(Effect::ChangeMode), "the trap's budget is used up");
     assert_eq!(host.smmu.change(), Some((Mode::Table, Cursor::at(0x200))));
     assert_eq!(host.load(reg::CR0ACK), Cr0::CMDQEN.bits());
     host.smmu.streams_changed();
