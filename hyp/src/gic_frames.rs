@@ -211,7 +211,7 @@ pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
 pub enum Snooping {
     /// They do if its registers report it.
     #[default]
-    AsItSays,
+    AsReported,
     /// They do not, even if its registers report it.
     Never,
 }
@@ -239,7 +239,7 @@ pub fn snooping(dtb: &[u8]) -> Result<Snooping, FramesError> {
         return Err(FramesError::Erratum(machine));
     }
     let never = NOT_SNOOPING.into_iter().any(|machine| root.is_compatible(machine)) || is_marked(&root);
-    Ok(if never { Snooping::Never } else { Snooping::AsItSays })
+    Ok(if never { Snooping::Never } else { Snooping::AsReported })
 }
 
 /// INTID bits including LPIs, from `GICD_TYPER`: `IDbits`, or fewer if `num_LPIs` is not zero and smaller.

@@ -287,7 +287,7 @@ fn hardwares_event_interrupt_is_enabled_when_the_host_can_get_events() {
         rig.write(r::IRQ_CTRL, irq_ctrl);
         assert_eq!(hardware(&rig), expected, "CR0 {cr0:#x}, IRQ_CTRL {irq_ctrl}");
         assert_eq!((rig.read(r::IRQ_CTRL), rig.read(r::IRQ_CTRLACK)), (irq_ctrl, irq_ctrl));
-        // The other order.
+        // The same with the stores in the other order.
         rig.write(r::IRQ_CTRL, 0);
         rig.write(r::CR0, 0);
         rig.write(r::IRQ_CTRL, irq_ctrl);

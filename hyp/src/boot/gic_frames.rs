@@ -26,7 +26,7 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
     let cpus = platform.cpus.iter().map(|cpu| cpu.mpidr);
     let rds = gic_frames::find(regions.iter(), cpus, typer)
         .unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    Some(Frames { its, regions: regions.clone(), rds, snooping: Snooping::AsItSays })
+    Some(Frames { its, regions: regions.clone(), rds, snooping: Snooping::AsReported })
 }
 
 /// The registers that the host's CPUs reach: what `policy` gives, without the frames that EL2 keeps.

@@ -106,7 +106,7 @@ pub(super) fn range_of(frame: Frame) -> Option<PhysRange> {
 
 /// Whether the GIC's registers may be believed when they report that its accesses snoop.
 pub(super) fn snoops() -> bool {
-    FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsItSays)
+    FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsReported)
 }
 
 /// Finds ITSs that lost their registers, and the redistributor of this CPU, with affinity `mpidr`: called when a CPU

@@ -130,12 +130,12 @@ fn t44_a_gic_without_snooping_is_identified_by_machine_or_node() {
         snooping(&tree.to_dtb())
     };
     let quiet = "dma-coherent";
-    assert_eq!(machine("linux,dummy-virt", "arm,gic-v3", quiet), Ok(Snooping::AsItSays));
+    assert_eq!(machine("linux,dummy-virt", "arm,gic-v3", quiet), Ok(Snooping::AsReported));
     assert_eq!(machine("rockchip,rk3588", "arm,gic-v3", quiet), Ok(Snooping::Never));
     assert_eq!(machine("rockchip,rk3588s", "arm,gic-v3", quiet), Ok(Snooping::Never));
     assert_eq!(machine("linux,dummy-virt", "arm,gic-v3", "dma-noncoherent"), Ok(Snooping::Never));
     assert_eq!(machine("linux,dummy-virt", "arm,gic-v3-its", "dma-noncoherent"), Ok(Snooping::Never));
-    assert_eq!(machine("linux,dummy-virt", "arm,pl011", "dma-noncoherent"), Ok(Snooping::AsItSays));
+    assert_eq!(machine("linux,dummy-virt", "arm,pl011", "dma-noncoherent"), Ok(Snooping::AsReported));
     for machine_name in NARROW {
         assert_eq!(machine(machine_name, "arm,gic-v3", quiet), Err(FramesError::Erratum(machine_name)));
     }
