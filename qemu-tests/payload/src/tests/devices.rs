@@ -1,6 +1,7 @@
 //! PCI functions that are given to guests and taken back: what the host reaches meanwhile, and what DMA of before does.
 
 pub mod attacks;
+pub mod kept;
 pub mod refused;
 
 use crate::firmware::{Answer, Hypercall};
