@@ -39,6 +39,8 @@ enum Expected {
     Refusal(&'static [&'static str]),
     /// The host runs, and EL2 prints this line.
     Message(&'static str),
+    /// The same, and this test of the payload passes on a machine with a root port.
+    Passes(&'static str, &'static str),
 }
 
 /// Address of EL2's own image.
@@ -49,7 +51,7 @@ const KERNEL: u32 = 0x4900_0000;
 const RAM_END: u32 = 0x8000_0000;
 
 /// All wrong trees.
-pub const BAD_TREES: [BadTree; 15] = [
+pub const BAD_TREES: [BadTree; 16] = [
     refused("t58_ramdisk_over_kernel", |tree| move_ramdisk(tree, KERNEL + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_over_el2", |tree| move_ramdisk(tree, EL2_IMAGE + 0x1000), &["overlaps"]),
     refused("t58_ramdisk_beyond_memory", |tree| move_ramdisk(tree, RAM_END - 0x1000), &["not in the machine's memory"]),
@@ -81,6 +83,15 @@ pub const BAD_TREES: [BadTree; 15] = [
         change: master_with_foreign_map,
         policy: None,
         end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),
+    },
+    BadTree {
+        name: "t64_requesters_of_one_bus",
+        change: |tree| one_bus(tree),
+        policy: None,
+        end: Expected::Passes(
+            "given: /pcie@10000000: PCI host, every requester of its buses behind smmu0, their numbers kept by EL2",
+            "t64_bus_numbers_are_kept",
+        ),
     },
     // Linux rejects an SMMU with the property but without the override; QEMU's SMMU lacks the override. The root node
     // has also `dma-coherent`.
@@ -131,12 +142,16 @@ impl BadTree {
             let mut machine = Machine::new(&images.qemu);
             cpu.clone_into(&mut machine.cpu);
             machine.smp = smp;
+            if matches!(self.end, Expected::Passes(..)) {
+                machine.device("pcie-root-port,id=rp,chassis=1").device("edu,dma_mask=0xffffffffff");
+            }
             machine
         };
+        let test = if let Expected::Passes(_, test) = self.end { test } else { "list" };
         let tree = dir.join("bad-tree.dtb");
         let mut plain = new();
         let host =
-            HostModules { kernel: payload.clone(), initrd: Some(payload.clone()), bootargs: "test=list".to_owned() };
+            HostModules { kernel: payload.clone(), initrd: Some(payload.clone()), bootargs: format!("test={test}") };
         plain.boot_el2(hyp, &token, Some(&host))?;
         plain.machine.push_str(&format!(",dumpdtb={}", tree.display()));
         plain.run(&dir.join("dump"), DEADLINE)?.require_clean_exit()?;
@@ -165,9 +180,13 @@ impl BadTree {
         let exit = console::exit_line(console, token).with_context(|| format!("EL2 console: {console}"))?;
         let reason = match self.end {
             Expected::Refusal(reason) => reason,
-            Expected::Message(line) => {
+            Expected::Message(line) | Expected::Passes(line, _) => {
                 console::verdict(console, token)?;
                 ensure!(console.contains(&format!("portcullis: {line}")), "EL2 did not print `{line}`: {console}");
+                let Expected::Passes(_, test) = self.end else { return Ok(()) };
+                let lines = console::test_lines(&outcome.host_console);
+                let passed = |line: &console::TestLine| line.name == test && line.result == console::TestResult::Pass;
+                ensure!(lines.len() == 1 && lines.iter().all(passed), "{test}: {}", outcome.host_console);
                 return Ok(());
             }
         };
@@ -221,6 +240,12 @@ fn reserve_without_ranges(tree: &mut Vec<u8>) -> Result<()> {
 fn second_smmu_phandle(tree: &mut [u8]) -> Result<()> {
     let phandle = cell(tree, "smmuv3@", "phandle", 0)?;
     change_cell(tree, "apb-pclk", "phandle", 0, phandle)
+}
+
+/// Leaves the IDs of other buses than bus 0 out of the map.
+fn one_bus(tree: &mut [u8]) -> Result<()> {
+    change_cell(tree, "pcie@", "bus-range", 1, 0)?;
+    change_cell(tree, "pcie@", "iommu-map", 3, 0x100)
 }
 
 /// Adds a DMA master behind the SMMU, some of whose IDs go through another IOMMU.

@@ -24,10 +24,11 @@ use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::layout::Start;
-use hyp::boot_info::pci::PciHost;
+use hyp::boot_info::pci::{PciHost, Upstream};
 use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::rules::POLICY_MAX;
 use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
+use hyp::pci::kept::Unfit;
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
 use mem_protect::PageMap;
@@ -52,11 +53,13 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     check_core();
     let mut rules = [0; POLICY_MAX];
     let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
-    let platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let mut platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     warm::check(&platform);
-    let policy = MmioPolicy::decide(&platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
+    let mut policy = decide(&platform);
+    if check_numbers(&mut platform, &policy) {
+        policy = decide(&platform);
+    }
     announce(&platform, &policy);
-    check_numbers(&platform, &policy);
     reach_gic(&platform);
     register_cpus(&platform);
     psci::init();
@@ -313,25 +316,33 @@ fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     }
 }
 
-/// Refuses to boot with a bus that has a number which SMMUs do not cover.
-fn check_numbers(platform: &Platform<'_>, policy: &MmioPolicy) {
-    for host in pci_hosts(platform, policy) {
-        let path = platform.path(host.node);
+fn decide(platform: &Platform<'_>) -> MmioPolicy {
+    MmioPolicy::decide(platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc))
+}
+
+/// Refuses to boot with a bus that has a number which SMMUs do not cover. Returns whether a PCI host must be withheld because
+/// its bridges have no numbers yet, and EL2 would keep them.
+fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
+    let tree = platform.tree;
+    let mut withhold = false;
+    for host in platform.pci.iter_mut().filter(|host| !policy.is_withheld(host.node)) {
+        let path = tree.path(host.node);
         match devices::check_numbers(host) {
-            Ok(()) => {}
-            Err(Some(rid)) => refuse(
+            Ok(()) => continue,
+            Err(Some(Unfit::Outside(rid))) => refuse(
                 format_args!(
                     "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
                      remove it, or switch them off in the firmware's setup"
                 ),
                 Conduit::Smc,
             ),
-            Err(None) => refuse(
-                format_args!("{path}: configuration space is above 512 GiB, and not all buses are behind SMMUs"),
-                Conduit::Smc,
-            ),
+            Err(Some(Unfit::Unnumbered(rid))) => log!("{path}: bridge {rid} has no bus numbers"),
+            Err(None) => log!("{path}: configuration space is above 512 GiB, which is all that boot reaches"),
         }
+        host.upstream = Upstream::Partly;
+        withhold = true;
     }
+    withhold
 }
 
 fn register_cpus(platform: &Platform<'_>) {

@@ -25,7 +25,7 @@ use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
 use hyp::pci::handover::StreamIs;
-use hyp::pci::kept;
+use hyp::pci::kept::{self, Unfit};
 use hyp::pci::rid::CONFIG_BYTES;
 use hyp::pci::segment::Others;
 use hyp::pci::{self, DeviceId, Devices, Error, Refusal, Rid, Segment};
@@ -77,7 +77,7 @@ pub fn init(found: &Found) {
 /// # Errors
 /// The first function with a number, or with virtual functions, that would have to change; `None` if configuration space is
 /// above the limit.
-pub fn check_numbers(host: &PciHost) -> Result<(), Option<Rid>> {
+pub fn check_numbers(host: &PciHost) -> Result<(), Option<Unfit>> {
     let segment = Segment::new(host).filter(|segment| segment.keeps_numbers);
     let Some(segment) = segment else { return Ok(()) };
     if segment.area.range.end().0 > hyp::boot_map::LIMIT {

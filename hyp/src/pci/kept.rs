@@ -11,18 +11,34 @@ use super::rid::Rid;
 use super::spec::{self, buses, extended as spec_extended};
 use host_access::field::get32;
 
+/// Why the numbers cannot stay as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// This function leads to another bus, or has virtual functions: RequesterIDs that bypass the SMMUs may be in use.
+    Outside(Rid),
+    /// This bridge has no numbers yet, and is not on a root bus with the number 0, which then is that of the bus behind it.
+    Unnumbered(Rid),
+}
+
 /// Checks that no bridge on the buses `first` to `last` leads to another bus, and that no function has virtual functions.
 ///
 /// # Errors
 /// The first function that is not so.
-pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), Rid> {
+pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), Unfit> {
     let inside = |number: u32| (u32::from(first)..=u32::from(last)).contains(&number);
+    let mut unnumbered = Ok(());
     for rid in (first..=last).flat_map(|bus| functions(config, bus)) {
         let fits = match header_type(config, rid) {
             spec::TYPE_ENDPOINT => true,
             spec::TYPE_BRIDGE => {
                 let numbers = config.read32(rid, spec::BUSES);
-                inside(get32(buses::SECONDARY, numbers)) && inside(get32(buses::SUBORDINATE, numbers))
+                let (secondary, subordinate) = (get32(buses::SECONDARY, numbers), get32(buses::SUBORDINATE, numbers));
+                if (secondary, subordinate) == (0, 0) && !inside(0) {
+                    unnumbered = unnumbered.and(Err(Unfit::Unnumbered(rid)));
+                    true
+                } else {
+                    inside(secondary) && inside(subordinate)
+                }
             }
             _ => false,
         };
@@ -32,10 +48,10 @@ pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), R
             Err(_) => true,
         };
         if !fits || enabled {
-            return Err(rid);
+            return Err(Unfit::Outside(rid));
         }
     }
-    Ok(())
+    unnumbered
 }
 
 /// Whether the function whose SR-IOV capability is at `at` has virtual functions.

@@ -50,6 +50,8 @@ pub struct Machine {
     pub smmu_interrupts: [u32; 4],
     /// PCI configuration space, 0 if there is none.
     pub ecam: u64,
+    /// The last bus of the PCI host.
+    pub last_bus: u32,
     /// 32-bit PCI memory window.
     pub window32: Window,
     /// 64-bit PCI memory window.
@@ -115,6 +117,7 @@ impl Machine {
             smmu: 0,
             smmu_interrupts: [0; 4],
             ecam: 0,
+            last_bus: 0xff,
             window32: Window::default(),
             window64: Window::default(),
             sid_base: 0,
@@ -180,6 +183,11 @@ impl Machine {
             self.its = its.and_then(first_reg).map_or(0, |reg| reg.start);
         } else if node.is_compatible("pci-host-ecam-generic") {
             self.ecam = base;
+            if let Some(buses) = node.property("bus-range")
+                && let Ok(mut cells) = buses.as_prop_encoded_array([1])
+            {
+                self.last_bus = cells.nth(1).and_then(|[last]| last.to_int().ok()).unwrap_or(0xff);
+            }
             self.pci_host(node);
         } else if node.is_compatible("arm,psci-1.0") || node.is_compatible("arm,psci-0.2") {
             let smc = node.property("method").is_some_and(|method| method.value() == b"smc\0");

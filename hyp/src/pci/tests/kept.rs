@@ -3,7 +3,7 @@
 use super::machine::*;
 use crate::pci::Rid;
 use crate::pci::ecam::{Answer, store as while_away};
-use crate::pci::kept::{check, store};
+use crate::pci::kept::{Unfit, check, store};
 
 /// The buses that a bridge leads to.
 fn numbered(secondary: u32, subordinate: u32) -> Bus {
@@ -15,19 +15,39 @@ fn numbered(secondary: u32, subordinate: u32) -> Bus {
 #[test]
 fn t64_a_bridge_to_a_bus_outside_is_found_at_boot() {
     assert_eq!(check(&World::new().bus, (0, 3)), Ok(()));
-    for (numbers, found) in [((1, 1), Ok(())), ((1, 3), Ok(())), ((1, 4), Err(PORT)), ((4, 4), Err(PORT))] {
+    let outside = |rid| Err(Unfit::Outside(rid));
+    for (numbers, found) in [
+        ((1, 1), Ok(())),
+        ((1, 3), Ok(())),
+        ((0, 0), Ok(())),
+        ((1, 4), outside(PORT)),
+        ((4, 4), outside(PORT)),
+        ((0, 4), outside(PORT)),
+        ((4, 0), outside(PORT)),
+    ] {
         assert_eq!(check(&numbered(numbers.0, numbers.1), (0, 3)), found, "{numbers:?}");
     }
-    assert_eq!(check(&numbered(1, 1), (0, 0)), Err(PORT));
+    assert_eq!(check(&numbered(1, 1), (0, 0)), outside(PORT));
+    // On another root bus than 0, a bridge without numbers leads to a bus that is not covered; one that is outside is worse.
+    let bus = Bus::default();
+    for (rid, numbers) in [(Rid::of(4, 0, 0), 0), (Rid::of(4, 1, 0), 0x0005_0500)] {
+        bus.change(rid, |function| {
+            function.set(0, 0x1234_1234);
+            function.set(0xc, 1 << 16);
+            function.set(0x18, numbers);
+        });
+    }
+    assert_eq!(check(&bus, (4, 5)), Err(Unfit::Unnumbered(Rid::of(4, 0, 0))));
+    assert_eq!(check(&bus, (4, 4)), outside(Rid::of(4, 1, 0)));
     let bus = World::new().bus;
     bus.change(EDU, |function| function.set(0xc, 2 << 16));
-    assert_eq!(check(&bus, (0, 3)), Err(EDU), "a bridge to CardBus");
+    assert_eq!(check(&bus, (0, 3)), outside(EDU), "a bridge to CardBus");
     let behind = World::new().bus;
     behind.change(BEHIND, |function| {
         function.set(0xc, 1 << 16);
         function.set(0x18, 9 << 8 | 9 << 16);
     });
-    assert_eq!(check(&behind, (0, 3)), Err(BEHIND), "a bridge behind a bridge");
+    assert_eq!(check(&behind, (0, 3)), outside(BEHIND), "a bridge behind a bridge");
 }
 
 /// SR-IOV at 0x140.
@@ -44,7 +64,7 @@ fn virtual_functions(control: u32) -> Bus {
 #[test]
 fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     assert_eq!(check(&virtual_functions(0x18), (0, 3)), Ok(()));
-    assert_eq!(check(&virtual_functions(0x19), (0, 3)), Err(NVME));
+    assert_eq!(check(&virtual_functions(0x19), (0, 3)), Err(Unfit::Outside(NVME)));
     let bus = virtual_functions(0);
     for offset in 0x100..0x1000_u16 {
         for bytes in [1, 2, 4_u16].into_iter().filter(|bytes| offset.is_multiple_of(*bytes)) {
@@ -56,7 +76,7 @@ fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     }
     let endless = World::new().bus;
     endless.change(NVME, |function| function.set(0x100, 0x1001_0001));
-    assert_eq!(check(&endless, (0, 3)), Err(NVME));
+    assert_eq!(check(&endless, (0, 3)), Err(Unfit::Outside(NVME)));
     assert_eq!(store(&endless, || false, NVME, 0x100, 4, 0), Answer::Denied);
 }
 

@@ -1,6 +1,7 @@
 //! PCI functions that are given to guests and taken back: the host's access to them, and DMA that started before.
 
 pub mod attacks;
+pub mod kept;
 pub mod refused;
 
 use crate::firmware::{Answer, Hypercall};
