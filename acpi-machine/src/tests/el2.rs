@@ -117,7 +117,7 @@ fn t70_el2_takes_the_machine_with_two_smmus() {
         Range { base: ECAM, size: 256 * MIB },
         Range { base: OWN.base, size: MIB },
     ];
-    // The space above 64 bits' first windows is one with the second bridge's: it is the first one that ends there.
+    // The first bridge's space of 64 bits would be one with it.
     machine.spaces.retain(|space| space.range.base != 0x80_0000_0000);
     machine.apertures.retain(|aperture| aperture.cpu.base != 0x80_0000_0000);
     check(&machine, &given, &withheld, &[CODE]);
