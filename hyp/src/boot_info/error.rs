@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 use super::module_kind::ModuleKind;
 use super::named::Named;
 use super::range::PhysRange;
-use super::rules::{Quoted, Rule};
+use super::rules::{Quoted, RuleKind, RuleRemedy};
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
@@ -192,8 +192,12 @@ pub enum BootError<'a> {
     },
     /// A rule of the policy module cannot be followed on this machine.
     Rule {
-        /// The rule.
-        rule: Rule<'a>,
+        /// Its line, from 1.
+        line: u16,
+        /// What it does.
+        kind: RuleKind,
+        /// The kind of device.
+        compatible: &'a str,
         /// The node that it is about.
         node: Path<'a>,
         /// Why not.
@@ -201,7 +205,7 @@ pub enum BootError<'a> {
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,
         /// The remedy.
-        remedy: &'static str,
+        remedy: RuleRemedy,
     },
     /// The destination of the host's device tree is too small.
     HostDtbRoom {
@@ -325,8 +329,8 @@ impl BootError<'_> {
             Self::RuleLine { line, value, expected } => {
                 write!(f, "line {line} of the policy module: '{}': expected {expected}", Quoted(value))
             }
-            Self::Rule { rule, node, why, other, remedy } => {
-                write!(f, "line {} of the policy module, '{rule}', and {node}: {why}", rule.line)?;
+            Self::Rule { line, kind, compatible, node, why, other, remedy } => {
+                write!(f, "line {line} of the policy module, '{kind} {compatible}', and {node}: {why}")?;
                 other.as_ref().map_or(Ok(()), |other| write!(f, ": {other}"))?;
                 write!(f, "; {remedy}")
             }

@@ -41,13 +41,30 @@ pub struct Rule<'a> {
     pub reason: &'a str,
 }
 
-impl fmt::Display for Rule<'_> {
+impl fmt::Display for RuleKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            RuleKind::Give => "give",
-            RuleKind::Withhold => "withhold",
-        };
-        write!(f, "{kind} {}", self.compatible)
+        f.write_str(match self {
+            Self::Give => "give",
+            Self::Withhold => "withhold",
+        })
+    }
+}
+
+/// What can be done about a rule that cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleRemedy {
+    /// Nothing but to remove it.
+    Remove,
+    /// That, or to exclude the node.
+    Exclude,
+}
+
+impl fmt::Display for RuleRemedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Remove => "remove the rule",
+            Self::Exclude => "remove the rule, or exclude this node with withhold=PATH on EL2's command line",
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::boot_info::error::BootError;
 use crate::boot_info::plan::{Name, Named};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::policy::Given;
-use crate::boot_info::rules::{Rule, Rules};
+use crate::boot_info::rules::{Rule, RuleRemedy, Rules};
 use crate::boot_info::tree::NodeRef;
 
 /// The rules of `platform`.
@@ -26,8 +26,6 @@ pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>
         (_, rules) => Ok(rules.unwrap_or_default()),
     }
 }
-
-const EXCLUDE: &str = "remove the rule, or exclude this node with withhold=PATH on EL2's command line";
 
 /// Whether `withhold=` can exclude `node`, with this decision, from a rule that would give it.
 pub(super) fn excludes(platform: &Platform<'_>, node: &NodeRef<'_, '_>, verdict: Verdict) -> bool {
@@ -50,7 +48,7 @@ pub(super) fn withheld<'a>(
     verdict: Option<Verdict>,
 ) -> Result<Option<Verdict>, BootError<'a>> {
     let Some(rule) = platform.rules.and_then(|rules| rules.withholding(node)) else { return Ok(verdict) };
-    let refuse = |why| Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: "remove the rule" });
+    let refuse = |why| Err(refused(rule, node, why, RuleRemedy::Remove));
     match verdict {
         // The command line is about this machine.
         Some(Verdict::Withheld(_) | Verdict::Given(Given::Allowed)) => Ok(verdict),
@@ -62,6 +60,11 @@ pub(super) fn withheld<'a>(
         None if is_bus(node) => refuse("it is a bus, about which nothing is decided: name what is on it"),
         None => Ok(None),
     }
+}
+
+fn refused<'a>(rule: Rule<'a>, node: &NodeRef<'a, '_>, why: &'static str, remedy: RuleRemedy) -> BootError<'a> {
+    let Rule { line, kind, compatible, .. } = rule;
+    BootError::Rule { line, kind, compatible, node: node.path(), why, other: None, remedy }
 }
 
 impl Draft {
@@ -80,44 +83,44 @@ impl Draft {
             }
             let Some(rule) = rules.giving(node) else { return Ok(()) };
             self.rule_used(rules, rule);
-            match against(node, verdict) {
-                Some(why) => {
-                    let node_of = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
-                    let other = self.shares(at).or_else(|| self.withheld_above(at));
-                    let other = other.map(|name| Named { name, path: node_of(name) });
-                    let remedy = if verdict == Verdict::Emulated { "remove the rule" } else { EXCLUDE };
-                    Err(BootError::Rule { rule, node: node.path(), why, other, remedy })
-                }
-                None if matches!(verdict, Verdict::Given(Given::Rule { .. })) && is_unknown_bridge(platform, node)? => {
-                    let why = "it is a bridge that EL2 does not know, and may be a DMA master";
-                    Err(BootError::Rule { rule, node: node.path(), why, other: None, remedy: EXCLUDE })
-                }
-                None => Ok(()),
+            let Some((why, remedy)) = against(platform, node, verdict)? else { return Ok(()) };
+            let mut error = refused(rule, node, why, remedy);
+            if let BootError::Rule { other, .. } = &mut error {
+                let node_of = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
+                let name = self.shares(at).or_else(|| self.withheld_above(at));
+                *other = name.map(|name| Named { name, path: node_of(name) });
             }
+            Err(error)
         })
     }
-}
 
-/// What speaks against a rule that gives a node with this decision.
-fn against(node: &NodeRef<'_, '_>, verdict: Verdict) -> Option<&'static str> {
-    match verdict {
-        Verdict::Emulated => Some("it is an SMMU, which EL2 emulates"),
-        Verdict::Given(Given::Rule { .. }) if node.value("device_type") == Some(b"pci\0") => {
-            Some("it is a PCI host, a DMA master behind no SMMU")
-        }
-        Verdict::Given(_) => None,
-        // A rule is about a kind of device; these are about this one.
-        Verdict::Withheld(
-            Withheld::Disabled | Withheld::El2Console | Withheld::CommandLine | Withheld::Rule { .. },
-        ) => None,
-        Verdict::Withheld(why) => Some(why.text()),
-    }
-}
-
-impl Draft {
     fn rule_used(&mut self, rules: Rules<'_>, rule: Rule<'_>) {
         if let Some(number) = rules.iter().position(|other| other.line == rule.line) {
             self.use_rule(number);
         }
+    }
+}
+
+/// What speaks against a rule that gives a node with this decision.
+fn against<'a>(
+    platform: &Platform<'a>,
+    node: &NodeRef<'a, '_>,
+    verdict: Verdict,
+) -> Result<Option<(&'static str, RuleRemedy)>, BootError<'a>> {
+    let exclude = |why| Ok(Some((why, RuleRemedy::Exclude)));
+    match verdict {
+        Verdict::Emulated => Ok(Some(("it is an SMMU, which EL2 emulates", RuleRemedy::Remove))),
+        Verdict::Given(Given::Rule { .. }) if node.value("device_type") == Some(b"pci\0") => {
+            exclude("it is a PCI host, a DMA master behind no SMMU")
+        }
+        Verdict::Given(Given::Rule { .. }) if is_unknown_bridge(platform, node)? => {
+            exclude("it is a bridge that EL2 does not know, and may be a DMA master")
+        }
+        Verdict::Given(_) => Ok(None),
+        // A rule is about a kind of device; these are about this one.
+        Verdict::Withheld(
+            Withheld::Disabled | Withheld::El2Console | Withheld::CommandLine | Withheld::Rule { .. },
+        ) => Ok(None),
+        Verdict::Withheld(why) => exclude(why.text()),
     }
 }
