@@ -23,6 +23,8 @@ const MODULE: &str = include_str!("module.sh");
 const LOAD: &str = include_str!("load.sh");
 /// The part for kexec.
 const KEXEC: &str = include_str!("kexec.sh");
+/// The part in which devices come and go.
+const DEVICES: &str = include_str!("devices.sh");
 
 /// Extra files of some boots.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +65,7 @@ pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>
     archive.file("module.sh", MODULE.as_bytes());
     archive.file("load.sh", LOAD.as_bytes());
     archive.file("kexec.sh", KEXEC.as_bytes());
+    archive.file("devices.sh", DEVICES.as_bytes());
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)

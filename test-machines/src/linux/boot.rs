@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::console;
 use crate::guest::disks;
 use crate::linux::attack;
+use crate::linux::devices;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
 use crate::linux::kexec;
@@ -211,6 +212,8 @@ impl Boot {
                 expect.values.push(("nvme_domain", self.domain().to_owned()));
                 return data.digests_of(expect);
             }
+            (_, Mode::Kexec(Kind::Devices)) => devices::both(&mut expect),
+            (_, Mode::Devices) => devices::first(&mut expect),
             (_, Mode::Kexec(kind)) => {
                 let mut expect = kexec::expect(kind, &self.hypervisor);
                 if kind != Kind::Adopt {

@@ -4,6 +4,7 @@
 pub mod attack;
 pub mod attack_boots;
 pub mod boot;
+pub mod devices;
 pub mod guest;
 pub mod guest_lines;
 pub mod kexec;

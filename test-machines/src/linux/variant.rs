@@ -38,6 +38,8 @@ pub enum Devices {
 pub enum Mode {
     /// Checks of its devices.
     Check,
+    /// The same, and interrupts, drivers and functions come and go.
+    Devices,
     /// Attacks on a boot with `iommu.passthrough=1`.
     AttackPassthrough,
     /// Attacks on a default boot: translation on, then `identity` at run time.
@@ -64,6 +66,7 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Devices => "devices",
             Self::AttackPassthrough => "attack_passthrough",
             Self::AttackRuntime => "attack_runtime",
             Self::AttackUnbound => "attack_unbound",
@@ -84,6 +87,8 @@ pub enum Kind {
     Crash,
     /// The same, and the second kernel keeps the SMMU configuration and stream table.
     Adopt,
+    /// As `Exec`, without attacks: both kernels check what [`Mode::Devices`] checks.
+    Devices,
 }
 
 impl Kind {
@@ -93,6 +98,7 @@ impl Kind {
             Self::Exec => "kexec_exec",
             Self::Crash => "kexec_crash",
             Self::Adopt => "kexec_adopt",
+            Self::Devices => "kexec_devices",
         }
     }
 

@@ -81,6 +81,13 @@ const MODULES: [Attack; 2] = [
     attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
 ];
 
+/// Devices come and go, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
+const LONG_DEVICES: [Attack; 3] = [
+    attack("devices", Mode::Devices, Below::Portcullis, "6.1", 1, ""),
+    attack("devices", Mode::Devices, Below::Portcullis, "6.1", 4, ""),
+    attack("devices", Mode::Devices, Below::Portcullis, "6.1", 8, ""),
+];
+
 /// kexec after pages were donated and with a transfer in flight.
 const KEXECS: [Attack; 3] = [
     kexec("t67_kexec", Kind::Exec, Below::Portcullis, 4),
@@ -89,10 +96,13 @@ const KEXECS: [Attack; 3] = [
 ];
 
 /// The same with other numbers of CPUs, and without a hypervisor, where the attacks land.
-const LONG_KEXECS: [Attack; 6] = [
+const LONG_KEXECS: [Attack; 9] = [
     kexec("t67_kexec", Kind::Exec, Below::Portcullis, 1),
     kexec("t67_crash_kernel", Kind::Crash, Below::Portcullis, 1),
     kexec("t67_adopted_smmu", Kind::Adopt, Below::Portcullis, 4),
+    kexec("devices", Kind::Devices, Below::Portcullis, 1),
+    kexec("devices", Kind::Devices, Below::Portcullis, 4),
+    kexec("devices", Kind::Devices, Below::Portcullis, 8),
     kexec("native_kexec", Kind::Exec, Below::Nothing, 4),
     kexec("native_crash_kernel", Kind::Crash, Below::Nothing, 4),
     kexec("native_adopted_smmu", Kind::Adopt, Below::Nothing, 4),
@@ -157,6 +167,10 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
         Err(error) => results.fail(SUITE, &format!("kexec: {error:#}")),
     }
+    match plan_devices(checkout, qemu, images, variants) {
+        Ok(devices) => boots.extend(devices),
+        Err(error) => results.fail(SUITE, &format!("devices: {error:#}")),
+    }
     match plan_newest(checkout, qemus, images, variants) {
         Ok(newest) => boots.extend(newest),
         Err(error) => results.fail(SUITE, &format!("Linux {}: {error:#}", LONG_NEWER_CHECK.series)),
@@ -218,6 +232,21 @@ fn plan_newest(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Va
     let guest = Guest::debian(checkout.work(), LONG_NEWER_CHECK.series)?;
     let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), &LONG_NEWER_CHECK);
     Ok(Some(Named { name: format!("QEMU 11: {}", boot.title()), boot }))
+}
+
+fn plan_devices(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
+    let rows: &[Attack] = match variants {
+        Variants::Usual => &[],
+        Variants::All => &LONG_DEVICES,
+    };
+    let mut boots = Vec::new();
+    for Attack { name, mode, below, row } in rows {
+        let Some(below) = hypervisor(images, *below) else { continue };
+        let mut boot = boot(Guest::debian(checkout.work(), row.series)?, qemu, below, row);
+        boot.mode = *mode;
+        boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
+    }
+    Ok(boots)
 }
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {
