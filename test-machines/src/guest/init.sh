@@ -7,7 +7,7 @@
 #   GUEST: done
 #
 # portcullis.mode= selects check (default), attack_passthrough, attack_runtime, attack_unbound,
-# devices, module, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
+# devices, module, hand_over, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
 
 . /common.sh
 
@@ -147,6 +147,11 @@ module)
     . /module.sh
     check_boot
     module_test
+    ;;
+hand_over)
+    . /devices.sh
+    . /hand_over.sh
+    hand_over_test
     ;;
 load)
     . /load.sh

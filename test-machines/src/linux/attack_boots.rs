@@ -42,6 +42,7 @@ pub fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
         Mode::AttackRuntime
         | Mode::Check
         | Mode::Devices
+        | Mode::HandOver
         | Mode::Module
         | Mode::Load
         | Mode::Kexec(_)

@@ -11,6 +11,7 @@ use crate::linux::attack;
 use crate::linux::devices;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::hand_over;
 use crate::linux::kexec;
 use crate::linux::load;
 use crate::linux::module;
@@ -213,6 +214,7 @@ impl Boot {
                 return data.digests_of(expect);
             }
             (_, Mode::Kexec(Kind::Devices)) => devices::both(&mut expect),
+            (_, Mode::HandOver) => hand_over::add(&mut expect),
             (_, Mode::Devices) => devices::first(&mut expect),
             (_, Mode::Kexec(kind)) => {
                 let mut expect = kexec::expect(kind, &self.hypervisor);

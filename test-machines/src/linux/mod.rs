@@ -7,6 +7,7 @@ pub mod boot;
 pub mod devices;
 pub mod guest;
 pub mod guest_lines;
+pub mod hand_over;
 pub mod kexec;
 pub mod load;
 pub mod module;

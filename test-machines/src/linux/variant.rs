@@ -48,6 +48,8 @@ pub enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
+    /// The test module gives the NVMe to a guest and takes it back, again and again; the driver is bound after each.
+    HandOver,
     /// Every CPU reads both disks.
     Load,
     /// kexec.
@@ -71,6 +73,7 @@ impl Mode {
             Self::AttackRuntime => "attack_runtime",
             Self::AttackUnbound => "attack_unbound",
             Self::Module => "module",
+            Self::HandOver => "hand_over",
             Self::Load => "load",
             Self::Kexec(kind) => kind.mode(),
             Self::Shell => "shell",

@@ -25,6 +25,7 @@ use crate::images;
 ///   cargo xtask linux --append iommu.strict=0
 ///   cargo xtask linux --native --attack
 ///   cargo xtask linux --module
+///   cargo xtask linux --hand-over
 ///   cargo xtask linux --kexec crash
 ///   cargo xtask linux --release 6.1 --devices
 ///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
@@ -76,6 +77,9 @@ pub(crate) struct Args {
     /// (6.12; needs a cross compiler, installed if run as root)
     #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
     module: bool,
+    /// Load the same module, which gives the NVMe to a guest and takes it back; Linux binds its driver after each
+    #[arg(long, conflicts_with_all = ["kernel", "attack", "module", "kexec", "devices", "native", "no_default_devices", "interactive"])]
+    hand_over: bool,
     /// With --module: the build in which the host uses the SMMU directly, where the attacks land
     #[arg(long, requires = "module", conflicts_with = "native")]
     no_isolation: bool,
@@ -146,9 +150,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
 }
 
 fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
-    if (args.module || args.kexec.is_some()) && args.release != module::SERIES {
+    if (args.module || args.hand_over || args.kexec.is_some()) && args.release != module::SERIES {
         bail!(
-            "--module and --kexec are for Linux {}: the module uses calls that other kernels lack",
+            "--module, --hand-over and --kexec are for Linux {}: the module uses calls that other kernels lack",
             module::SERIES
         );
     }
@@ -159,7 +163,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         None if args.kexec.is_some() => {
             Guest::debian_with_kexec(checkout.work(), &checkout.test_module(), kexec::SERIES)?
         }
-        None if args.module => {
+        None if args.module || args.hand_over => {
             Guest::debian_with_module(checkout.work(), &checkout.test_module(), &args.release)?
         }
         None => Guest::debian(checkout.work(), &args.release)?,
@@ -174,6 +178,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (_, Some(seconds), ..) => (Mode::Load, load::private_args(seconds)),
         (_, _, true, _) => (Mode::Module, module::private_args(&hypervisor).to_owned()),
         (.., true) => (Mode::Shell, String::new()),
+        (.., false) if args.hand_over => (Mode::HandOver, module::private_args(&hypervisor).to_owned()),
         (.., false) if args.devices => (Mode::Devices, String::new()),
         (.., false) => (Mode::Check, String::new()),
     };

@@ -75,10 +75,12 @@ const ATTACKS: [Attack; 8] = [
     attack("t42_disable_bypass", Mode::AttackUnbound, Below::Portcullis, "6.1", 1, ""),
 ];
 
-/// Pages change owner under disk load, and a device accesses them: blocked under Portcullis, landed without isolation.
-const MODULES: [Attack; 2] = [
+/// Pages change owner under disk load, and a device accesses them: blocked under Portcullis, landed without isolation. The
+/// NVMe is given to a guest and taken back.
+const MODULES: [Attack; 3] = [
     attack("t02_t03_t04_donation_under_load", Mode::Module, Below::Portcullis, module::SERIES, 2, ""),
     attack("donation_without_isolation", Mode::Module, Below::WithoutIsolation, module::SERIES, 2, ""),
+    attack("t68_hand_over", Mode::HandOver, Below::Portcullis, module::SERIES, 2, ""),
 ];
 
 /// Devices come and go, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
