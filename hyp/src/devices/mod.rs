@@ -172,7 +172,7 @@ pub fn read(register: Register, size: Size) -> u64 {
 pub fn write(register: Register, size: Size, value: u64) {
     let Some(segment) = register.segment() else { return };
     let mut config = Ecam(segment.area);
-    match ecam::store(&config, || register.is_away(), register.rid, register.offset, bytes(size)) {
+    match ecam::store(&config, || register.is_away(), register.rid, (register.offset, bytes(size)), value) {
         Answer::Hardware => config.host_store(register.rid, register.offset, bytes(size), value),
         Answer::Denied => iommu::count_denied(),
     }

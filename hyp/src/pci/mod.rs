@@ -9,13 +9,14 @@
 //! | `messages` | what a function sends of its own accord, and is switched off |
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
-//! | `ecam` | what the host may do in configuration space meanwhile |
+//! | `ecam`, `bridge` | what the host may do in configuration space meanwhile |
 //!
 //! Only functions on the root bus are given: a function behind a bridge has the bus number that the host gives the bridge.
 //! While one is away, the whole configuration space traps, so that the host cannot give the number of the root bus to
 //! another bus, which would give its devices the RequesterIDs of the root bus.
 
 pub mod bars;
+pub mod bridge;
 pub mod config;
 pub mod ecam;
 pub mod handover;
