@@ -68,7 +68,7 @@ fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     let bus = virtual_functions(0);
     for offset in 0x100..0x1000_u16 {
         for bytes in [1, 2, 4_u16].into_iter().filter(|bytes| offset.is_multiple_of(*bytes)) {
-            let answer = |value| store(&bus, || false, NVME, offset, bytes, value);
+            let answer = |value| store(&bus, || false, NVME, (offset, bytes), value);
             let denied = if offset == 0x148 { Answer::Denied } else { Answer::Hardware };
             assert_eq!(answer(0xffff_ffff), denied, "{offset:#x} {bytes}");
             assert_eq!(answer(0xffff_fffe), Answer::Hardware, "{offset:#x} {bytes}");
@@ -77,7 +77,7 @@ fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     let endless = World::new().bus;
     endless.change(NVME, |function| function.set(0x100, 0x1001_0001));
     assert_eq!(check(&endless, (0, 3)), Err(Unfit::Outside(NVME)));
-    assert_eq!(store(&endless, || false, NVME, 0x100, 4, 0), Answer::Denied);
+    assert_eq!(store(&endless, || false, NVME, (0x100, 4), 0), Answer::Denied);
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn t64_what_is_denied_while_a_function_is_away_always_is() {
         for offset in 0..0x100_u16 {
             for bytes in [1, 2, 4, 8] {
                 for away in [false, true] {
-                    let expected = while_away(&bus, || away, rid, offset, bytes);
-                    assert_eq!(store(&bus, || away, rid, offset, bytes, 0), expected, "{rid} {offset:#x} {bytes}");
+                    let expected = while_away(&bus, || away, rid, (offset, bytes), 0);
+                    assert_eq!(store(&bus, || away, rid, (offset, bytes), 0), expected, "{rid} {offset:#x} {bytes}");
                 }
             }
         }

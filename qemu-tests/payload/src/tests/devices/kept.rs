@@ -1,10 +1,10 @@
 //! A PCI host of which SMMUs cover only the buses that it has.
 
-use crate::lab::Ctx;
 use crate::mmio;
 use crate::outcome::TestResult;
 use crate::pci::{self, CLASS_BRIDGE};
 use crate::registry::Runs;
+use crate::setup::Ctx;
 use crate::tests::registers::check_isolation;
 use crate::{ensure, payload_test, skip};
 
