@@ -58,7 +58,7 @@ fn expected(kind: EventType, RawEvent(raw): RawEvent, shown: Shown) -> [u64; 4] 
 fn shown(record: &FaultRecord) -> &'static str {
     match convert(record, 0) {
         HostEvent::Hidden => "none",
-        HostEvent::Configuration => "from the host's table",
+        HostEvent::Configuration => "by the host's table",
         HostEvent::Show(RawEvent(words)) => {
             let kind = EventType::from_bits(words[0] & 0xff).expect("a known type");
             let same = record.kind == Some(kind);
