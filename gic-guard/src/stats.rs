@@ -3,8 +3,10 @@
 /// Counters. All of them wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Register accesses of the host.
-    pub exits: u64,
+    /// Accesses of the host to the control frames of ITSs.
+    pub its_exits: u64,
+    /// Accesses of the host to the RD and VLPI frames of redistributors.
+    pub rd_exits: u64,
     /// Accesses that no policy row allows; they are RAZ/WI.
     pub denied_accesses: u64,
     /// Commands of the host that were consumed.

@@ -18,6 +18,8 @@
 #define PORTCULLIS_HOST_DONATE_GUEST	0xc6000107
 #define PORTCULLIS_HOST_RECLAIM_PAGE	0xc600010a
 #define PORTCULLIS_IOMMU_STATS		0xc6000110
+#define PORTCULLIS_DEVICE_ASSIGN	0xc6000120
+#define PORTCULLIS_DEVICE_RETURN	0xc6000121
 
 #define PORTCULLIS_MAJOR		1
 /* Bits of X3 after VERSION. */
@@ -25,6 +27,7 @@
 #define PORTCULLIS_GUEST_PAGES		(1UL << 1)
 
 #define PORTCULLIS_SUCCESS		0
+#define PORTCULLIS_BUSY			(-4)
 
 /* Returns a code of docs/hypercalls.md; X1 and later registers are in *res. */
 static inline long portcullis_call(u32 function, u64 x1, u64 x2, u64 x3,

@@ -9,6 +9,8 @@
   *           read: the results, one line each
   *   keep    write an address: donate pages at or above it permanently; read: which
  *   give    write an address: that page is donated to EL2 and returned
+ *   assign  write a PCI address: a guest gets that function
+ *   back    write anything: it is taken back
  *   crash   write anything: a transfer to one of those pages is started, then a panic
  *
  * For tests of Portcullis under its reference hypervisor only.
@@ -129,6 +131,33 @@ static ssize_t give_store(struct device *dev, struct device_attribute *attr, con
 }
 static DEVICE_ATTR_WO(give);
 
+static ssize_t assign_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	unsigned int domain, bus, slot, function;
+	int error;
+
+	if (sscanf(buf, "%x:%x:%x.%x", &domain, &bus, &slot, &function) != 4)
+		return -EINVAL;
+	mutex_lock(&edu->engine);
+	error = function_give(edu, (u64)domain << 16 | bus << 8 | PCI_DEVFN(slot, function));
+	mutex_unlock(&edu->engine);
+	return error ?: count;
+}
+static DEVICE_ATTR_WO(assign);
+
+static ssize_t back_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	int error;
+
+	mutex_lock(&edu->engine);
+	error = function_take_back(edu);
+	mutex_unlock(&edu->engine);
+	return error ?: count;
+}
+static DEVICE_ATTR_WO(back);
+
 static ssize_t crash_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
 {
 	struct edu *edu = dev_get_drvdata(dev);
@@ -146,6 +175,8 @@ static struct attribute *edu_attrs[] = {
 	&dev_attr_attack.attr,
 	&dev_attr_keep.attr,
 	&dev_attr_give.attr,
+	&dev_attr_assign.attr,
+	&dev_attr_back.attr,
 	&dev_attr_crash.attr,
 	NULL,
 };

@@ -38,6 +38,11 @@ struct edu {
 	/* Whether pages were donated permanently, and the bus address of one of them. */
 	bool kept;
 	dma_addr_t flight;
+	/* The function that a guest has, and the guest. */
+	bool away;
+	u64 device;
+	u64 guest;
+	u64 hand_overs;
 };
 
 /* Result of VERSION; all zeroes without a hypervisor. */
@@ -74,5 +79,9 @@ int attack_by_cpu(struct edu *edu);
 int keep(struct edu *edu, u64 least);
 int give_and_take_back(u64 address);
 int crash(struct edu *edu);
+
+/* function.c, likewise */
+int function_give(struct edu *edu, u64 device);
+int function_take_back(struct edu *edu);
 
 #endif

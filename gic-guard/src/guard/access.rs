@@ -44,7 +44,7 @@ impl<P: Platform> Guard<P> {
     ///
     /// Never fails: a load that no policy row allows returns zero and is counted.
     pub fn mmio_read(&mut self, frame: Frame, offset: u32, size: AccessSize) -> u64 {
-        bump(&mut self.stats.exits);
+        self.count_exit(frame);
         let answer = match frame {
             Frame::Its(n) => {
                 gits::search(offset, size).and_then(|(register, part)| Some(part.of(self.read_its(n, register)?)))
@@ -71,7 +71,7 @@ impl<P: Platform> Guard<P> {
         size: AccessSize,
         value: u64,
     ) -> WriteOutcome {
-        bump(&mut self.stats.exits);
+        self.count_exit(frame);
         self.budget = Budget::new(TRAP);
         // A job of an earlier trap is completed first, so registers change only between jobs.
         let result = self.finish_job(host).and_then(|()| match frame {
@@ -84,6 +84,13 @@ impl<P: Platform> Guard<P> {
             return WriteOutcome::Again;
         }
         WriteOutcome::Done
+    }
+
+    fn count_exit(&mut self, frame: Frame) {
+        bump(match frame {
+            Frame::Its(_) => &mut self.stats.its_exits,
+            Frame::Rd(_) => &mut self.stats.rd_exits,
+        });
     }
 
     /// Completes a job of an earlier trap, and continues the command queue that the job belongs to.

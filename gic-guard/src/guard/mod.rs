@@ -88,7 +88,8 @@ impl<P: Platform> Guard<P> {
             budget: Budget::new(TRAP),
             quiesced: false,
             stats: Stats {
-                exits: 0,
+                its_exits: 0,
+                rd_exits: 0,
                 denied_accesses: 0,
                 host_commands: 0,
                 ignored_commands: 0,

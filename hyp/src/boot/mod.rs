@@ -337,7 +337,10 @@ fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
                 Conduit::Smc,
             ),
             Err(Some(Unfit::Unnumbered(rid))) => log!("{path}: bridge {rid} has no bus numbers"),
-            Err(None) => log!("{path}: configuration space is above 512 GiB, which is all that boot reaches"),
+            Err(None) => log!(
+                "{path}: EL2 cannot use its configuration space: it is above 512 GiB or incomplete, or another node can \
+                 switch the PCI host off"
+            ),
         }
         host.upstream = Upstream::Partly;
         withhold = true;

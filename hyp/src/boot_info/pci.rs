@@ -1,6 +1,7 @@
 //! PCI hosts, and whether every requester behind them reaches memory through an SMMU that EL2 owns.
 
 use super::error::BootError;
+use super::power;
 use super::range::{PhysRange, RangeSet};
 use super::smmu::{SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, NodeRef, Reg, Tree};
@@ -60,6 +61,16 @@ impl Upstream {
     }
 }
 
+/// Who can switch a PCI host off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// Nobody, as far as the tree says.
+    #[default]
+    Nobody,
+    /// Another node: its power domain, clock, reset, supply or pin.
+    OtherNode,
+}
+
 /// A PCI host bridge with a plain ECAM.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PciHost {
@@ -79,6 +90,8 @@ pub struct PciHost {
     pub memory: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// The StreamIDs of its requesters.
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
+    /// Who can switch it off.
+    pub switch: Switch,
 }
 
 impl PciHost {
@@ -214,7 +227,8 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode], position: u32) -> Result
     let (windows, memory) = windows(node)?;
     // Checked above: both are bytes.
     let buses = (u8::try_from(first).unwrap_or(0), u8::try_from(last).unwrap_or(0));
-    Ok(PciHost { node: node.id, ecam, windows, upstream, segment, buses, memory, ids })
+    let switch = power::switch(node)?;
+    Ok(PciHost { node: node.id, ecam, windows, upstream, segment, buses, memory, ids, switch })
 }
 
 fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {

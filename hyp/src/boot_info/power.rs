@@ -3,6 +3,7 @@
 
 use super::cells::Cells;
 use super::error::BootError;
+use super::pci::Switch;
 use super::smmu::is_smmu;
 use super::tree::{NodeId, NodeRef, Tree};
 use arrayvec::ArrayVec;
@@ -119,6 +120,25 @@ impl Providers {
         }
         Ok(())
     }
+}
+
+/// Whether `node` or a bus above it depends on another node in this way.
+///
+/// # Errors
+/// [`BootError::Property`] if its properties cannot be read.
+pub(super) fn switch<'a>(node: &NodeRef<'a, '_>) -> Result<Switch, BootError<'a>> {
+    let mut switch = Switch::Nobody;
+    let mut next = Some(node);
+    while let Some(part) = next {
+        part.properties(&mut |name, _| {
+            if KINDS.iter().any(|(kind, _)| name == *kind || kind.starts_with('-') && name.ends_with(kind)) {
+                switch = Switch::OtherNode;
+            }
+            Ok(())
+        })?;
+        next = part.parent();
+    }
+    Ok(switch)
 }
 
 fn full<'a>() -> BootError<'a> {

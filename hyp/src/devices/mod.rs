@@ -71,15 +71,17 @@ pub fn init(found: &Found) {
     STATE.lock().devices.allow_without_reset(&found.no_reset);
 }
 
-/// Checks the bus numbers of PCI hosts that keep them; called at boot, when all addresses below the limit of the boot table are
-/// device memory. Where a segment has no place here, the host does not reach configuration space at all.
+/// Checks the bus numbers of a PCI host whose numbers EL2 keeps; called at boot, when all addresses below the limit of the
+/// boot table are device memory.
 ///
 /// # Errors
-/// The first function with a number, or with virtual functions, that would have to change; `None` if configuration space is
-/// above the limit.
+/// The first function with a bus number outside, or with virtual functions; `None` if EL2 cannot use configuration space: it
+/// is above the limit, incomplete, or another node can switch the PCI host off.
 pub fn check_numbers(host: &PciHost) -> Result<(), Option<Unfit>> {
-    let segment = Segment::new(host).filter(|segment| segment.keeps_numbers);
-    let Some(segment) = segment else { return Ok(()) };
+    if !host.keeps_numbers() {
+        return Ok(());
+    }
+    let segment = Segment::new(host).ok_or(None)?;
     if segment.area.range.end().0 > hyp::boot_map::LIMIT {
         return Err(None);
     }
@@ -192,14 +194,14 @@ pub fn read(register: Register, size: Size) -> u64 {
 pub fn write(register: Register, size: Size, value: u64) {
     let Some(segment) = register.segment() else { return };
     let mut config = Ecam(segment.area);
-    let (rid, offset, length) = (register.rid, register.offset, bytes(size));
+    let (rid, access) = (register.rid, (register.offset, bytes(size)));
     let answer = if segment.keeps_numbers {
-        kept::store(&config, || register.is_away(), rid, offset, length, value)
+        kept::store(&config, || register.is_away(), rid, access, value)
     } else {
-        ecam::store(&config, || register.is_away(), rid, offset, length)
+        ecam::store(&config, || register.is_away(), rid, access, value)
     };
     match answer {
-        Answer::Hardware => config.host_store(rid, offset, length, value),
+        Answer::Hardware => config.host_store(rid, access.0, access.1, value),
         Answer::Denied => iommu::count_denied(),
     }
 }

@@ -194,8 +194,11 @@ pub fn quiesce_and_hold() {
     }
     let stats = gic.stats();
     log!(
-        "gic: {} exits of the host, {} denied; {} commands of the host, {} ignored, {} beyond a limit; {} to hardware",
-        stats.exits,
+        "gic: {} exits of the host, {} at ITSs, {} at redistributors, {} denied; {} commands of the host, {} ignored, \
+         {} beyond a limit; {} to hardware",
+        stats.its_exits.wrapping_add(stats.rd_exits),
+        stats.its_exits,
+        stats.rd_exits,
         stats.denied_accesses,
         stats.host_commands,
         stats.ignored_commands,

@@ -1,8 +1,10 @@
 //! The host's accesses to configuration space while a function of the segment is away.
 //!
-//! All are allowed, with two exceptions: a function that is away reads as absent, and the bus numbers of bridges cannot be written.
+//! All are allowed, with two exceptions: a function that is away reads as absent, and no bus number of a bridge changes,
+//! by a store or by a reset.
 
-use super::config::{ConfigSpace, header_type};
+use super::bridge;
+use super::config::{ConfigSpace, exists, header_type};
 use super::rid::Rid;
 use super::spec;
 
@@ -29,12 +31,22 @@ pub fn load(is_away: impl FnOnce() -> bool, offset: u16, bytes: u16) -> Answer {
     if is_plain(offset, bytes) && !is_away() { Answer::Hardware } else { Answer::Denied }
 }
 
-/// The handling of a store.
-pub fn store(config: &impl ConfigSpace, is_away: impl FnOnce() -> bool, rid: Rid, offset: u16, bytes: u16) -> Answer {
+/// The handling of a store of the lower `bytes` bytes of `value`.
+pub fn store(
+    config: &impl ConfigSpace,
+    is_away: impl FnOnce() -> bool,
+    rid: Rid,
+    (offset, bytes): (u16, u16),
+    value: u64,
+) -> Answer {
     if load(is_away, offset, bytes) == Answer::Denied {
         return Answer::Denied;
     }
+    if header_type(config, rid) == spec::TYPE_ENDPOINT {
+        return Answer::Hardware;
+    }
     let end = offset.saturating_add(bytes);
     let numbers = offset < NUMBERS.end && NUMBERS.start < end;
-    if numbers && header_type(config, rid) != spec::TYPE_ENDPOINT { Answer::Denied } else { Answer::Hardware }
+    let resets = || exists(config, rid) && bridge::is_reset_by(config, rid, offset, bytes, value);
+    if numbers || resets() { Answer::Denied } else { Answer::Hardware }
 }

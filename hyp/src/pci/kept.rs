@@ -66,11 +66,10 @@ pub fn store(
     config: &impl ConfigSpace,
     is_away: impl FnOnce() -> bool,
     rid: Rid,
-    offset: u16,
-    bytes: u16,
+    (offset, bytes): (u16, u16),
     value: u64,
 ) -> Answer {
-    if ecam::store(config, is_away, rid, offset, bytes) == Answer::Denied {
+    if ecam::store(config, is_away, rid, (offset, bytes), value) == Answer::Denied {
         return Answer::Denied;
     }
     if offset < spec_extended::FIRST {

@@ -9,7 +9,7 @@
 //! | `messages` | disabling of MSIs, ATS, PRI and PASIDs |
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps of giving and taking back, and the state between them |
-//! | `ecam` | the host's accesses to configuration space while a function is away |
+//! | `ecam`, `bridge` | the host's accesses to configuration space while a function is away |
 //! | `kept` | the same, always, where SMMUs do not cover all buses |
 //!
 //! Only functions on the root bus can be given to guests: the host controls the bus number behind a bridge.
@@ -17,6 +17,7 @@
 //! there would have RequesterIDs of the root bus.
 
 pub mod bars;
+pub mod bridge;
 pub mod config;
 pub mod ecam;
 pub mod handover;

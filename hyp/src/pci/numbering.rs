@@ -6,6 +6,7 @@
 //!
 //! A function on a bus that the walk does not reach is behind another root bus, which is not in the device tree.
 
+use super::bridge;
 use super::config::{ConfigSpace, exists, header_type};
 use super::rid::{DEVICES, FUNCTIONS, Rid};
 use super::spec::{self, buses};
@@ -101,10 +102,11 @@ impl Walk {
     }
 }
 
-/// The buses behind a bridge, if its numbers are valid.
+/// The buses behind a bridge, if its numbers are valid and no function behind it is hidden.
 fn behind(config: &impl ConfigSpace, rid: Rid, header: u32) -> Option<(u8, u8)> {
     let numbers = config.read32(rid, spec::BUSES);
     let number = |field| u8::try_from(get32(field, numbers)).unwrap_or(0);
     let (secondary, subordinate) = (number(buses::SECONDARY), number(buses::SUBORDINATE));
-    (header == spec::TYPE_BRIDGE && secondary <= subordinate).then_some((secondary, subordinate))
+    (header == spec::TYPE_BRIDGE && secondary <= subordinate && !bridge::hides(config, rid))
+        .then_some((secondary, subordinate))
 }

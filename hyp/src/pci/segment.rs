@@ -6,7 +6,7 @@ use super::numbering;
 use super::rid::{CONFIG_BYTES, DEVICES, FUNCTIONS, Rid};
 use super::spec;
 use crate::boot_info::PhysRange;
-use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, WINDOWS_MAX};
+use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, Switch, WINDOWS_MAX};
 use arrayvec::ArrayVec;
 use io_pgtable::{Ipa, Pa};
 
@@ -87,13 +87,15 @@ pub struct Others {
 }
 
 impl Segment {
-    /// A PCI host of the device tree, without its functions; `None` if its configuration space ends inside a bus or is larger than 256 buses.
+    /// A PCI host of the device tree, without its functions; `None` if its configuration space ends inside a bus or is larger
+    /// than 256 buses, or if another node can switch it off: EL2's own loads would abort.
     #[must_use]
     pub fn new(host: &PciHost) -> Option<Self> {
         let (first, last) = host.buses;
         let bytes_to = |last: u8| u64::from(last).checked_sub(u64::from(first))?.checked_add(1)?.checked_mul(BUS_BYTES);
         let size = host.ecam.size();
-        (bytes_to(last)? <= size && size <= bytes_to(u8::MAX)?).then(|| Self {
+        let whole = bytes_to(last)? <= size && size <= bytes_to(u8::MAX)?;
+        (whole && host.switch == Switch::Nobody).then(|| Self {
             number: host.segment,
             buses: host.buses,
             area: Area { range: host.ecam, first_bus: first },

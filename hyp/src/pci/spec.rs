@@ -82,6 +82,14 @@ pub mod buses {
     pub const SUBORDINATE: Field32 = bits32(23, 16);
 }
 
+/// Bridge control, in the upper half of the register of the interrupt.
+pub mod bridge_control {
+    /// Its offset.
+    pub const AT: u16 = 0x3e;
+    /// Secondary bus reset.
+    pub const RESET: u16 = 1 << 6;
+}
+
 /// Fields of a bridge's windows.
 pub mod window {
     use super::{Field32, bits32};
@@ -180,6 +188,14 @@ pub mod express {
     pub const START_FLR: u16 = 1 << 15;
     /// Transactions pending, in the register of the device control.
     pub const PENDING: Field32 = bits32(21, 21);
+    /// Link control.
+    pub const LINK_CONTROL: u16 = 0x10;
+    /// The link is off.
+    pub const LINK_DISABLE: u16 = 1 << 4;
+    /// Slot control.
+    pub const SLOT_CONTROL: u16 = 0x18;
+    /// The slot's power is off.
+    pub const SLOT_POWER_OFF: u16 = 1 << 10;
 }
 
 /// The Advanced Features capability: offsets in it, and bits.

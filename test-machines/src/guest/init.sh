@@ -7,7 +7,7 @@
 #   GUEST: done
 #
 # portcullis.mode= selects check (default), attack_passthrough, attack_runtime, attack_unbound,
-# module, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
+# devices, module, hand_over, load, shell, or a kexec_ mode; the second kernel gets an after_ mode.
 
 . /common.sh
 
@@ -160,10 +160,28 @@ module)
     check_boot
     module_test
     ;;
+hand_over)
+    . /devices.sh
+    . /hand_over.sh
+    hand_over_test
+    ;;
 load)
     . /load.sh
     check_boot
     load_test
+    ;;
+devices)
+    . /devices.sh
+    devices_test first
+    ;;
+kexec_devices)
+    . /devices.sh
+    devices_test first
+    next_kernel
+    ;;
+after_devices)
+    . /devices.sh
+    devices_test second
     ;;
 kexec_*)
     . /kexec.sh

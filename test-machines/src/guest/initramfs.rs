@@ -34,6 +34,10 @@ const MODULE: &str = include_str!("module.sh");
 const LOAD: &str = include_str!("load.sh");
 /// The part for kexec.
 const KEXEC: &str = include_str!("kexec.sh");
+/// The part in which devices come and go.
+const DEVICES: &str = include_str!("devices.sh");
+/// The part in which a guest gets the NVMe.
+const HAND_OVER: &str = include_str!("hand_over.sh");
 
 /// Extra files of some boots.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +78,8 @@ pub fn build(into: &Path, busybox: &Path, modules_dir: &Path, extras: Extras<'_>
     archive.file("module.sh", MODULE.as_bytes());
     archive.file("load.sh", LOAD.as_bytes());
     archive.file("kexec.sh", KEXEC.as_bytes());
+    archive.file("devices.sh", DEVICES.as_bytes());
+    archive.file("hand_over.sh", HAND_OVER.as_bytes());
     let path = into.join("initramfs.cpio");
     guest::write_if_changed(&path, &archive.finish())?;
     Ok(path)

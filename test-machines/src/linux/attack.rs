@@ -42,7 +42,7 @@ pub fn expect(mode: Mode, hypervisor: &Hypervisor) -> Expect {
             expect.values.push(("edu_domain", "none".to_owned()));
             &[("unbound_read", untranslated), ("unbound_write", untranslated)]
         }
-        Mode::Check | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => &[],
+        Mode::Check | Mode::Devices | Mode::HandOver | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => &[],
     };
     expect.attacks.extend(attacks);
     expect

@@ -39,7 +39,14 @@ pub fn prepared(boot: &Boot, mode: Mode) -> Result<Boot> {
     let word = match mode {
         Mode::AttackPassthrough => "iommu.passthrough=1",
         Mode::AttackUnbound => "arm-smmu-v3.disable_bypass=0",
-        Mode::AttackRuntime | Mode::Check | Mode::Module | Mode::Load | Mode::Kexec(_) | Mode::Shell => "",
+        Mode::AttackRuntime
+        | Mode::Check
+        | Mode::Devices
+        | Mode::HandOver
+        | Mode::Module
+        | Mode::Load
+        | Mode::Kexec(_)
+        | Mode::Shell => "",
     };
     boot.append = format!("{} {word}", boot.append).trim().to_owned();
     boot.private_args = match boot.hypervisor {

@@ -9,8 +9,10 @@ use crate::board_policy;
 use crate::console;
 use crate::guest::disks;
 use crate::linux::attack;
+use crate::linux::devices;
 use crate::linux::guest::{Guest, Script};
 use crate::linux::guest_lines::GuestLines;
+use crate::linux::hand_over;
 use crate::linux::kexec;
 use crate::linux::load;
 use crate::linux::module;
@@ -230,6 +232,9 @@ impl Boot {
                 expect.values.push(("nvme_domain", self.domain().to_owned()));
                 return data.digests_of(expect);
             }
+            (_, Mode::Kexec(Kind::Devices)) => devices::both(&mut expect),
+            (_, Mode::HandOver) => hand_over::add(&mut expect),
+            (_, Mode::Devices) => devices::first(&mut expect),
             (_, Mode::Kexec(kind)) => {
                 let mut expect = kexec::expect(kind, &self.hypervisor);
                 if kind != Kind::Adopt {

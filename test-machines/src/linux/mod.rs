@@ -4,8 +4,10 @@
 pub mod attack;
 pub mod attack_boots;
 pub mod boot;
+pub mod devices;
 pub mod guest;
 pub mod guest_lines;
+pub mod hand_over;
 pub mod kexec;
 pub mod load;
 pub mod module;

@@ -132,7 +132,7 @@ mod tests {
                 checked += 1;
             }
         }
-        assert_eq!(checked, 10);
+        assert_eq!(checked, 12);
     }
 
     const LINES: &str = "VALUE hyp_page 0x50001000\nVALUE guest_page 0x50002000\nVALUE nvme_page 0x50003000\n";

@@ -38,6 +38,8 @@ pub enum Devices {
 pub enum Mode {
     /// Checks of its devices.
     Check,
+    /// The same, and interrupts, drivers and functions come and go.
+    Devices,
     /// Attacks on a boot with `iommu.passthrough=1`.
     AttackPassthrough,
     /// Attacks on a default boot: translation on, then `identity` at run time.
@@ -46,6 +48,8 @@ pub enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
+    /// The test module gives the NVMe to a guest and takes it back, again and again; the driver is bound after each.
+    HandOver,
     /// Every CPU reads both disks.
     Load,
     /// kexec.
@@ -64,10 +68,12 @@ impl Mode {
     pub fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
+            Self::Devices => "devices",
             Self::AttackPassthrough => "attack_passthrough",
             Self::AttackRuntime => "attack_runtime",
             Self::AttackUnbound => "attack_unbound",
             Self::Module => "module",
+            Self::HandOver => "hand_over",
             Self::Load => "load",
             Self::Kexec(kind) => kind.mode(),
             Self::Shell => "shell",
@@ -84,6 +90,8 @@ pub enum Kind {
     Crash,
     /// As `Crash`, and the second kernel keeps the SMMU configuration and stream table.
     Adopt,
+    /// As `Exec`, without attacks: both kernels check what [`Mode::Devices`] checks.
+    Devices,
 }
 
 impl Kind {
@@ -93,6 +101,7 @@ impl Kind {
             Self::Exec => "kexec_exec",
             Self::Crash => "kexec_crash",
             Self::Adopt => "kexec_adopt",
+            Self::Devices => "kexec_devices",
         }
     }
 

@@ -70,6 +70,27 @@ const DEPTHS: [u32; 3] = [2, 4, 8];
 struct Totals {
     exits: f64,
     cons_reads: Option<f64>,
+    gic: GicExits,
+}
+
+/// The host's accesses to registers of the GIC that EL2 emulates.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct GicExits {
+    its: f64,
+    rd: f64,
+}
+
+impl GicExits {
+    /// EL2's line about its GIC: `gic: 31 exits of the host, 20 at ITSs, 11 at redistributors, 0 denied; ...`.
+    fn parse(line: &str) -> Option<Self> {
+        let counts = line.split_once("portcullis: gic: ")?.1.split_once(';')?.0;
+        let count = |what: &str| counts.split(", ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+        Some(Self { its: count("at ITSs")?, rd: count("at redistributors")? })
+    }
+
+    fn sum(self) -> f64 {
+        self.its + self.rd
+    }
 }
 
 /// The systems that boot.
@@ -182,12 +203,30 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()>
             let figure = Figure::new(value, "exits per read").note(note);
             let figure = if word == "strict" { figure.target(target).peer(peer) } else { figure };
             report.add(format!("exits.{}.{word}.qd1", job.name), figure);
+            gic_per_read(&format!("{}.{word}.qd1", job.name), &job, total, nothing, report);
         }
         if word == "strict" {
+            gic_at_boot(1, nothing.gic, report);
             depths(guest, append, nothing, report)?;
         }
     }
     smp4(guest, report)
+}
+
+/// Interrupts are delivered without an exit: reads cause none at the GIC.
+fn gic_per_read(name: &str, job: &Job, with: Totals, without: Totals, report: &mut Report) {
+    let (with, without) = (with.gic.sum(), without.gic.sum());
+    let value = per_read(with, without, f64::from(job.reads()));
+    let note = format!("{with} exits at the GIC of a boot with {} reads, {without} of one without", job.reads());
+    report.add(format!("gic_exits.{name}"), Figure::new(value, "exits per read").target(0.0).note(note));
+}
+
+fn gic_at_boot(smp: u32, gic: GicExits, report: &mut Report) {
+    let frames = [("its", gic.its, "ITS"), ("rd", gic.rd, "redistributors")];
+    for (name, exits, frame) in frames {
+        let note = format!("{smp} CPU(s), NVMe and virtio-blk: accesses to the {frame} in a boot and a power-off");
+        report.add(format!("gic_exits.boot.{name}.smp{smp}"), Figure::new(exits, "exits").note(note));
+    }
 }
 
 /// Exits per read, rounded to a hundredth, since identical boots differ by a few exits.
@@ -216,6 +255,8 @@ fn smp4(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()> {
         "exits.nvme_4k.strict.smp4",
         Figure::new(per_read(total.exits, nothing.exits, reads), "exits per read").peer(7.4).note(note),
     );
+    gic_at_boot(4, nothing.gic, report);
+    gic_per_read("nvme_4k.strict.smp4", &SMP4, total, nothing, report);
     let polls = total.cons_reads.zip(nothing.cons_reads).map(|(with, without)| with - without);
     let polls = polls.context("EL2's console does not count reads of CMDQ_CONS")?;
     let note =
@@ -231,7 +272,8 @@ fn totals(console: &str) -> Result<Totals> {
     let count = |line: &str| line.split_once(" CMDQ_CONS reads")?.0.rsplit(' ').next()?.parse::<f64>().ok();
     let reads: Vec<f64> = console.lines().filter_map(count).collect();
     let cons_reads = (!reads.is_empty()).then(|| reads.iter().sum());
-    Ok(Totals { exits, cons_reads })
+    let gic = console.lines().rev().find_map(GicExits::parse).context("EL2's console has no line about the GIC")?;
+    Ok(Totals { exits, cons_reads, gic })
 }
 
 /// The guest's root file system: busybox, the disks' drivers, the script.
@@ -247,10 +289,12 @@ mod tests {
 
     #[test]
     fn totals_come_from_el2s_last_lines() {
-        let console = "portcullis: smmu0: host made 1200 exits, 300 CMDQ_PROD writes, 7 CMDQ_CONS reads\n\
-            portcullis: exit token=aa status=ok reason=system_off audit=clean smmu_exits=1200 dma_faults=0\n";
-        let expected = Totals { exits: 1200.0, cons_reads: Some(7.0) };
+        let console = "portcullis: smmu0: 1200 exits of the host, 300 CMDQ_PROD writes, 7 CMDQ_CONS reads; 2 commands, \
+            1 SYNCs to hardware\nportcullis: gic: 31 exits of the host, 20 at ITSs, 11 at redistributors, 0 denied; \
+            9 commands of the host, 0 ignored, 0 beyond a limit; 12 to hardware\nportcullis: exit token=aa status=ok reason=system_off audit=clean smmu_exits=1200 dma_faults=0\n";
+        let expected = Totals { exits: 1200.0, cons_reads: Some(7.0), gic: GicExits { its: 20.0, rd: 11.0 } };
         assert_eq!(totals(console).ok(), Some(expected));
+        assert!(totals(&console.replace("at ITSs", "at other frames")).is_err());
         assert!(totals("portcullis: nothing\n").is_err());
     }
 

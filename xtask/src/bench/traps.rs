@@ -11,7 +11,7 @@ use crate::bench::payload;
 use crate::checkout::Checkout;
 
 /// Name, target, the value of a prototype without checks, and note.
-const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
+const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 10] = [
     ("id_read", Some(150.0), Some(140.0), "mean of 64 IDR0 reads; peer: prototype without checks"),
     ("cons_read", Some(150.0), Some(140.0), "mean of 64 CMDQ_CONS reads; peer: prototype without checks"),
     (
@@ -25,6 +25,8 @@ const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 8] = [
     ("prod_sync", None, None, "SYNC alone"),
     ("hvc_version", Some(150.0), None, "mean of 64"),
     ("psci_version", Some(150.0), None, "mean of 64; includes EL2's own SMC to firmware"),
+    ("gicr_ctlr_read", None, None, "mean of 64 reads of GICR_CTLR"),
+    ("gits_inv_sync", None, None, "a CWRITER write, INV and SYNC"),
 ];
 /// Maximum size of the stripped image in bytes.
 const IMAGE_TARGET: f64 = 160.0 * 1024.0;

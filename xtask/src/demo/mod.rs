@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn accesses_to_the_gic_are_evidence_of_an_attack() {
         let console = |line: &str| format!("portcullis: gic: 1 ITS\nportcullis: gic: {line}\n");
-        let lines = ["26 exits of the host, 0 denied", "0 exits of the host, 0 denied", ""];
+        let lines = ["26 exits of the host, 20 at ITSs", "0 exits of the host, 0 at ITSs", ""];
         let found = lines.map(|line| emulated(&console(line)));
         assert_eq!(found, [Some("none: EL2 answered 26 accesses to the GIC".to_owned()), None, None]);
     }

@@ -26,7 +26,9 @@ use crate::images::{self, Isolation};
 ///   cargo xtask linux --append iommu.strict=0
 ///   cargo xtask linux --native --attack
 ///   cargo xtask linux --module
+///   cargo xtask linux --hand-over
 ///   cargo xtask linux --kexec crash
+///   cargo xtask linux --release 6.1 --devices
 ///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
 ///   cargo xtask linux --policy my-board.policy
 ///   cargo xtask linux --uefi --release 6.12 --smp 4
@@ -84,9 +86,16 @@ pub(crate) struct Args {
     /// (6.12; needs a cross compiler, installed if run as root)
     #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
     module: bool,
+    /// Load the same module, which gives the NVMe to a guest and takes it back; Linux binds its driver after each
+    #[arg(long, conflicts_with_all = ["kernel", "attack", "module", "kexec", "devices", "native", "no_default_devices", "interactive"])]
+    hand_over: bool,
     /// With --module: the build in which the host uses the SMMU directly, where the attacks land
     #[arg(long, requires = "module", conflicts_with = "native")]
     no_isolation: bool,
+    /// Move interrupts between CPUs, unbind and bind the drivers, remove and rescan the PCI functions, and check the
+    /// devices after each step
+    #[arg(long, conflicts_with_all = ["kernel", "attack", "module", "kexec", "no_default_devices", "interactive"])]
+    devices: bool,
     /// Start a second kernel by kexec: the first donates pages, and the second checks the devices and tries to access
     /// the pages (6.12; needs a cross compiler, as --module)
     #[arg(long, value_name = "KIND", conflicts_with_all = ["kernel", "attack", "module", "no_default_devices", "interactive"])]
@@ -114,6 +123,8 @@ enum KexecKind {
     Crash,
     /// As crash, and the second kernel keeps the SMMU configuration and stream table
     Adopt,
+    /// kexec -e after the checks of --devices, which the second kernel makes again; no pages are donated
+    Devices,
 }
 
 impl From<KexecKind> for Kind {
@@ -122,6 +133,7 @@ impl From<KexecKind> for Kind {
             KexecKind::Exec => Self::Exec,
             KexecKind::Crash => Self::Crash,
             KexecKind::Adopt => Self::Adopt,
+            KexecKind::Devices => Self::Devices,
         }
     }
 }
@@ -157,8 +169,11 @@ fn uefi(checkout: &Checkout, hypervisor: &Hypervisor) -> Result<Uefi> {
 }
 
 fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
-    if (args.module || args.kexec.is_some()) && args.release != module::SERIES {
-        bail!("--module and --kexec are for Linux {}: the module uses calls that other kernels lack", module::SERIES);
+    if (args.module || args.hand_over || args.kexec.is_some()) && args.release != module::SERIES {
+        bail!(
+            "--module, --hand-over and --kexec are for Linux {}: the module uses calls that other kernels lack",
+            module::SERIES
+        );
     }
     let own = args.kernel.as_ref().map(|kernel| Guest::own(kernel, args.initrd.as_deref())).transpose()?;
     let qemu = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
@@ -167,7 +182,9 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         None if args.kexec.is_some() => {
             Guest::debian_with_kexec(checkout.work(), &checkout.test_module(), kexec::SERIES)?
         }
-        None if args.module => Guest::debian_with_module(checkout.work(), &checkout.test_module(), &args.release)?,
+        None if args.module || args.hand_over => {
+            Guest::debian_with_module(checkout.work(), &checkout.test_module(), &args.release)?
+        }
         None => Guest::debian(checkout.work(), &args.release)?,
     };
     let hypervisor = match (args.native, args.no_isolation) {
@@ -181,6 +198,8 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         (_, Some(seconds), ..) => (Mode::Load, load::private_args(seconds)),
         (_, _, true, _) => (Mode::Module, module::private_args(&hypervisor).to_owned()),
         (.., true) => (Mode::Shell, String::new()),
+        (.., false) if args.hand_over => (Mode::HandOver, module::private_args(&hypervisor).to_owned()),
+        (.., false) if args.devices => (Mode::Devices, String::new()),
         (.., false) => (Mode::Check, String::new()),
     };
     let default_cpu = if args.kexec.is_some() { kexec::CPU } else { "max" };

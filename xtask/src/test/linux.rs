@@ -76,10 +76,18 @@ const ATTACKS: [Attack; 8] = [
 ];
 
 /// Pages change owner under disk load, and a device accesses them. This is blocked under Portcullis and lands without
-/// isolation.
-const MODULES: [Attack; 2] = [
+/// isolation. The last test assigns the NVMe to a guest and takes it back.
+const MODULES: [Attack; 3] = [
     attack("t02_t03_t04_donation_under_load", Mode::Module, HypervisorKind::Portcullis, module::SERIES, 2, ""),
     attack("donation_without_isolation", Mode::Module, HypervisorKind::WithoutIsolation, module::SERIES, 2, ""),
+    attack("t68_hand_over", Mode::HandOver, HypervisorKind::Portcullis, module::SERIES, 2, ""),
+];
+
+/// Devices come and go, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
+const LONG_DEVICES: [Attack; 3] = [
+    attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 1, ""),
+    attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 4, ""),
+    attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 8, ""),
 ];
 
 /// kexec after a donation of pages, with a transfer in flight.
@@ -89,11 +97,14 @@ const KEXECS: [Attack; 3] = [
     kexec("t67_adopted_smmu", Kind::Adopt, HypervisorKind::Portcullis, 1),
 ];
 
-/// kexec with other numbers of CPUs, and without a hypervisor, where the attacks land.
-const LONG_KEXECS: [Attack; 6] = [
+/// The same with other numbers of CPUs, and without a hypervisor, where the attacks land.
+const LONG_KEXECS: [Attack; 9] = [
     kexec("t67_kexec", Kind::Exec, HypervisorKind::Portcullis, 1),
     kexec("t67_crash_kernel", Kind::Crash, HypervisorKind::Portcullis, 1),
     kexec("t67_adopted_smmu", Kind::Adopt, HypervisorKind::Portcullis, 4),
+    kexec("devices", Kind::Devices, HypervisorKind::Portcullis, 1),
+    kexec("devices", Kind::Devices, HypervisorKind::Portcullis, 4),
+    kexec("devices", Kind::Devices, HypervisorKind::Portcullis, 8),
     kexec("native_kexec", Kind::Exec, HypervisorKind::Native, 4),
     kexec("native_crash_kernel", Kind::Crash, HypervisorKind::Native, 4),
     kexec("native_adopted_smmu", Kind::Adopt, HypervisorKind::Native, 4),
@@ -158,6 +169,10 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         Ok(kexecs) => drop(boots.splice(0..0, kexecs)),
         Err(error) => results.fail(SUITE, &format!("kexec: {error:#}")),
     }
+    match plan_devices(checkout, qemu, images, variants) {
+        Ok(devices) => boots.extend(devices),
+        Err(error) => results.fail(SUITE, &format!("devices: {error:#}")),
+    }
     match plan_newest(checkout, qemus, images, variants) {
         Ok(newest) => boots.extend(newest),
         Err(error) => results.fail(SUITE, &format!("Linux {}: {error:#}", LONG_NEWER_CHECK.series)),
@@ -219,6 +234,21 @@ fn plan_newest(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Va
     let guest = Guest::debian(checkout.work(), LONG_NEWER_CHECK.series)?;
     let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), &LONG_NEWER_CHECK);
     Ok(Some(Named { name: format!("QEMU 11: {}", boot.title()), boot }))
+}
+
+fn plan_devices(checkout: &Checkout, qemu: &Path, images: &Images, variants: Variants) -> Result<Vec<Named>> {
+    let rows: &[Attack] = match variants {
+        Variants::Usual => &[],
+        Variants::All => &LONG_DEVICES,
+    };
+    let mut boots = Vec::new();
+    for Attack { name, mode, hypervisor, row } in rows {
+        let Some(hypervisor) = hypervisor_image(images, *hypervisor) else { continue };
+        let mut boot = boot(Guest::debian(checkout.work(), row.series)?, qemu, hypervisor, row);
+        boot.mode = *mode;
+        boots.push(Named { name: format!("{name}: {}", boot.title()), boot });
+    }
+    Ok(boots)
 }
 
 fn plan_modules(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<Vec<Named>> {

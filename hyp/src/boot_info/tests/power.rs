@@ -6,6 +6,8 @@ use std::vec::Vec;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::virt::*;
+use crate::boot_info::pci::Switch;
+use crate::boot_info::platform::Platform;
 use crate::boot_info::policy::{Given, Verdict, Withheld};
 
 const CONTROLLER: u32 = 0x71;
@@ -113,4 +115,23 @@ fn t63_additional_command_queues_of_an_smmu_are_withheld() {
     let mut queues = controller();
     set(&mut queues, &[("compatible", text(&["nvidia,tegra264-cmdqv"]))]);
     assert_eq!(verdict(&with_node(queues), PATH), Verdict::Withheld(Withheld::Cmdqv));
+}
+
+#[test]
+fn t68_a_pci_host_that_another_node_can_switch_off_is_known() {
+    let switch = |change: &dyn Fn(&mut DeviceTree)| {
+        let dtb = modified(|tree| {
+            tree.root.add_child(controller());
+            change(tree);
+        });
+        Platform::parse(&dtb).unwrap().pci[0].switch
+    };
+    assert_eq!(switch(&|_| {}), Switch::Nobody);
+    for name in ["power-domains", "clocks", "resets", "reset-gpios", "vpcie3v3-supply"] {
+        let value = [(name, cells(&[CONTROLLER, 3, 4]))];
+        let found = switch(&|tree| set(tree.find_node_mut("/pcie@10000000").unwrap(), &value));
+        assert_eq!(found, Switch::OtherNode, "{name}");
+    }
+    let above = [("vdd-supply", cells(&[CONTROLLER]))];
+    assert_eq!(switch(&|tree| set(&mut tree.root, &above)), Switch::OtherNode, "of a bus above");
 }

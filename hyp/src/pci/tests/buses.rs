@@ -4,7 +4,7 @@ use io_pgtable::Pa;
 
 use super::machine::*;
 use crate::boot_info::PhysRange;
-use crate::boot_info::pci::PciHost;
+use crate::boot_info::pci::{PciHost, Switch};
 use crate::pci::inspect::{Refusal, inspect};
 use crate::pci::{Rid, Segment, numbering};
 
@@ -86,4 +86,24 @@ fn t68_configuration_space_of_all_buses_is_unmapped() {
     // More than there are bus numbers.
     let range = PhysRange::new(Pa(0x40_1000_0000), 0x1010_0000).unwrap();
     assert!(Segment::new(&PciHost { ecam: range, ..host() }).is_none());
+}
+
+#[test]
+fn t68_a_bridge_that_hides_what_is_behind_it_refuses_the_call() {
+    // Held in reset; in D3.
+    for (register, value) in [(0x3c, 0x40 << 16), (0x44, 3)] {
+        let world = World::new();
+        with_capabilities(&world.bus, PORT);
+        let mut segment = Segment::new(&host()).unwrap();
+        segment.enumerate(&mut world.bus.clone(), []);
+        assert_eq!(look(&world, &segment), Ok(()));
+        world.bus.change(PORT, |f| f.set(register, value));
+        assert_eq!(look(&world, &segment), Err(Refusal::BusNumbers), "{register:#x}");
+    }
+}
+
+#[test]
+fn t68_a_host_that_can_be_switched_off_gives_no_functions() {
+    assert!(Segment::new(&host()).is_some());
+    assert!(Segment::new(&PciHost { switch: Switch::OtherNode, ..host() }).is_none());
 }

@@ -10,11 +10,11 @@ fn t68_a_function_that_is_away_is_absent() {
     for offset in 0..4096 {
         for bytes in [1, 2, 4, 8] {
             assert_eq!(load(|| true, offset, bytes), Answer::Denied);
-            assert_eq!(store(&bus, || true, NVME, offset, bytes), Answer::Denied);
+            assert_eq!(store(&bus, || true, NVME, (offset, bytes), 0), Answer::Denied);
             let plain = bytes < 8 && offset % bytes == 0;
             let expected = if plain { Answer::Hardware } else { Answer::Denied };
             assert_eq!(load(|| false, offset, bytes), expected, "{offset:#x} {bytes}");
-            assert_eq!(store(&bus, || false, EDU, offset, bytes), expected, "{offset:#x} {bytes}");
+            assert_eq!(store(&bus, || false, EDU, (offset, bytes), u64::MAX), expected, "{offset:#x} {bytes}");
         }
     }
 }
@@ -29,12 +29,36 @@ fn t68_the_bus_numbers_of_bridges_do_not_change() {
                 let numbers = offset < 0x1c && 0x18 < offset + bytes;
                 let denied = numbers || offset % bytes != 0;
                 let expected = if denied { Answer::Denied } else { Answer::Hardware };
-                assert_eq!(store(&bus, || false, bridge, offset, bytes), expected, "{offset:#x} {bytes}");
+                assert_eq!(store(&bus, || false, bridge, (offset, bytes), 0), expected, "{offset:#x} {bytes}");
             }
         }
         assert_eq!(load(|| false, 0x18, 4), Answer::Hardware);
     }
     // The same offsets are BARs of other functions; an absent function has none.
-    assert_eq!(store(&bus, || false, EDU, 0x18, 4), Answer::Hardware);
-    assert_eq!(store(&bus, || false, Rid::of(0, 30, 0), 0x18, 4), Answer::Denied);
+    assert_eq!(store(&bus, || false, EDU, (0x18, 4), 0), Answer::Hardware);
+    assert_eq!(store(&bus, || false, Rid::of(0, 30, 0), (0x18, 4), 0), Answer::Denied);
+}
+
+#[test]
+fn t68_no_store_resets_what_is_behind_a_bridge() {
+    let bus = World::new().bus;
+    for rid in [PORT, EDU] {
+        with_capabilities(&bus, rid);
+    }
+    // Secondary bus reset; D1, D2, D3; link disable; slot power off.
+    for (at, mask) in [(0x3e_u16, 0x40_u64), (0x44, 1), (0x44, 2), (0x44, 3), (0x90, 0x10), (0x98, 0x400)] {
+        for (offset, bytes) in [(at & !3, 4), (at & !1, 2), (at, 1), (at + 1, 1)] {
+            let shifted = if at >= offset { mask << (8 * (at - offset)) } else { mask >> 8 };
+            // Bytes above those that are stored do not count.
+            let value = shifted | !0 << (8 * bytes);
+            let set = value & ((1 << (8 * bytes)) - 1) != 0;
+            let expected = if set { Answer::Denied } else { Answer::Hardware };
+            assert_eq!(store(&bus, || false, PORT, (offset, bytes), value), expected, "{offset:#x} {bytes} {mask:#x}");
+            assert_eq!(store(&bus, || false, EDU, (offset, bytes), value), Answer::Hardware, "no bridge");
+        }
+    }
+    // Everything else of these registers is the host's.
+    for (offset, value) in [(0x3c, !(0x40_u64 << 16)), (0x44, !3), (0x90, !0x10), (0x98, !0x400)] {
+        assert_eq!(store(&bus, || false, PORT, (offset, 4), value & 0xffff_ffff), Answer::Hardware, "{offset:#x}");
+    }
 }

@@ -250,6 +250,16 @@ impl World {
     }
 }
 
+/// Gives a function power management at 0x40 and PCI Express at 0x80.
+pub(super) fn with_capabilities(bus: &Bus, rid: Rid) {
+    bus.change(rid, |function| {
+        function.set(0x04, 1 << 20);
+        function.set(0x34, 0x40);
+        function.set(0x40, 0x8001);
+        function.set(0x80, 0x0010);
+    });
+}
+
 /// A PCI host with buses 0 to 3.
 pub(super) fn host() -> PciHost {
     let mut memory = ArrayVec::new();

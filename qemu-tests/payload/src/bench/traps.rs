@@ -3,13 +3,15 @@
 use super::count;
 use super::counts_instructions;
 use crate::firmware::Hypercall;
-use crate::mem::page;
+use crate::its::{Its, LPI, TABLE, gicr, gits, inv, mapc, mapd, mapti, properties, sync};
+use crate::mem::{alloc, page};
+use crate::num::low32;
 use crate::outcome::TestResult;
 use crate::registry::Runs;
 use crate::setup::Ctx;
 use crate::smmu::spec::{Cmd, reg};
 use crate::smmu::{Format, Smmu};
-use crate::{bench_line, ensure, payload_test, skip};
+use crate::{bench_line, ensure, its, mmio, payload_test, skip};
 
 /// Number of measurements of each trap; the first one is discarded.
 const ROUNDS: u64 = 64;
@@ -42,6 +44,7 @@ fn bench_traps(ctx: &Ctx) -> TestResult {
         batch(&mut smmu, memory, "prod_tlbi_sync_msi", |slot| [Some(tlbi), Some(Cmd::sync_msi(slot, 0))])?;
     }
     calls();
+    gic(ctx, memory)?;
     smmu.off()?;
     Ok(())
 }
@@ -60,6 +63,30 @@ fn batch(smmu: &mut Smmu, memory: u64, name: &str, commands: impl Fn(u64) -> [Op
         total += if round == 0 { 0 } else { ticks };
     }
     bench_line!(total, ROUNDS, "instructions", "el2_insns.{name}");
+    Ok(())
+}
+
+/// A register of a redistributor, and a CWRITER write that publishes INV and SYNC.
+fn gic(ctx: &Ctx, memory: u64) -> TestResult {
+    if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
+        return Ok(());
+    }
+    let load = |addr: u64| (0..=ROUNDS).map(|_| count::load32(addr)).skip(1).sum::<u64>();
+    let loads = load(ctx.machine.gicr + gicr::CTLR) - load(memory);
+    bench_line!(loads, ROUNDS, "instructions", "el2_insns.gicr_ctlr_read");
+    its::enable_lpis(ctx.machine.gicr, properties(64), alloc(TABLE, TABLE))?;
+    let mut its = Its::start(ctx.machine.its, alloc(TABLE, TABLE));
+    its.commands([mapc(0, 0), mapd(3, 4, page()), mapti(3, 0, LPI, 0)])?;
+    let mut total = 0;
+    for round in 0..=ROUNDS {
+        its.put(inv(3, 0));
+        its.put(sync(0));
+        let writer = low32(its.writer);
+        let ticks = count::store32(its.base + gits::CWRITER, writer) - count::store32(memory, writer);
+        ensure!(mmio::read64(its.base + gits::CREADR) == its.writer, "one trap did not consume the batch");
+        total += if round == 0 { 0 } else { ticks };
+    }
+    bench_line!(total, ROUNDS, "instructions", "el2_insns.gits_inv_sync");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! A PCI host of which SMMUs cover only the buses that it has.
 
-use crate::lab::Ctx;
+use crate::setup::Ctx;
 use crate::mmio;
 use crate::outcome::TestResult;
 use crate::pci::{self, CLASS_BRIDGE};
