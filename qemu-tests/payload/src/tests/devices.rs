@@ -1,6 +1,7 @@
 //! PCI functions that are given to guests and taken back: what the host reaches meanwhile, and what DMA of before does.
 
 pub mod attacks;
+mod load;
 pub mod refused;
 
 use crate::firmware::{Answer, Hypercall};
@@ -20,6 +21,8 @@ use crate::{ensure, payload_test, println, time};
 const MOST_CALLS: u64 = 100;
 /// Hand-overs of the loop, unless the command line says otherwise (`transitions=N`).
 const HAND_OVERS: u64 = 200;
+/// The same while other CPUs interfere.
+const HAND_OVERS_UNDER_LOAD: u64 = 12;
 
 /// What a refused call has in X1.
 pub fn reason(call: Hypercall, function: u32, guest: u64) -> (Answer, u64) {
@@ -187,4 +190,12 @@ payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11
 /// The same while other CPUs change the owners of pages, destroy guests and look at the functions.
 fn t68_given_under_load(ctx: &Ctx) -> TestResult {
     attacks::under_load(ctx)
+}
+
+payload_test!(t68_hand_overs_under_load, Runs::ON_REQUEST, 4, Clock::Real, "no-reset=1234:11e8");
+/// The NVMe changes hands again and again while one CPU looks at its registers, one lets `edu` read the guest's page, and one
+/// changes the owners of pages: nobody reaches anything of another owner, and no hand-over fails. For `cargo xtask stress`:
+/// each takes a fifth of a second of real time.
+fn t68_hand_overs_under_load(ctx: &Ctx) -> TestResult {
+    load::hand_overs(ctx)
 }
