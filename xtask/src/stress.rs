@@ -15,6 +15,10 @@ use crate::images::{self, Isolation};
 
 /// The payload's test.
 const TEST: &str = "stress_ownership";
+/// The test of `--hand-overs`.
+const HAND_OVERS: &str = "t68_hand_overs_under_load";
+/// Its options for EL2: `edu` has no reset.
+const HAND_OVERS_EL2: &str = "no-reset=1234:11e8";
 /// One device transfer to a page of another owner and one to a page of the host are run per this many transitions.
 const TRANSITIONS_PER_TRANSFER: u64 = 10;
 /// Poll interval for the payload's output.
@@ -44,8 +48,15 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// than blocked: hardware's event queue has 128 entries, and QEMU drops events while it is
 /// full.
 ///
+/// With --hand-overs a guest gets the NVMe, and it is taken back, so many times, and `edu` now and
+/// then, while three other CPUs look at its registers, let `edu` read the guest's page, and change
+/// the owners of pages. A hand-over takes a fifth of a second at least. QEMU 10 can fail with an
+/// assertion of its own (iotlb_to_section) when one CPU moves BARs and others use devices: use
+/// --qemu 11.
+///
 /// Examples:
 ///   cargo xtask stress
+///   cargo xtask stress --hand-overs 10000 --qemu 11 --timeout 14400
 ///   cargo xtask stress --transitions 2000 --smp 2 --seed 7 --ghost
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -53,6 +64,9 @@ pub(crate) struct Args {
     /// Number of ownership changes
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
+    /// Give PCI functions to guests and take them back this many times, on four CPUs
+    #[arg(long, value_name = "N", conflicts_with_all = ["transitions", "smp"], value_parser = clap::value_parser!(u64).range(1..))]
+    hand_overs: Option<u64>,
     /// Number of CPUs, 1 to 8; one of them drives the devices as well
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
     smp: u32,
@@ -83,6 +97,9 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         without_isolation: None,
     };
     let seed = args.seed.map_or_else(any_seed, Ok)?;
+    if let Some(count) = args.hand_overs {
+        return hand_overs(checkout, &images, args, count, seed);
+    }
     let cpus = counted(usize::try_from(args.smp)?, "CPU");
     say(&format!("{} transitions on {cpus}, seed {seed}", args.transitions));
     let least = args.transitions / TRANSITIONS_PER_TRANSFER;
@@ -97,6 +114,34 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let dir = checkout.work_dir("runs/stress")?;
     let report = step("Changing owners", || run_with_progress(&run, &dir))?;
     conclude(&report, args.transitions, least).with_context(|| format!("seed {seed}"))
+}
+
+/// Gives functions away and takes them back.
+fn hand_overs(checkout: &Checkout, images: &Images, args: &Args, count: u64, seed: u32) -> Result<()> {
+    say(&format!("{count} hand-overs, seed {seed}"));
+    let bootargs = format!("transitions={count} seed={seed}");
+    let run = Run {
+        bootargs: &bootargs,
+        el2_options: HAND_OVERS_EL2,
+        smp: 4,
+        clock: Clock::Real,
+        deadline: Duration::from_secs(args.timeout),
+        ..Run::new(images, Below::Portcullis, HAND_OVERS)
+    };
+    let dir = checkout.work_dir("runs/hand-overs")?;
+    let report = step("Handing over", || run_with_progress(&run, &dir))?;
+    if let Verdict::Skipped(why) = report.verdict()? {
+        bail!("nothing was run: {why}");
+    }
+    let made = hand_overs_made(&report.outcome.host_console).context("the payload printed no result")?;
+    println!("{made}");
+    ensure!(made.starts_with(&format!("{count} hand-overs, ")), "fewer hand-overs than {count}");
+    print_end(&report)
+}
+
+/// The payload's result: `12 hand-overs, 54 looks, ...`.
+fn hand_overs_made(console: &str) -> Option<&str> {
+    console.lines().map(str::trim).rfind(|line| line.contains(" hand-overs, ") && !line.starts_with("PROGRESS "))
 }
 
 /// Runs the machine with periodic progress output.
@@ -146,13 +191,18 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
         ensure!(count >= least, "{name}={count}, and at least {least} are needed");
     }
     ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
+    print_end(report)?;
+    println!("No transfer reached a page of another owner than the host.");
+    Ok(())
+}
+
+/// Prints EL2's last lines: page counts, pool, audit, result. The pool has to be as it was.
+fn print_end(report: &Report) -> Result<()> {
     let pool = pool_at_end(&report.outcome.el2_console)?;
     ensure!(pool.is_unchanged(), "EL2's pool has changed since the host's start: {pool:?}");
-    // EL2's last lines: page counts, pool, audit, result.
     for line in report.outcome.el2_console.lines().rev().take(EL2_LINES).collect::<Vec<_>>().into_iter().rev() {
         println!("{line}");
     }
-    println!("No transfer reached a page of another owner than the host.");
     Ok(())
 }
 
@@ -220,6 +270,13 @@ mod tests {
         // One donated page or one page of the pool is in use.
         assert!(!pool(96, 0).is_unchanged() && !pool(104, 8).is_unchanged() && !pool(100, 8).is_unchanged());
         assert!(!pool(0, 8).is_unchanged());
+    }
+
+    #[test]
+    fn the_result_of_hand_overs_is_not_a_line_of_progress() {
+        let console = "PROGRESS hand-overs=32 looks=1\r\n40 hand-overs, 9 looks, 0 wrong\r\nTEST t: PASS\n";
+        assert_eq!(hand_overs_made(console), Some("40 hand-overs, 9 looks, 0 wrong"));
+        assert_eq!(hand_overs_made("PROGRESS hand-overs=32, looks=1"), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod attacks;
 pub mod kept;
+mod load;
 pub mod refused;
 
 use crate::firmware::{Answer, Hypercall};
@@ -21,6 +22,8 @@ use crate::{ensure, payload_test, println, time};
 const MOST_CALLS: u64 = 100;
 /// Default number of hand-overs of the loop (`transitions=N` on the command line).
 const HAND_OVERS: u64 = 200;
+/// The same while other CPUs interfere.
+const HAND_OVERS_UNDER_LOAD: u64 = 12;
 
 /// Makes a call that is refused; returns X0 and X1.
 pub fn reason(call: Hypercall, function: u32, guest: u64) -> (Answer, u64) {
@@ -188,4 +191,12 @@ payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11
 /// The same while other CPUs change owners of pages, destroy guests and read the functions' registers.
 fn t68_given_under_load(ctx: &Ctx) -> TestResult {
     attacks::under_load(ctx)
+}
+
+payload_test!(t68_hand_overs_under_load, Runs::ON_REQUEST, 4, Clock::Real, "no-reset=1234:11e8");
+/// The NVMe changes hands again and again while one CPU looks at its registers, one lets `edu` read the guest's page, and one
+/// changes the owners of pages: nobody reaches anything of another owner, and no hand-over fails. For `cargo xtask stress`:
+/// each takes a fifth of a second of real time.
+fn t68_hand_overs_under_load(ctx: &Ctx) -> TestResult {
+    load::hand_overs(ctx)
 }
