@@ -71,6 +71,10 @@ pub struct El2 {
     pub cnthctl: u64,
     /// PSTATE's interrupt masks.
     pub daif: u64,
+    /// `CNTHV_CTL_EL2`; only with E2H.
+    pub cnthv_ctl: u64,
+    /// `CNTHP_CTL_EL2`; only with E2H.
+    pub cnthp_ctl: u64,
 }
 
 /// The record.
@@ -112,6 +116,8 @@ impl Record {
             cptr: 0,
             cnthctl: 0,
             daif: 0,
+            cnthv_ctl: 0,
+            cnthp_ctl: 0,
         };
         Self {
             version: VERSION as u64,

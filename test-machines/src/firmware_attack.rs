@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::console::{self, AttackResult, TestResult};
+use crate::console::{self, AttackResult, DmaFault, TestResult};
 use crate::qemu::{Machine, Outcome, Serials, fresh_token};
 
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -28,16 +28,63 @@ pub struct Files {
 /// The attacks, in the application's order.
 pub const ATTACKS: [&str; 3] = ["firmware_in_flight", "firmware_dma", "firmware_dma_tables_changed"];
 
-/// Runs the attacks on a machine with a CPU of type `cpu`; consoles are in `dir`. All of them must have the result
-/// `wanted`: they land in the build in which the host uses the SMMU directly.
+/// Results of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Each attack with its result.
+    pub attacks: Vec<(String, AttackResult)>,
+    /// The faults that EL2 reported.
+    pub faults: Vec<DmaFault>,
+    /// Whether EL2's audit at the end found nothing.
+    pub audit_is_clean: bool,
+    /// Words of the fault that the transfer in flight must have caused if it was blocked.
+    in_flight: String,
+}
+
+impl Report {
+    /// The result of `attack`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn result(&self, attack: &str) -> Result<AttackResult> {
+        let found = self.attacks.iter().find(|(name, _)| name == attack).map(|(_, result)| *result);
+        found.with_context(|| format!("no result of {attack}"))
+    }
+
+    /// Faults that show that `attack` was attempted.
+    #[must_use]
+    pub fn evidence(&self, attack: &str) -> Vec<DmaFault> {
+        let words = if attack == ATTACKS[0] { self.in_flight.as_str() } else { "read" };
+        self.faults.iter().filter(|fault| fault.text.contains(words)).cloned().collect()
+    }
+}
+
+/// Runs the attacks on a machine with a CPU of type `cpu`; consoles are in `dir`.
 ///
 /// # Errors
-/// When an attack has the other result, a control fails, EL2's log lacks the fault of the transfer in flight that it
-/// blocked, or the run does not end with EL2's verdict.
-pub fn run(files: &Files, cpu: &str, wanted: AttackResult, dir: &Path) -> Result<()> {
+/// When a control fails, or the run does not end with EL2's verdict.
+pub fn attack(files: &Files, cpu: &str, dir: &Path) -> Result<Report> {
     let token = fresh_token()?;
     let outcome = machine(files, cpu, &token, dir)?.run(dir, DEADLINE)?;
-    evaluate(&outcome, &token, wanted).with_context(|| format!("consoles in {}", dir.display()))
+    evaluate(&outcome, &token).with_context(|| format!("consoles in {}", dir.display()))
+}
+
+/// As [`attack`]. All attacks must have the result `wanted`: they land in the build in which the host uses the SMMU
+/// directly.
+///
+/// # Errors
+/// As [`attack`], and when an attack has the other result, or EL2's log has no fault of one that it blocked.
+pub fn run(files: &Files, cpu: &str, wanted: AttackResult, dir: &Path) -> Result<()> {
+    let report = attack(files, cpu, dir)?;
+    let audited = wanted == AttackResult::Landed || report.audit_is_clean;
+    ensure!(audited, "EL2 did not report a clean audit at its end (consoles in {})", dir.display());
+    for name in ATTACKS {
+        let result = report.result(name)?;
+        ensure!(result == wanted, "{name}: {result:?}, should be {wanted:?} (consoles in {})", dir.display());
+        let seen = wanted == AttackResult::Landed || !report.evidence(name).is_empty();
+        ensure!(seen, "{name}: EL2 did not report what it blocked (consoles in {})", dir.display());
+    }
+    Ok(())
 }
 
 fn machine(files: &Files, cpu: &str, token: &str, dir: &Path) -> Result<Machine> {
@@ -69,28 +116,23 @@ fn machine(files: &Files, cpu: &str, token: &str, dir: &Path) -> Result<Machine>
     Ok(machine)
 }
 
-fn evaluate(outcome: &Outcome, token: &str, wanted: AttackResult) -> Result<()> {
+fn evaluate(outcome: &Outcome, token: &str) -> Result<Report> {
     let console = &outcome.host_console;
     let tests = console::test_lines(console);
     let test = tests.first().with_context(|| format!("no result of the application: {console}"))?;
     ensure!(test.result == TestResult::Pass, "{}: {:?}", test.name, test.result);
-    let attacks = console::attack_lines(console);
-    for name in ATTACKS {
-        let result = attacks.iter().find(|(attack, _)| attack == name).map(|(_, result)| *result);
-        ensure!(result == Some(wanted), "{name}: {result:?}, should be {wanted:?}");
-    }
     let controls = console::control_lines(console);
     let ours = ["refused_untouched", "memory_by_name", "tables_changed"];
     for control in ours.into_iter().chain(ATTACKS.into_iter().skip(1)) {
         ensure!(controls.iter().any(|name| name == control), "control {control} is missing: {controls:?}");
     }
     let announced = console::announced_lines(console);
-    ensure!(!announced.is_empty(), "the application did not say where the transfer in flight went");
-    for words in announced.into_iter().filter(|_| wanted == AttackResult::Blocked) {
-        let seen = console.lines().any(|line| line.contains("dma fault") && line.contains(words));
-        ensure!(seen, "EL2 did not report the transfer that was in flight: no fault with {words}");
-    }
+    let in_flight = announced.first().context("the application did not say where the transfer in flight went")?;
     let exit = console::verdict(console, token)?;
-    ensure!(wanted == AttackResult::Landed || exit.audit_is_clean(), "EL2 did not report a clean audit at its end");
-    Ok(())
+    Ok(Report {
+        audit_is_clean: exit.audit_is_clean(),
+        attacks: console::attack_lines(console),
+        faults: console::dma_faults(console),
+        in_flight: (*in_flight).to_owned(),
+    })
 }

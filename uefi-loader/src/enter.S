@@ -29,17 +29,22 @@ portcullis_hand_over:
     add     x3, x3, #0x5             // EL1 with its own stack pointer; the masks are at the same bits
     str     x3, [x1, #RECORD_PSTATE]
     msr     daifset, #0xf
-    // With E2H the names of EL1's timers mean EL2's own ones. The firmware goes on with EL1's: they get the same state.
+    // With E2H the names of EL1's timers mean EL2's own ones, and EL1's have other names. A firmware that uses EL2's goes on with
+    // EL1's in the same state; EDK2 uses EL1's already.
     ldr     x4, [x1, #RECORD_HCR]
     tbz     x4, #34, 1f
-    mrs     x3, cntv_cval_el0
-    msr     s3_5_c14_c3_2, x3        // CNTV_CVAL_EL02
     mrs     x3, cntv_ctl_el0
+    str     x3, [x1, #RECORD_CNTHV]
+    tbz     x3, #0, 8f
+    mrs     x4, cntv_cval_el0
+    msr     s3_5_c14_c3_2, x4        // CNTV_CVAL_EL02
     msr     s3_5_c14_c3_1, x3        // CNTV_CTL_EL02
     msr     cntv_ctl_el0, xzr
-    mrs     x3, cntp_cval_el0
-    msr     s3_5_c14_c2_2, x3        // CNTP_CVAL_EL02
-    mrs     x3, cntp_ctl_el0
+8:  mrs     x3, cntp_ctl_el0
+    str     x3, [x1, #RECORD_CNTHP]
+    tbz     x3, #0, 1f
+    mrs     x4, cntp_cval_el0
+    msr     s3_5_c14_c2_2, x4        // CNTP_CVAL_EL02
     msr     s3_5_c14_c2_1, x3        // CNTP_CTL_EL02
     msr     cntp_ctl_el0, xzr
 1:  mov     x3, #RECORD_SIZE
@@ -80,14 +85,16 @@ portcullis_hand_over:
     tbz     x4, #34, 6f
     ldr     x3, [x1, #RECORD_TTBR1]
     msr     s3_4_c2_c0_1, x3         // TTBR1_EL2
-    mrs     x3, s3_5_c14_c3_2
-    msr     cntv_cval_el0, x3
-    mrs     x3, s3_5_c14_c3_1
+    ldr     x3, [x1, #RECORD_CNTHV]
+    tbz     x3, #0, 9f
+    mrs     x4, s3_5_c14_c3_2
+    msr     cntv_cval_el0, x4
     msr     cntv_ctl_el0, x3
     msr     s3_5_c14_c3_1, xzr
-    mrs     x3, s3_5_c14_c2_2
-    msr     cntp_cval_el0, x3
-    mrs     x3, s3_5_c14_c2_1
+9:  ldr     x3, [x1, #RECORD_CNTHP]
+    tbz     x3, #0, 6f
+    mrs     x4, s3_5_c14_c2_2
+    msr     cntp_cval_el0, x4
     msr     cntp_ctl_el0, x3
     msr     s3_5_c14_c2_1, xzr
 6:  dsb     sy

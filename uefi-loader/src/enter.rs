@@ -27,6 +27,8 @@ global_asm!(
     ".equ RECORD_TPIDR, {el2} + {tpidr}",
     ".equ RECORD_CPTR, {el2} + {cptr}",
     ".equ RECORD_CNTHCTL, {el2} + {cnthctl}",
+    ".equ RECORD_CNTHV, {el2} + {cnthv}",
+    ".equ RECORD_CNTHP, {el2} + {cnthp}",
     ".equ RECORD_SIZE, {size}",
     sp = const offset_of!(Record, sp),
     resume = const offset_of!(Record, resume),
@@ -45,6 +47,8 @@ global_asm!(
     tpidr = const offset_of!(El2, tpidr),
     cptr = const offset_of!(El2, cptr),
     cnthctl = const offset_of!(El2, cnthctl),
+    cnthv = const offset_of!(El2, cnthv_ctl),
+    cnthp = const offset_of!(El2, cnthp_ctl),
     size = const size_of::<Record>(),
 );
 global_asm!(include_str!("enter.S"));
@@ -138,6 +142,8 @@ fn el2() -> El2 {
         cptr: read!("cptr_el2"),
         cnthctl: read!("cnthctl_el2"),
         daif: 0,
+        cnthv_ctl: 0,
+        cnthp_ctl: 0,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueHint;
+use test_machines::firmware_attack::{self, ATTACKS, Files};
 use test_machines::packages;
 use test_machines::payload::{DEMO_ATTACKS, DEMO_GIC, HypervisorKind, Images, Report, Run};
 use test_machines::progress::{say, step};
@@ -23,11 +24,16 @@ use crate::images::{self, Isolation};
 /// device, once per attack and build. "Without isolation" is the same hypervisor in a
 /// build in which the host uses the SMMU directly. Ends with status 0 only if every attack
 /// lands without isolation and none lands with it.
+///
+/// With --uefi the attacker is UEFI firmware that starts EL2 and goes on as the host.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
+    /// Attack from UEFI firmware that goes on running below the host
+    #[arg(long)]
+    uefi: bool,
     /// Kill a machine that runs longer than this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -41,6 +47,9 @@ fn words(attack: &str) -> &str {
         "stale_donated" => "access a donated page that the device has cached",
         "smmu_off" => "read EL2's memory, the host's SMMU switched off",
         "bypass_stream" => "read EL2's memory through a bypass stream",
+        "firmware_in_flight" => "write EL2's memory, in flight while EL2 is taken",
+        "firmware_dma" => "read EL2's memory from firmware",
+        "firmware_dma_tables_changed" => "the same, the ACPI tables overwritten",
         DEMO_GIC => "write EL2's memory through the interrupt controller",
         other => other,
     }
@@ -51,6 +60,9 @@ fn words(attack: &str) -> &str {
 /// # Errors
 /// When set-up fails or an attack has the wrong result.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    if args.uefi {
+        return from_firmware(checkout, args);
+    }
     let images = Images {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
         payload: images::payload(checkout)?,
@@ -75,6 +87,27 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     for note in notes {
         println!("{note}");
     }
+    conclude(&rows)
+}
+
+/// The same with UEFI firmware as the attacker.
+fn from_firmware(checkout: &Checkout, args: &Args) -> Result<()> {
+    let qemu = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
+    let firmware = packages::firmware::ensure(checkout.work())?;
+    let attack = images::efi_attack(checkout)?;
+    let run = |isolation, name: &str| {
+        let loader = images::efi(checkout, isolation)?;
+        let files = Files { qemu: qemu.clone(), firmware: firmware.clone(), attack: attack.clone(), loader };
+        let dir = checkout.work_dir(&format!("runs/demo-uefi-{name}"))?;
+        step(&format!("Attacking from UEFI firmware: {name}"), || firmware_attack::attack(&files, "max", &dir))
+    };
+    let open = run(Isolation::Off, "open")?;
+    let closed = run(Isolation::On, "portcullis")?;
+    let rows: Vec<_> = ATTACKS
+        .iter()
+        .map(|name| Row::new(words(name), &open.result(name), &closed.result(name), event(&closed.evidence(name))))
+        .collect();
+    print_table(&rows);
     conclude(&rows)
 }
 
@@ -157,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_attack_has_a_description() {
-        for name in DEMO_ATTACKS {
+        for name in DEMO_ATTACKS.iter().chain(&ATTACKS).copied() {
             assert_ne!(words(name), name);
         }
     }
