@@ -126,7 +126,7 @@ fn hand_overs(checkout: &Checkout, images: &Images, args: &Args, count: u64, see
         smp: 4,
         clock: Clock::Real,
         deadline: Duration::from_secs(args.timeout),
-        ..Run::new(images, Below::Portcullis, HAND_OVERS)
+        ..Run::new(images, HypervisorKind::Portcullis, HAND_OVERS)
     };
     let dir = checkout.work_dir("runs/hand-overs")?;
     let report = step("Handing over", || run_with_progress(&run, &dir))?;

@@ -6,7 +6,6 @@ use std::vec::Vec;
 use super::virt::*;
 use crate::boot_info::layout::Start;
 use crate::boot_info::{Entry, MmioPolicy, PhysRange, Platform, Request, layout, plan};
-use dtoolkit::Node;
 use hand_over::OWN_MEMORY;
 
 const OWN: u64 = 0x7c00_0000;
