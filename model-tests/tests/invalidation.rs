@@ -3,9 +3,9 @@
 use mem_protect::Error;
 use model_tests::host::{BYPASS, Host, Shape};
 use model_tests::layout::{HOST_DATA, SECRET, SID, SIDS, TABLES};
-use model_tests::{Defect, Machine, Setup, Verdict};
+use model_tests::{Defect, Machine, Setup, Verdict, detects_defects};
 use smmu_drv::SmmuError;
-use smmu_model::{Bbml, Config, Injection, Transfer, Via};
+use smmu_model::{Bbml, Config, Injection, Pace, Snoop, Transfer, Via};
 
 #[test]
 fn t46_one_page_of_a_cached_block() {
@@ -123,4 +123,56 @@ fn t46_a_replaced_table_is_invalidated() {
     write_leaf(&mut m);
     assert!(m.models[0].borrow().can_reach(SID, SECRET).is_none());
     assert_eq!(m.isolated(&SIDS), Ok(()));
+}
+
+/// Revokes a page of a block that two SMMUs have cached, again and again: one SMMU fails one command later each time,
+/// until the revocation is complete. Returns the number of commands after which it is.
+fn one_of_two_smmus_fails(setup: &Setup, failing: usize, failure: fn(u32) -> Injection) -> u32 {
+    for commands in 0..64 {
+        let mut m = Machine::new(setup);
+        for n in 0..2 {
+            let mut host = Host::enable(&mut m, n, Shape::Linear);
+            host.install(&mut m, SID, BYPASS);
+            assert_eq!(m.dma_write(n, SID, HOST_DATA, 1), Transfer::Done);
+        }
+        m.models[failing].borrow_mut().inject(failure(commands));
+        let result = m.donate(HOST_DATA, 1);
+        let what = format!("{setup:?}: SMMU {failing} fails after {commands} commands: {result:?}");
+        assert_eq!(m.isolated(&SIDS), Ok(()), "{what}");
+        let reachable = [0, 1].map(|n| m.dma_write(n, SID, HOST_DATA, 2) == Transfer::Done);
+        if result == Ok(()) {
+            assert_eq!(reachable, [false; 2], "{what}");
+            return commands;
+        }
+        assert_eq!(result, Err(Error::NotCompleted), "{what}");
+        assert_eq!(m.owner().map().owner(HOST_DATA / 4096), mem_protect::Owner::Host, "{what}");
+        let failed = [0, 1].map(|n| m.driver(n, |smmu, _| smmu.failed()).is_some());
+        assert_eq!(failed, [failing == 0, failing == 1], "{what}");
+        // No page can be revoked while one SMMU does not answer; the other one goes on.
+        assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::NotCompleted), "{what}");
+        assert_eq!(m.dma_write(1 - failing, SID, HOST_DATA + 8192, 3), Transfer::Done, "{what}");
+        assert_eq!(m.isolated(&SIDS), Ok(()), "{what}");
+    }
+    panic!("the revocation is never complete");
+}
+
+#[test]
+fn t34_t47_one_of_two_smmus_fails_at_each_step_of_a_revocation() {
+    detects_defects(&["first-smmu-only"], || {
+        let configs = [
+            Config::qemu(),
+            Config { pace: Pace::Lazy, seed: 3, ..Config::full() },
+            Config { bbml: Bbml::Level0, ril: false, ..Config::qemu() },
+            Config { snoop: Snoop::NonCoherent, pace: Pace::Lazy, seed: 5, ..Config::qemu() },
+        ];
+        for config in configs {
+            let setup = Setup { smmus: 2, ..Setup::guarded().with(config) };
+            for failing in 0..2 {
+                for failure in [Injection::FailAfter as fn(u32) -> Injection, Injection::StopAfter] {
+                    let commands = one_of_two_smmus_fails(&setup, failing, failure);
+                    assert!(commands > 1, "only {commands} commands");
+                }
+            }
+        }
+    });
 }

@@ -12,12 +12,14 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use test_machines::boot_input::{BAD_TREES, BadTree};
+use test_machines::console::DmaFault;
 use test_machines::firmware::{FIRMWARE, Firmware};
 use test_machines::load_address::{LOAD_ADDRESSES, LoadAddress, misplaced_is_refused};
 use test_machines::payload::{
     CONSOLE_OFF, Clock, DEADLINE, HypervisorKind, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
 };
 use test_machines::trap_log;
+use test_machines::two_smmus::{self, Smmus};
 
 /// The tests of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,12 @@ const GICV4_MACHINES: [(HypervisorKind, u32); 3] =
     [(HypervisorKind::Portcullis, 1), (HypervisorKind::Portcullis, 4), (HypervisorKind::WithoutIsolation, 1)];
 /// QEMU's arguments for a GICv4.
 const GICV4: [&str; 2] = ["-machine", "gic-version=4"];
+
+/// Prefix of the tests that need two SMMUs, and the machines on which they run: the hypervisor, `-smp`. QEMU has
+/// such machines since version 11.
+const TWO_SMMUS: &str = "t34_";
+const TWO_SMMUS_MACHINES: [(HypervisorKind, u32); 3] =
+    [(HypervisorKind::Portcullis, 1), (HypervisorKind::Portcullis, 4), (HypervisorKind::WithoutIsolation, 1)];
 
 /// The test whose device causes more faults than EL2 prints at once.
 const EVENT_FLOOD: &str = "t43_event_flood";
@@ -133,7 +141,34 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             trials.push(payload_trial(images, test, hypervisor, ("max", smp, "1G"), &GICV4, "-gicv4"));
         }
     }
+    if two_smmus::exist(&images.qemu) {
+        for (hypervisor, smp) in TWO_SMMUS_MACHINES.into_iter().filter(|(hypervisor, _)| images.has(*hypervisor)) {
+            let fits = |test: &&Listed| test.name.starts_with(TWO_SMMUS);
+            trials.extend(tests.iter().filter(fits).map(|test| two_smmus_trial(images, test, hypervisor, smp)));
+        }
+    }
     trials
+}
+
+/// A machine with two SMMUs: with isolation, EL2 must have recorded faults of the devices behind both.
+fn two_smmus_trial(images: &Arc<Images>, test: &Listed, hypervisor: HypervisorKind, smp: u32) -> Trial {
+    let name = format!("{}/max-{smp}-two-smmus/{}", hypervisor.name(), test.name);
+    let (images, test, dir) = (Arc::clone(images), test.clone(), run_dir(&name));
+    Trial::test(name, move || {
+        let (smmus, deadline) = (Smmus::Two, deadline());
+        let run = Run { smp, smmus, deadline, ..Run::new(&images, hypervisor, &test.name) }.run(&dir);
+        let report = run.and_then(|report| report.verdict().map(|verdict| (report, verdict)));
+        let (report, verdict) = report.map_err(|error| Failed::from(format!("{error:#}")))?;
+        if let Verdict::Skipped(reason) = verdict {
+            return Err(Failed::from(reason));
+        }
+        let second = |fault: &&DmaFault| fault.sid.is_some_and(|sid| two_smmus::SECOND_BUS_SIDS.contains(&sid));
+        let (behind, before): (Vec<_>, Vec<_>) = report.faults.iter().partition(second);
+        if hypervisor == HypervisorKind::Portcullis && (behind.is_empty() || before.is_empty()) {
+            return Err(Failed::from(format!("EL2 recorded faults of one side only (consoles in {})", dir.display())));
+        }
+        Ok(())
+    })
 }
 
 /// One test on one machine: `-cpu`, `-smp`, `-m`, and other arguments for QEMU.

@@ -60,6 +60,10 @@ pub enum Injection {
     Cr0Never,
     /// Changes of GBPA are never acknowledged.
     GbpaNever,
+    /// After this number of further commands it enters its service failure mode.
+    FailAfter(u32),
+    /// After this number of further commands it consumes no more, and reports nothing.
+    StopAfter(u32),
 }
 
 /// An SMMUv3. A clone is a snapshot that shares the memory; restore the memory first ([`Memory::restore`]).

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::boot_input::{Node, add_node_below, cut};
 use crate::qemu::{Machine, Serials};
+use crate::tree::{Node, add_node_below, cut};
 
 /// The address of the module: after QEMU's own device tree, before the host's kernel.
 const ADDRESS: u32 = 0x48f0_0000;

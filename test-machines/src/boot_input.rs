@@ -3,8 +3,6 @@
 //! The payload cannot test this, since it does not run. QEMU generates the tree of a valid machine; one number is
 //! changed or one node added, and the machine boots with this tree.
 
-mod tree;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +13,7 @@ use crate::board_policy;
 use crate::console;
 use crate::payload::Images;
 use crate::qemu::{End, HOST_INITRD_ADDRESS, HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, fresh_token};
-
-pub(crate) use tree::{Node, add_node_below, cut};
-use tree::{add_node, cell, change_cell, rename_property};
+use crate::tree::{Node, add_node, cell, cells, change_cell, cut, rename_property};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -206,11 +202,6 @@ impl BadTree {
 /// Gives the ramdisk's module another address, below 4 GiB like the original one.
 fn move_ramdisk(tree: &mut [u8], addr: u32) -> Result<()> {
     change_cell(tree, &format!("module@{HOST_INITRD_ADDRESS:#x}"), "reg", 1, addr)
-}
-
-/// The cells of a property (big-endian).
-fn cells(values: &[u32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }
 
 /// Adds memory below 4 GiB.

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::boot_input::cut;
 use crate::console;
 use crate::payload::Images;
 use crate::qemu::{HOST_KERNEL_ADDRESS, HostModules, Machine, Outcome, Serials, fresh_token};
+use crate::tree::cut;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Number of boots of a machine whose later CPUs end the run.

@@ -2,7 +2,8 @@
 //!
 //! [`qemu`] starts a machine under a timeout and collects its consoles, which [`console`] parses; [`images`] converts
 //! the images that it boots. [`payload`] runs one test of the EL1 payload, [`boot_input`] and [`firmware`] run
-//! variants of EL2's boot input and firmware, and [`trap_log`] counts what EL2 prints in each trap. [`linux`] boots
+//! variants of EL2's boot input and firmware, [`two_smmus`] is a machine with two of them, and [`trap_log`] counts what
+//! EL2 prints in each trap. [`linux`] boots
 //! Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks. [`packages`] fetches
 //! kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a [`work`] folder.
 //! [`exec`] and [`progress`] run programs and print progress messages.
@@ -22,4 +23,6 @@ pub mod payload;
 pub mod progress;
 pub mod qemu;
 pub mod trap_log;
+mod tree;
+pub mod two_smmus;
 pub mod work;

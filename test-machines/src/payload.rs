@@ -3,14 +3,19 @@
 //!
 //! The payload's own line is only evidence: a run under EL2 passes only if EL2's exit line also has that result.
 
+mod list;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub use list::{Listed, list};
+
 use crate::console::{self, AttackResult, DmaFault, ExitLine, TestResult};
 use crate::qemu::{self, HostModules, Machine, Outcome, Serials, fresh_token};
+use crate::two_smmus::{self, Smmus};
 
 /// Bytes of the NVMe disk.
 const DISK_SIZE: u64 = 16 << 20;
@@ -126,6 +131,8 @@ pub struct Run<'a> {
     pub serials: Serials,
     /// More arguments for QEMU.
     pub qemu_args: &'a [&'a str],
+    /// The machine's SMMUs, under a hypervisor.
+    pub smmus: Smmus,
     /// Timeout.
     pub deadline: Duration,
 }
@@ -155,6 +162,7 @@ impl<'a> Run<'a> {
             clock: Clock::Counted,
             serials,
             qemu_args: &[],
+            smmus: Smmus::One,
             deadline: DEADLINE,
         }
     }
@@ -196,11 +204,18 @@ impl<'a> Run<'a> {
         machine.device("nvme,serial=portcullis,drive=d0").device("edu,dma_mask=0xffffffffff");
         // A second device behind a root port; its StreamID depends on the bus number that the host sets.
         machine.device("pcie-root-port,id=rp,chassis=1").device("edu,dma_mask=0xffffffffff,bus=rp");
+        if self.smmus == Smmus::Two {
+            two_smmus::add(&mut machine);
+            machine.device(&format!("edu,dma_mask=0xffffffffff,bus={}", two_smmus::SECOND_BUS));
+        }
         if self.clock == Clock::Counted {
             machine.arg("-icount").arg("shift=0,sleep=off");
         }
         for arg in self.qemu_args {
             machine.arg(*arg);
+        }
+        if self.smmus == Smmus::Two {
+            two_smmus::describe(&mut machine, dir)?;
         }
         Ok(machine)
     }
@@ -317,7 +332,7 @@ impl Report {
         found.map(|(_, result)| *result).with_context(|| format!("no result\n{}", self.consoles()))
     }
 
-    fn consoles(&self) -> String {
+    pub(super) fn consoles(&self) -> String {
         let tail = |text: &str| {
             let lines: Vec<&str> = text.lines().collect();
             let from = lines.len().saturating_sub(12);
@@ -329,72 +344,5 @@ impl Report {
             tail(&self.outcome.el2_console),
             self.outcome.dir.display()
         )
-    }
-}
-
-/// A test of the payload's list.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Listed {
-    /// Name.
-    pub name: String,
-    /// Number of CPUs that it needs.
-    pub cpus: u32,
-    /// The kind of clock that it needs.
-    pub clock: Clock,
-    /// The hypervisors below which it runs.
-    pub runs: Vec<HypervisorKind>,
-    /// Options for EL2 that it needs.
-    pub el2_options: String,
-}
-
-/// Boots the payload without a hypervisor and returns its list of tests, sorted by name.
-///
-/// # Errors
-/// When the payload does not boot or lists no tests.
-pub fn list(images: &Images, dir: &Path) -> Result<Vec<Listed>> {
-    let report = Run::new(images, HypervisorKind::Native, "list").run(dir)?;
-    report.outcome.require_clean_exit()?;
-    let mut tests: Vec<Listed> = report.outcome.host_console.lines().filter_map(listed).collect();
-    ensure!(!tests.is_empty(), "the payload lists no tests: {}", report.consoles());
-    tests.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(tests)
-}
-
-fn listed(line: &str) -> Option<Listed> {
-    let (line, el2_options) = line.trim().split_once(" el2=")?;
-    let mut words = line.strip_prefix("LIST ")?.split_whitespace();
-    let name = words.next()?.to_owned();
-    let mut value = |key: &str| words.next()?.strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
-    let cpus = value("cpus")?.parse().ok()?;
-    let clock = match value("clock")?.as_str() {
-        "counted" => Clock::Counted,
-        "real" => Clock::Real,
-        _ => return None,
-    };
-    let runs = value("runs")?;
-    let runs = [HypervisorKind::Native, HypervisorKind::Portcullis, HypervisorKind::WithoutIsolation]
-        .into_iter()
-        .filter(|hypervisor| runs.split(',').any(|word| word == hypervisor.name()))
-        .collect();
-    Some(Listed { name, cpus, clock, runs, el2_options: el2_options.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listed_test_is_read() {
-        let expected = Listed {
-            name: "t05_donate_while_off".to_owned(),
-            cpus: 4,
-            clock: Clock::Real,
-            runs: vec![HypervisorKind::Portcullis, HypervisorKind::WithoutIsolation],
-            el2_options: "pool=2M".to_owned(),
-        };
-        let line = "LIST t05_donate_while_off cpus=4 clock=real runs=hyp,open, el2=";
-        assert_eq!(listed(&format!("{line}pool=2M\n")).as_ref(), Some(&expected));
-        assert_eq!(listed(line), Some(Listed { el2_options: String::new(), ..expected }));
-        assert_eq!(listed("TEST a: PASS"), None);
     }
 }

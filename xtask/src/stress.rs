@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use test_machines::packages;
 use test_machines::payload::{Clock, HypervisorKind, Images, Report, Run, Verdict};
 use test_machines::progress::{counted, say, step};
+use test_machines::two_smmus::Smmus;
 
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
@@ -58,6 +59,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 ///   cargo xtask stress
 ///   cargo xtask stress --hand-overs 10000 --qemu 11 --timeout 14400
 ///   cargo xtask stress --transitions 2000 --smp 2 --seed 7 --ghost
+///   cargo xtask stress --smmus 2
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -65,7 +67,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
     /// Give PCI functions to guests and take them back this many times, on four CPUs
-    #[arg(long, value_name = "N", conflicts_with_all = ["transitions", "smp"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["transitions", "smp", "smmus"], value_parser = clap::value_parser!(u64).range(1..))]
     hand_overs: Option<u64>,
     /// Number of CPUs, 1 to 8; one of them drives the devices as well
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
@@ -73,6 +75,9 @@ pub(crate) struct Args {
     /// Random seed; by default a new one for each run, which is printed
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
+    /// Number of SMMUs, 1 or 2; with two (QEMU 11) the NVMe is behind the first and edu behind the second
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    smmus: u8,
     /// Use the build of EL2 that audits itself after every trap
     #[arg(long)]
     ghost: bool,
@@ -89,9 +94,10 @@ pub(crate) struct Args {
 /// # Errors
 /// When set-up or a check fails.
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
+    let smmus = Smmus::of_number(args.smmus);
     let build = if args.ghost { Isolation::Ghost } else { Isolation::On };
     let images = Images {
-        qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
+        qemu: packages::qemu::for_smmus(checkout.work(), args.qemu.as_deref(), smmus)?,
         payload: images::payload(checkout)?,
         hyp: Some(images::hyp(checkout, build)?),
         without_isolation: None,
@@ -108,12 +114,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         bootargs: &bootargs,
         smp: args.smp,
         clock: Clock::Real,
+        smmus,
         deadline: Duration::from_secs(args.timeout),
         ..Run::new(&images, HypervisorKind::Portcullis, TEST)
     };
     let dir = checkout.work_dir("runs/stress")?;
     let report = step("Changing owners", || run_with_progress(&run, &dir))?;
-    conclude(&report, args.transitions, least).with_context(|| format!("seed {seed}"))
+    conclude(&report, args.transitions, least, smmus).with_context(|| format!("seed {seed}"))
 }
 
 /// Gives functions away and takes them back.
@@ -175,7 +182,7 @@ fn any_seed() -> Result<u32> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.subsec_nanos())
 }
 
-fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
+fn conclude(report: &Report, transitions: u64, least: u64, smmus: Smmus) -> Result<()> {
     let counted = report.outcome.host_console.lines().find_map(|line| line.trim().strip_prefix("STRESS "));
     for word in counted.unwrap_or_default().split_whitespace() {
         if let Some((name, value)) = word.split_once('=') {
@@ -189,6 +196,11 @@ fn conclude(report: &Report, transitions: u64, least: u64) -> Result<()> {
     for (name, least) in [("transitions", transitions), ("blocked", least), ("through", least)] {
         let count = counter(counted, name)?;
         ensure!(count >= least, "{name}={count}, and at least {least} are needed");
+    }
+    if smmus == Smmus::Two {
+        for name in ["edu_blocked", "edu_through"] {
+            ensure!(counter(counted, name)? > 0, "{name}=0: too short for the device behind the second SMMU");
+        }
     }
     ensure!(counter(counted, "wrong")? == 0, "transfers had the wrong result");
     print_end(report)?;

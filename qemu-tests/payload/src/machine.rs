@@ -7,7 +7,7 @@ use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Node, Property, ToCellInt};
 
 use crate::mmio;
-use crate::num::{u64_of, usize_of};
+use crate::num::{low32, u64_of, usize_of};
 use crate::sysreg::MAX_CPUS;
 
 /// Maximum size of the device tree, in bytes.
@@ -37,6 +37,15 @@ pub struct Window {
     pub size: u64,
 }
 
+/// A second SMMU, with its own PCI host. The configuration spaces of both hosts are one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Second {
+    /// SMMU register base.
+    pub smmu: u64,
+    /// First bus of its PCI host.
+    pub bus: u32,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -46,6 +55,8 @@ pub struct Machine {
     pub uart: u64,
     /// SMMU register base, 0 if there is none.
     pub smmu: u64,
+    /// The second SMMU.
+    pub second: Option<Second>,
     /// Interrupt numbers of the SMMU: event queue, PRI queue, SYNC, global error.
     pub smmu_interrupts: [u32; 4],
     /// PCI configuration space, 0 if there is none.
@@ -115,6 +126,7 @@ impl Machine {
             conduit: Conduit::Hvc,
             uart: 0,
             smmu: 0,
+            second: None,
             smmu_interrupts: [0; 4],
             ecam: 0,
             last_bus: 0xff,
@@ -165,6 +177,8 @@ impl Machine {
         let base = first_reg(node).map_or(0, |reg| reg.start);
         if node.is_compatible("arm,pl011") && self.uart == 0 {
             self.uart = base;
+        } else if node.is_compatible("arm,smmu-v3") && self.smmu != 0 {
+            self.second.get_or_insert_default().smmu = base;
         } else if node.is_compatible("arm,smmu-v3") {
             self.smmu = base;
             if let Some(interrupts) = node.property("interrupts")
@@ -181,6 +195,8 @@ impl Machine {
             self.gicr = regs.next().unwrap_or(0);
             let its = node.children().find(|child| child.is_compatible("arm,gic-v3-its") && enabled(child));
             self.its = its.and_then(first_reg).map_or(0, |reg| reg.start);
+        } else if node.is_compatible("pci-host-ecam-generic") && self.ecam != 0 {
+            self.second.get_or_insert_default().bus = low32(base.saturating_sub(self.ecam) >> 20);
         } else if node.is_compatible("pci-host-ecam-generic") {
             self.ecam = base;
             if let Some(buses) = node.property("bus-range")

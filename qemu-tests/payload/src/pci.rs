@@ -48,7 +48,7 @@ pub fn find_on(machine: &Machine, bus: u32, wanted: impl Fn(u32, u32) -> bool) -
     })
 }
 
-/// Gives the bus behind each bridge on bus 0 its own number, as every kernel does before it uses a device.
+/// Gives the bus behind each bridge on a root bus its own number, as every kernel does before it uses a device.
 ///
 /// After reset every bridge's secondary bus number is 0, and QEMU's SMMU looks devices up by bus number: an
 /// invalidation for a device on the real bus 0 could be ignored as one for a device behind a bridge.
@@ -56,17 +56,24 @@ pub fn number_buses(machine: &Machine) {
     if machine.ecam == 0 {
         return;
     }
-    let mut bus = 0;
+    number_buses_behind(machine, 0);
+    if let Some(second) = machine.second {
+        number_buses_behind(machine, second.bus);
+    }
+}
+
+fn number_buses_behind(machine: &Machine, root: u32) {
+    let mut bus = root;
     for slot in 0..32_u64 {
-        let config = machine.ecam + (slot << 15);
+        let config = machine.ecam + (u64::from(root) << 20) + (slot << 15);
         if mmio::read32(config) != u32::MAX && mmio::read32(config + 8) >> 8 == CLASS_BRIDGE {
             bus += 1;
-            mmio::write32(config + BRIDGE_BUSES, bus << 16 | bus << 8);
+            mmio::write32(config + BRIDGE_BUSES, bus << 16 | bus << 8 | root);
         }
     }
 }
 
-/// A PCI-to-PCI bridge or root port on bus 0.
+/// A PCI-to-PCI bridge or root port on a root bus.
 #[derive(Clone, Copy, Debug)]
 pub struct Bridge(Function);
 
@@ -77,9 +84,14 @@ const BRIDGE_MEMORY: u64 = 0x20;
 const MIB: u64 = 1 << 20;
 
 impl Bridge {
-    /// Finds a bridge and assigns `mib` MiB of the 32-bit window to it, from which the next BARs are assigned.
+    /// Finds a bridge on bus 0 and assigns `mib` MiB of the 32-bit window to it, from which the next BARs are assigned.
     pub fn find(machine: &Machine, mib: u64) -> Option<Self> {
-        let function = find(machine, |_, class| class == CLASS_BRIDGE)?;
+        Self::find_on(machine, 0, mib)
+    }
+
+    /// As [`Bridge::find`], on another root bus.
+    pub fn find_on(machine: &Machine, bus: u32, mib: u64) -> Option<Self> {
+        let function = find_on(machine, bus, |_, class| class == CLASS_BRIDGE)?;
         let base = align_up(NEXT_BAR.load(Ordering::SeqCst).max(machine.window32.base), MIB);
         NEXT_BAR.store(base, Ordering::SeqCst);
         let limit = base + (mib - 1) * MIB;

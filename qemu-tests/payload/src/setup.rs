@@ -8,6 +8,7 @@ use crate::machine::Machine;
 use crate::mem::{PAGE, page};
 use crate::mmio;
 use crate::outcome::{Fail, Kind, TestResult};
+use crate::pci::Bridge;
 use crate::println;
 use crate::smmu::spec::{GBPA_ABORT, Ste, reg};
 use crate::smmu::stage1::Stage1;
@@ -100,10 +101,28 @@ impl Setup {
             return Err(Fail::new(Kind::Skipped, format_args!("no SMMU in the device tree")));
         }
         let edu = Edu::find(ctx.machine).ok_or_else(|| Fail::new(Kind::Skipped, format_args!("no edu device")))?;
-        let setup =
-            Self { edu, smmu: RefCell::new(Smmu::new(ctx.machine, format)), stage1: Stage1::new(), own: page(), mode };
+        Self::of(edu, Smmu::new(ctx.machine, format), mode)
+    }
+
+    /// As [`Setup::new`], with the second SMMU and the `edu` behind its root port.
+    ///
+    /// # Errors
+    /// As [`Setup::new`].
+    pub fn second(ctx: &Ctx, mode: Mode) -> Result<Self, Fail> {
+        let missing = |what| Fail::new(Kind::Skipped, format_args!("no {what}"));
+        let second = ctx.machine.second.ok_or_else(|| missing("second SMMU in the device tree"))?;
+        // Its bus keeps the number from `pci::number_buses`. The device's BAR has 1 MiB.
+        Bridge::find_on(ctx.machine, second.bus, 1).ok_or_else(|| missing("root port behind the second SMMU"))?;
+        let edu = Edu::find_on(ctx.machine, second.bus + 1).ok_or_else(|| missing("edu behind the second SMMU"))?;
+        let mut smmu = Smmu::at(second.smmu, Format::TwoLevel);
+        smmu.strtab.add_leaf(edu.function.sid >> 8);
+        Self::of(edu, smmu, mode)
+    }
+
+    fn of(edu: Edu, smmu: Smmu, mode: Mode) -> Result<Self, Fail> {
+        let setup = Self { edu, smmu: RefCell::new(smmu), stage1: Stage1::new(), own: page(), mode };
         setup.enter(mode)?;
-        Ok(Self { mode, ..setup })
+        Ok(setup)
     }
 
     /// Sets the SMMU up from reset.

@@ -83,7 +83,7 @@ impl Model {
 
     /// Consumes one command if one may be consumed. Returns whether it did.
     pub fn consume(&mut self) -> bool {
-        if !self.cmdq_ready() {
+        if !self.cmdq_ready() || self.ends_now() {
             return false;
         }
         let mask = self.cmdq_mask();
@@ -115,6 +115,18 @@ impl Model {
                 true
             }
         }
+    }
+
+    /// Counts down to an injected end; whether it has come.
+    fn ends_now(&mut self) -> bool {
+        match self.take_injection(|i| matches!(i, Injection::FailAfter(_) | Injection::StopAfter(_))) {
+            Some(Injection::FailAfter(0)) => self.fail(),
+            Some(Injection::StopAfter(0)) => self.sync_stuck = true,
+            Some(Injection::FailAfter(left)) => self.inject(Injection::FailAfter(left - 1)),
+            Some(Injection::StopAfter(left)) => self.inject(Injection::StopAfter(left - 1)),
+            Some(_) | None => {}
+        }
+        self.sync_stuck
     }
 
     fn execute(&mut self, cmd: Cmd) -> Outcome {

@@ -39,6 +39,9 @@ drop_caches() {
 # md5_of DEVICE SKIP_MIB COUNT_MIB
 md5_of() { dd if="$1" bs=1M skip="$2" count="$3" 2>/dev/null | md5sum | cut -d' ' -f1; }
 
+# smmu_of DEVICE: the SMMU that the PCI function in sysfs is behind.
+smmu_of() { basename "$(readlink -f "$1/iommu")"; }
+
 check_boot() {
     check el1 "$(dmesg | grep -o 'CPU: All CPU(s) started at .*' | head -n 1)" \
         sh -c "dmesg | grep -q 'started at EL1'"
@@ -47,6 +50,7 @@ check_boot() {
     # Bit 9 of the driver's feature word: stage 1 is supported.
     check smmu "$(dmesg | grep -o 'arm-smmu-v3 .*ias .*' | head -n 1)" \
         test $((${features:-0} & 0x200)) -ne 0
+    value smmus "$(dmesg | grep -c 'arm-smmu-v3 .*: ias .*')"
     value kernel "$(uname -r)"
     value cpus "$(nproc)"
 }
@@ -68,6 +72,9 @@ check_disks() {
     wait_for 20 test -b /dev/nvme0n1 || bad nvme "no /dev/nvme0n1"
     wait_for 20 test -b /dev/vda || bad virtio_blk "no /dev/vda"
     value nvme_domain "$(cat /sys/class/nvme/nvme0/device/iommu_group/type)"
+    value virtio_blk_domain "$(cat "$(readlink -f /sys/block/vda/device/..)/iommu_group/type")"
+    value nvme_smmu "$(smmu_of /sys/class/nvme/nvme0/device)"
+    value virtio_blk_smmu "$(smmu_of "$(readlink -f /sys/block/vda/device/..)")"
     value nvme_md5 "$(md5_of /dev/nvme0n1 0 16)"
     value virtio_blk_md5 "$(md5_of /dev/vda 0 16)"
 

@@ -22,6 +22,7 @@ use crate::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use crate::linux::verdict::{Expect, Finding, compare};
 use crate::progress::step;
 use crate::qemu::{HostModules, Machine, Outcome, Serials, fresh_token};
+use crate::two_smmus::{self, Smmus};
 use crate::work::WorkFolder;
 
 /// One boot.
@@ -53,6 +54,8 @@ pub struct Boot {
     pub qemu_args: Vec<String>,
     /// The devices of the machine.
     pub devices: Devices,
+    /// The SMMUs of the machine. With two, the NVMe is behind the first and the virtio disk behind the second.
+    pub smmus: Smmus,
     /// The guest's mode.
     pub mode: Mode,
     /// Time after which the machine is killed.
@@ -99,6 +102,9 @@ impl Boot {
         if self.uefi.is_some() {
             title.push_str(", UEFI and ACPI");
         }
+        if self.smmus == Smmus::Two {
+            title.push_str(", two SMMUs");
+        }
         if self.mode != Mode::Check {
             title.push_str(&format!(", {}", self.mode.name()));
         }
@@ -128,6 +134,10 @@ impl Boot {
         let token = fresh_token()?;
         let dir = work.dir(&format!("runs/{}", self.run_name()))?;
         let mut machine = self.machine(&data, &token, &dir)?;
+        // ACPI describes both.
+        if self.smmus == Smmus::Two && self.uefi.is_none() {
+            two_smmus::describe(&mut machine, &dir)?;
+        }
         if let Some(policy) = &self.policy {
             board_policy::add(&mut machine, policy, &dir)?;
         }
@@ -146,11 +156,12 @@ impl Boot {
         // A QEMU that is not the installed one is identified by its folder.
         let qemu = self.qemu.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let text = format!(
-            "linux-{}-{by}{kind}-{}-{}-{}{qemu}-{}{}",
+            "linux-{}-{by}{kind}-{}-{}-{}-{:?}-{qemu}-{}{}",
             self.guest.name,
             self.mode.name(),
             self.cpu,
             self.smp,
+            self.smmus,
             self.append,
             self.el2_append
         );
@@ -197,7 +208,7 @@ impl Boot {
             load::by_instructions(&mut machine);
         }
         if self.devices == Devices::Default {
-            add_devices(&mut machine, data)?;
+            add_devices(&mut machine, data, self.smmus)?;
         }
         for arg in &self.qemu_args {
             machine.arg(arg);
@@ -251,6 +262,14 @@ impl Boot {
         }
         if self.devices == Devices::None {
             return expect;
+        }
+        if self.smmus == Smmus::Two {
+            expect.values.extend([
+                ("smmus", "2".to_owned()),
+                ("nvme_smmu", two_smmus::LINUX_NAMES[0].to_owned()),
+                ("virtio_blk_smmu", two_smmus::LINUX_NAMES[1].to_owned()),
+                ("virtio_blk_domain", self.domain().to_owned()),
+            ]);
         }
         expect.checks.extend(["nvme_write", "ping"]);
         if self.smp > 1 {
@@ -311,7 +330,9 @@ impl Boot {
     }
 }
 
-fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
+const VIRTIO_BLK: &str = "virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on";
+
+fn add_devices(machine: &mut Machine, data: &Data, smmus: Smmus) -> Result<()> {
     let text = |path: &Path| -> Result<String> {
         let text = path.to_str().context("the path of the work folder is not UTF-8")?;
         Ok(text.replace(',', ",,"))
@@ -322,12 +343,18 @@ fn add_devices(machine: &mut Machine, data: &Data) -> Result<()> {
     machine.arg("-drive").arg(drive(&data.nvme.path, "d0")?);
     machine.device("nvme,serial=portcullis,drive=d0");
     machine.arg("-drive").arg(drive(&data.virtio_blk.path, "d1")?);
-    machine.device("virtio-blk-pci,drive=d1,iommu_platform=on,disable-legacy=on");
+    if smmus == Smmus::One {
+        machine.device(VIRTIO_BLK);
+    }
     // restrict=on: the guest can only reach QEMU's own ping and TFTP server.
     let folder = data.packets.path.parent().context("a file without a folder")?;
     let net = format!("user,id=n0,restrict=on,tftp={}", text(folder)?);
     machine.arg("-netdev").arg(net);
     machine.device("e1000e,netdev=n0,romfile=");
     machine.device("edu,dma_mask=0xffffffffff");
+    if smmus == Smmus::Two {
+        two_smmus::add(machine);
+        machine.device(&format!("{VIRTIO_BLK},bus={}", two_smmus::SECOND_BUS));
+    }
     Ok(())
 }

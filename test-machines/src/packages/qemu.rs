@@ -14,6 +14,7 @@ use crate::packages::debian::{KEYRING, Mirrors, OsRelease};
 use crate::packages::qemu_release;
 use crate::packages::system::{apt_get, is_root};
 use crate::progress::{say, step};
+use crate::two_smmus::{self, Smmus};
 use crate::work::WorkFolder;
 
 /// First version whose SMMUv3 has nested translation.
@@ -23,8 +24,8 @@ const BACKPORTS_SUITE: &str = "bookworm-backports";
 /// The apt source file that xtask writes, unless it exists.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/portcullis-backports.sources";
 
-/// Lowest version that `--qemu 11` fetches.
-const NEWER: (u32, u32) = (11, 0);
+/// Lowest version that `--qemu 11` fetches. It is the first with several SMMUs.
+pub(crate) const NEWER: (u32, u32) = (11, 0);
 
 /// Returns a QEMU that is new enough; installs the distribution's if that is
 /// allowed. If `chosen` is a path, that QEMU is only checked; if it is `11`, QEMU 11 is fetched into the build folder.
@@ -78,6 +79,21 @@ pub fn newer(work: &WorkFolder) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// As [`ensure`], for a machine with these SMMUs: two need [`newer`].
+///
+/// # Errors
+/// As [`ensure`] and [`newer`]; a `chosen` one that is too old.
+pub fn for_smmus(work: &WorkFolder, chosen: Option<&Path>, smmus: Smmus) -> Result<PathBuf> {
+    let qemu = match (smmus, chosen) {
+        (Smmus::Two, None) => newer(work)?,
+        (Smmus::One | Smmus::Two, _) => ensure(work, chosen)?,
+    };
+    if smmus == Smmus::Two && !two_smmus::exist(&qemu) {
+        bail!("{} has no machine with two SMMUs: use QEMU 11 or newer (--qemu 11)", qemu.display());
+    }
+    Ok(qemu)
+}
+
 fn require(path: &Path, version: (u32, u32)) -> Result<()> {
     if version < NEEDED {
         bail!(
@@ -93,7 +109,7 @@ fn require(path: &Path, version: (u32, u32)) -> Result<()> {
     Ok(())
 }
 
-fn version_of(program: &Path) -> Result<(u32, u32)> {
+pub(crate) fn version_of(program: &Path) -> Result<(u32, u32)> {
     let text = exec::output(Command::new(program).arg("--version"))?;
     parse_version(&text).with_context(|| format!("{} --version prints no version: is it QEMU?", program.display()))
 }

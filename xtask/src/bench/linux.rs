@@ -13,6 +13,7 @@ use test_machines::linux::guest::Guest;
 use test_machines::linux::guest_lines::GuestLines;
 use test_machines::linux::variant::{Devices, Hypervisor, Mode};
 use test_machines::packages::apt;
+use test_machines::two_smmus::Smmus;
 
 use crate::bench::figure::{Figure, Report};
 use crate::bench::traps::from_count;
@@ -146,6 +147,7 @@ impl<'a> BenchGuest<'a> {
             private_args: private.to_owned(),
             qemu_args: Vec::new(),
             devices: Devices::Default,
+            smmus: Smmus::One,
             mode: Mode::Check,
             timeout: TIMEOUT,
         };

@@ -11,6 +11,7 @@ use test_machines::linux::uefi::Uefi;
 use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use test_machines::linux::{attack_boots, kexec, load, module};
 use test_machines::packages;
+use test_machines::two_smmus::Smmus;
 
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
@@ -32,6 +33,7 @@ use crate::images::{self, Isolation};
 ///   cargo xtask linux --load 60 --smp 8 --el2-append cmdq=7
 ///   cargo xtask linux --policy my-board.policy
 ///   cargo xtask linux --uefi --release 6.12 --smp 4
+///   cargo xtask linux --smmus 2
 ///   cargo xtask linux --interactive
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -76,6 +78,10 @@ pub(crate) struct Args {
     /// Added to QEMU's command line; repeat it for each argument
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     qemu_arg: Vec<String>,
+    /// Number of SMMUs, 1 or 2; with two (QEMU 11) the NVMe is behind the first, the virtio disk behind the second
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2),
+          conflicts_with_all = ["no_default_devices", "policy"])]
+    smmus: u8,
     /// Without the NVMe, virtio-blk, e1000e and edu devices
     #[arg(long, conflicts_with = "attack")]
     no_default_devices: bool,
@@ -176,7 +182,8 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         );
     }
     let own = args.kernel.as_ref().map(|kernel| Guest::own(kernel, args.initrd.as_deref())).transpose()?;
-    let qemu = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
+    let smmus = Smmus::of_number(args.smmus);
+    let qemu = packages::qemu::for_smmus(checkout.work(), args.qemu.as_deref(), smmus)?;
     let guest = match own {
         Some(own) => own,
         None if args.kexec.is_some() => {
@@ -217,6 +224,7 @@ fn prepare(checkout: &Checkout, args: &Args) -> Result<Boot> {
         private_args,
         qemu_args: args.qemu_arg.clone(),
         devices: if args.no_default_devices { Devices::None } else { Devices::Default },
+        smmus,
         mode,
         timeout: match args.timeout {
             Some(seconds) => Duration::from_secs(seconds),

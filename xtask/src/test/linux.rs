@@ -18,6 +18,7 @@ use test_machines::linux::module;
 use test_machines::linux::report::Report;
 use test_machines::linux::variant::{Devices, Hypervisor, Kind, Mode};
 use test_machines::progress::say;
+use test_machines::two_smmus::Smmus;
 
 use crate::checkout::Checkout;
 use crate::test::results::TestResults;
@@ -48,6 +49,9 @@ const NEWER_CHECKS: [Row; 2] = [
     Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" },
     Row { series: "6.1", cpu: "max", smp: 4, mem: "1G", append: "" },
 ];
+
+/// On a machine with two SMMUs, which QEMU has since version 11.
+const TWO_SMMUS_CHECK: Row = Row { series: "6.12", cpu: "max", smp: 4, mem: "1G", append: "" };
 
 /// The newest kernel, as long as it is in Debian 13's backports. It uses features that no other kernel uses, such as
 /// guarded control stacks at EL0.
@@ -220,6 +224,12 @@ fn plan(checkout: &Checkout, qemus: &Qemus, images: &Images) -> Result<Vec<Named
         let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), row);
         boots.push(Named { name: format!("QEMU 11: {}", boot.title()), boot });
     }
+    if let Some(newer) = &qemus.newer {
+        let guest = Guest::debian(checkout.work(), TWO_SMMUS_CHECK.series)?;
+        let boot = boot(guest, newer, Hypervisor::Portcullis(images.hyp.clone()), &TWO_SMMUS_CHECK);
+        let boot = Boot { smmus: Smmus::Two, ..boot };
+        boots.push(Named { name: format!("QEMU 11: {}", boot.title()), boot });
+    }
     for Attack { name, mode, hypervisor, row } in ATTACKS {
         let Some(hypervisor) = hypervisor_image(images, hypervisor) else { continue };
         let guest = Guest::debian(checkout.work(), row.series)?;
@@ -335,6 +345,7 @@ fn boot(guest: Guest, qemu: &Path, hypervisor: Hypervisor, row: &Row) -> Boot {
         private_args: String::new(),
         qemu_args: Vec::new(),
         devices: Devices::Default,
+        smmus: Smmus::One,
         mode: Mode::Check,
         timeout: Duration::from_secs(300),
     }

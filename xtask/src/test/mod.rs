@@ -102,7 +102,7 @@ fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, result
     if args.wants(Suite::Payload) {
         payload::run(checkout, qemu, images, results);
         if let Some(newer) = &qemus.newer {
-            payload::run_features(checkout, newer, images, results);
+            payload::run_newer(checkout, newer, images, results);
         }
     }
     if args.wants(Suite::BadInput) {

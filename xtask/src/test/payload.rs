@@ -11,13 +11,19 @@ use crate::test::results::TestResults;
 /// Timeout of a test with the ghost build, in seconds.
 const GHOST_DEADLINE_S: u32 = 900;
 
-/// The tests that depend on CPU features, on the CPU model with most features: with one CPU, and with several.
-const FEATURES: [&str; 3] = ["/max-1/t66_", "/max-2/t66_registers_", "/max-8/t66_later_cores_"];
+/// The tests that depend on CPU features, on the CPU model with most features, with one CPU and with several; and those
+/// of a machine with two SMMUs.
+const NEWER: [(&str, &str); 4] = [
+    ("CPU features under QEMU 11", "/max-1/t66_"),
+    ("CPU features under QEMU 11", "/max-2/t66_registers_"),
+    ("CPU features under QEMU 11", "/max-8/t66_later_cores_"),
+    ("two SMMUs under QEMU 11", "-two-smmus/"),
+];
 
-/// Runs the tests of CPU features with another QEMU, whose CPU model `max` has other features.
-pub(crate) fn run_features(checkout: &Checkout, qemu: &Path, images: &Images, results: &mut TestResults) {
-    for tests in FEATURES {
-        results.cargo_test("CPU features under QEMU 11", command(checkout, qemu, images).args(["--", tests]));
+/// Runs the tests that need a newer QEMU: its CPU model `max` has other features, and it has machines with two SMMUs.
+pub(crate) fn run_newer(checkout: &Checkout, qemu: &Path, images: &Images, results: &mut TestResults) {
+    for (suite, tests) in NEWER {
+        results.cargo_test(suite, command(checkout, qemu, images).args(["--", tests]));
     }
 }
 

@@ -58,7 +58,11 @@ pub enum Format {
 impl Smmu {
     /// Allocates queues and a stream table of abort entries; accesses only ID registers.
     pub fn new(machine: &Machine, format: Format) -> Self {
-        let base = machine.smmu;
+        Self::at(machine.smmu, format)
+    }
+
+    /// As [`Smmu::new`], for the SMMU with its registers at `base`.
+    pub fn at(base: u64, format: Format) -> Self {
         let idr1 = mmio::read32(base + reg::IDR1);
         let cmdq_log2 = (idr1 >> 21 & 0x1f).min(7);
         let evtq_log2 = (idr1 >> 16 & 0x1f).min(7);

@@ -27,3 +27,4 @@ pub mod stress;
 pub mod suspend;
 pub mod tables;
 pub mod traps;
+pub mod two_smmus;

@@ -2,8 +2,9 @@
 //! transfer must never reach a page of EL2 or a guest, and must always reach a page of the host.
 //!
 //! `transitions=N`, `transfers=N` (the disk's, at pages that are not the host's and as many at the host's) and `seed=N`
-//! on the command line set length and random seed; the defaults are short enough for every test run. At the end
-//! everything is returned (pages, shares, guests) and the host's SMMU is off. EL2's last lines have the result of its
+//! on the command line set length and random seed; the defaults are short enough for every test run. On a machine with two
+//! SMMUs the disk is behind the first and `edu` behind the second. At the end
+//! everything is returned (pages, shares, guests) and the host's SMMUs are off. EL2's last lines have the result of its
 //! pool and table checks.
 
 pub mod change;
@@ -56,7 +57,8 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
     pages::init(&setup);
     let mut disk = Disk::new(nvme, &setup, ctx.seed ^ 0xd15c)?;
-    let mut slow = EduProbe::new(&setup);
+    let second = ctx.machine.second.map(|_| Setup::second(ctx, Mode::Stage1)).transpose()?;
+    let mut slow = EduProbe::new(second.as_ref().unwrap_or(&setup));
     for index in 1..count {
         cpu::start(ctx.machine, index)?;
         cpu::send(index, change::change_until_stopped, ctx.seed.wrapping_mul(0x1_0001) + u64_of(index));
@@ -95,7 +97,10 @@ fn stress_ownership(ctx: &Ctx) -> TestResult {
     slow.finish()?;
     report(&disk, &slow, begin)?;
     check_isolation(ctx)?;
-    Ok(setup.smmu.borrow().off()?)
+    for setup in second.iter().chain([&setup]) {
+        setup.smmu.borrow().off()?;
+    }
+    Ok(())
 }
 
 /// Prints the numbers of the run; fails with the first error of a CPU or a device.

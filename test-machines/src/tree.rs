@@ -24,7 +24,7 @@ pub(crate) fn cut(tree: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Changes 32-bit cell `index` of property `name` of the first node whose name begins with `node`.
-pub(super) fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize, value: u32) -> Result<()> {
+pub(crate) fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize, value: u32) -> Result<()> {
     let at = find_cell(tree, node, name, index)?;
     let cell = tree.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()).context("cut short")?;
     *cell = value.to_be_bytes();
@@ -32,12 +32,12 @@ pub(super) fn change_cell(tree: &mut [u8], node: &str, name: &str, index: usize,
 }
 
 /// Reads that cell.
-pub(super) fn cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<u32> {
+pub(crate) fn cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<u32> {
     word(tree, find_cell(tree, node, name, index)?)
 }
 
 /// Renames property `name` of that node; no node may have the new name yet.
-pub(super) fn rename_property(tree: &mut Vec<u8>, node: &str, name: &str, new: &str) -> Result<()> {
+pub(crate) fn rename_property(tree: &mut Vec<u8>, node: &str, name: &str, new: &str) -> Result<()> {
     // The word before the value is the offset of the name.
     let at = find_cell(tree, node, name, 0)?.checked_sub(4).context("no device tree")?;
     let place = name_place(tree, new)?;
@@ -61,6 +61,11 @@ fn find_cell(tree: &[u8], node: &str, name: &str, index: usize) -> Result<usize>
     Ok(at + 12 + 4 * index)
 }
 
+/// The cells of a property (big-endian).
+pub(crate) fn cells(values: &[u32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_be_bytes()).collect()
+}
+
 /// A node to be added: its name, its properties, its child nodes.
 pub(crate) struct Node<'n> {
     pub(crate) name: &'n str,
@@ -69,7 +74,7 @@ pub(crate) struct Node<'n> {
 }
 
 /// Adds `node` as the last one below the root. The strings block must be last.
-pub(super) fn add_node(tree: &mut Vec<u8>, node: &Node<'_>) -> Result<()> {
+pub(crate) fn add_node(tree: &mut Vec<u8>, node: &Node<'_>) -> Result<()> {
     // The end tokens of the root and of the structure are the last two words.
     let (start, size) = (word(tree, STRUCTURE_AT)?, word(tree, STRUCTURE_SIZE_AT)?);
     let at = usize::try_from(start + size)?.checked_sub(8).context("no device tree")?;
