@@ -55,10 +55,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
     let mut platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     warm::check(&platform);
-    let mut policy = decide(&platform);
-    if check_numbers(&mut platform, &policy) {
-        policy = decide(&platform);
-    }
+    let policy = decide_with_numbers(&mut platform);
     announce(&platform, &policy);
     reach_gic(&platform);
     register_cpus(&platform);
@@ -132,6 +129,12 @@ fn start_host(cpu: usize, start: Start) -> ! {
             host::go_on(cpu)
         }
     }
+}
+
+/// The decisions, after bridges without numbers were found.
+fn decide_with_numbers(platform: &mut Platform<'_>) -> MmioPolicy {
+    let policy = decide(platform);
+    if check_numbers(platform, &policy) { decide(platform) } else { policy }
 }
 
 /// Refuses to boot on a core that cannot be isolated, or without a counter.
