@@ -11,7 +11,7 @@ use test_machines::progress::{say, step};
 use crate::checkout::Checkout;
 use crate::defences;
 use crate::deny;
-use crate::setup::rust::{self, BARE_METAL};
+use crate::setup::rust::{self, BARE_METAL, UEFI};
 
 /// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages, patches and panics
 ///
@@ -76,6 +76,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
                 let mut cargo = checkout.cargo();
                 cargo.arg("clippy").args(["--quiet", "--no-deps", "--keep-going"]).args(&arguments);
                 cargo.args(["--", "-D", "warnings"]);
+                // A program for UEFI contains EL2's image; for its lints any file will do.
+                cargo.env("PORTCULLIS_IMAGE", checkout.root().join("Cargo.toml"));
                 exec::output(&mut cargo).map(|_| ())
             }),
         );
@@ -133,7 +135,7 @@ fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
 
 type Run = (&'static str, Vec<&'static str>);
 
-fn lints() -> [Run; 4] {
+fn lints() -> [Run; 5] {
     let bare =
         || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "-p", "example-partitions", "--lib", "--bins"];
     let mut libraries = vec!["--target", BARE_METAL, "--lib"];
@@ -147,6 +149,7 @@ fn lints() -> [Run; 4] {
         ("lints of the hypervisor's library for the build machine", vec!["-p", "hyp", "--lib"]),
         ("lints for aarch64", bare),
         ("lints without isolation", no_isolation),
+        ("lints for UEFI", vec!["--target", UEFI, "-p", "uefi-loader", "-p", "uefi-attack", "--lib", "--bins"]),
     ]
 }
 
