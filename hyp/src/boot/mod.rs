@@ -6,6 +6,7 @@
 
 mod admit;
 mod board_policy;
+mod decisions;
 mod division;
 mod gic_frames;
 mod smmus;
@@ -24,11 +25,10 @@ use arrayvec::ArrayVec;
 use division::Division;
 use hyp::boot_info::gic::{GICD_SIZE, ITS_MAX};
 use hyp::boot_info::layout::Start;
-use hyp::boot_info::pci::{PciHost, Upstream};
+use hyp::boot_info::pci::PciHost;
 use hyp::boot_info::policy::{CODE_MAX, MMIO_MAX};
 use hyp::boot_info::rules::POLICY_MAX;
-use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit, policy};
-use hyp::pci::kept::Unfit;
+use hyp::boot_info::{self, Early, Layout, MmioPolicy, PhysRange, Platform, RangeSet, fdt_edit};
 use io_pgtable::{Ipa, Pa};
 #[cfg(feature = "ghost")]
 use mem_protect::PageMap;
@@ -38,8 +38,6 @@ use mem_protect::{HostStage2, Owner, Ownership, PageRange};
 const VHE_ONLY: u64 = 0x22;
 /// The same for an exception that was taken before EL2 had its vectors.
 const EARLY_TRAP: u64 = 0x23;
-/// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
-const GICD_TYPER_LPIS: u32 = 1 << 17;
 
 /// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
 #[unsafe(no_mangle)]
@@ -55,8 +53,8 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
     let mut platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     warm::check(&platform);
-    let policy = decide_with_numbers(&mut platform);
-    announce(&platform, &policy);
+    let policy = decisions::decide(&mut platform);
+    decisions::announce(&platform, &policy);
     reach_gic(&platform);
     register_cpus(&platform);
     psci::init();
@@ -75,7 +73,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
         write_host_dtb(&platform, &policy, layout, &kernel.dtb);
     }
     if gic_frames.is_none() {
-        announce_holes(&platform);
+        decisions::announce_holes(&platform);
     }
     let mut translaters = ArrayVec::<Pa, ITS_MAX>::new();
     for page in policy.translaters(&platform) {
@@ -129,12 +127,6 @@ fn start_host(cpu: usize, start: Start) -> ! {
             host::go_on(cpu)
         }
     }
-}
-
-/// The decisions, after bridges without numbers were found.
-fn decide_with_numbers(platform: &mut Platform<'_>) -> MmioPolicy {
-    let policy = decide(platform);
-    if check_numbers(platform, &policy) { decide(platform) } else { policy }
 }
 
 /// Refuses to boot on a core that cannot be isolated, or without a counter.
@@ -281,74 +273,6 @@ fn reach_gic(platform: &Platform<'_>) {
             refuse(format_args!("the interrupt controller at {frame} lies beyond what boot maps"), Conduit::Smc)
         }
     }
-}
-
-/// Prints which parts of the interrupt controller access memory without stage 2.
-fn announce_holes(platform: &Platform<'_>) {
-    for frame in platform.gic.its.iter() {
-        log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
-    }
-    if gic::typer() & GICD_TYPER_LPIS != 0 {
-        log!("hole: {}: redistributors: host-named LPI tables are used past stage 2", platform.path(platform.gic.node));
-    }
-}
-
-/// Prints the decision about each node with registers, and its reason.
-fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
-    if platform.uarts.el2.is_none() && platform.uarts.host.is_some() {
-        log!("WARNING: one UART only: this console is shared with the host, which can block it and forge lines");
-    }
-    for (n, smmu) in platform.smmus.iter().enumerate() {
-        if let Some(why) = smmu.interrupts.absent {
-            log!("smmu{n}: an interrupt of {} is not raised: {why}", platform.path(smmu.node));
-        }
-    }
-    for decision in policy.decisions() {
-        let path = platform.path(decision.node);
-        match decision.verdict {
-            policy::Verdict::Given(_) => log!("given: {path}: {}", policy.shown(platform, decision)),
-            policy::Verdict::Emulated if cfg!(feature = "no-isolation") => {
-                log!("given: {path}: SMMU, left to the host")
-            }
-            policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
-            policy::Verdict::Withheld(_) => log!("withheld: {path}: {}", policy.shown(platform, decision)),
-        }
-    }
-    for rule in policy.unused_rules(platform) {
-        log!("policy: line {}: no device of this machine is '{}'", rule.line, rule.compatible);
-    }
-}
-
-fn decide(platform: &Platform<'_>) -> MmioPolicy {
-    MmioPolicy::decide(platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc))
-}
-
-/// Refuses to boot with a bus that has a number which SMMUs do not cover. Returns whether a PCI host must be withheld because
-/// its bridges have no numbers yet, and EL2 would keep them.
-fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
-    let tree = platform.tree;
-    let mut withhold = false;
-    for host in platform.pci.iter_mut().filter(|host| !policy.is_withheld(host.node)) {
-        let path = tree.path(host.node);
-        match devices::check_numbers(host) {
-            Ok(()) => continue,
-            Err(Some(Unfit::Outside(rid))) => refuse(
-                format_args!(
-                    "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
-                     remove it, or switch them off in the firmware's setup"
-                ),
-                Conduit::Smc,
-            ),
-            Err(Some(Unfit::Unnumbered(rid))) => log!("{path}: bridge {rid} has no bus numbers"),
-            Err(None) => log!(
-                "{path}: EL2 cannot use its configuration space: it is above 512 GiB or incomplete, or another node can \
-                 switch the PCI host off"
-            ),
-        }
-        host.upstream = Upstream::Partly;
-        withhold = true;
-    }
-    withhold
 }
 
 fn register_cpus(platform: &Platform<'_>) {
