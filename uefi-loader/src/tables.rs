@@ -6,7 +6,7 @@
 const VALID: u64 = 1;
 /// A table, or a page at the last level.
 const TABLE: u64 = 1 << 1;
-/// AP[1]: at EL1 it gives EL0 access, and memory that EL0 can write is not executable at EL1.
+/// AP\[1\]: at EL1 it gives EL0 access, and memory that EL0 can write is not executable at EL1.
 const AP_EL0: u64 = 1 << 6;
 /// PXN.
 const PXN: u64 = 1 << 53;
@@ -16,7 +16,7 @@ const XN: u64 = 1 << 54;
 const PXN_TABLE: u64 = 1 << 59;
 /// XNTable at EL2, UXNTable at EL1.
 const XN_TABLE: u64 = 1 << 60;
-/// APTable[0]: no EL0 access below.
+/// APTable\[0\]: no EL0 access below.
 const AP_TABLE_EL0: u64 = 1 << 61;
 /// The address in a table descriptor, 4 KiB granule, 48 bits.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
