@@ -92,6 +92,16 @@ fn add_windows(
         if aperture.cpu.size == 0 {
             continue;
         }
+        let covered = |bridge: &Bridge| {
+            bridge.segment == aperture.segment && (bridge.buses.0..=bridge.buses.1).contains(&aperture.first_bus)
+        };
+        // The host could use registers in the same space, or queues of a running device that the firmware left in memory.
+        if !bridges.iter().any(covered) {
+            return Err(bad(
+                "functions below a root bridge are behind no SMMUv3 that IORT names",
+                "disable them in the firmware's setup, or boot by device tree",
+            ));
+        }
         let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
             return Err(bad("the addresses are in no space that the firmware's map has for PCI alone", FIRMWARE));
         };
@@ -107,16 +117,10 @@ fn add_windows(
     for (window, segment, index) in windows {
         let bus = firmware.apertures.get(index).map_or(0, |aperture| aperture.first_bus);
         let mut of_segment = bridges.iter_mut().filter(|bridge| bridge.segment == segment);
-        match of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
-            Some(bridge) => {
-                bridge.windows.push(window);
-                let what = "window of a root bridge, given with all that the firmware's map has there for I/O";
-                notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
-            }
-            None => {
-                let what = "window of a root bridge that is not behind SMMUv3s, withheld";
-                notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
-            }
+        if let Some(bridge) = of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
+            bridge.windows.push(window);
+            let what = "window of a root bridge, given with all that the firmware's map has there for I/O";
+            notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
         }
     }
     Ok(())

@@ -67,7 +67,8 @@ fn apertures() -> Result<Vec<Aperture>, String> {
             bridge.configuration().map_err(|error| format!("a PCI root bridge does not say its windows: {error}"))?;
         let is_bus = |kind: &ResourceRangeType| matches!(kind, ResourceRangeType::Bus);
         let bus = resources.iter().find(|resource| is_bus(&resource.resource_range_type));
-        let first_bus = bus.and_then(|bus| u8::try_from(bus.address_min).ok()).unwrap_or(0);
+        let first_bus = bus.and_then(|bus| u8::try_from(bus.address_min).ok());
+        let first_bus = first_bus.ok_or("a PCI root bridge reports no bus number: a newer firmware is needed")?;
         let segment = u16::try_from(bridge.segment_nr()).unwrap_or(u16::MAX);
         let memory = resources.iter().filter(|resource| {
             matches!(resource.resource_range_type, ResourceRangeType::Memory) && resource.address_length > 0

@@ -32,6 +32,8 @@ wait_for() {
 
 load_drivers() {
     for module in $(cat /modules/order); do
+        # It can be loaded only on a machine with EFI.
+        if [ "$module" = efivarfs ] && [ ! -d /sys/firmware/efi ]; then continue; fi
         insmod "/modules/$module.ko" || bad insmod "$module"
     done
 }

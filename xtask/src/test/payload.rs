@@ -17,7 +17,7 @@ const NEWER: [(&str, &str); 4] = [
     ("CPU features under QEMU 11", "/max-1/t66_"),
     ("CPU features under QEMU 11", "/max-2/t66_registers_"),
     ("CPU features under QEMU 11", "/max-8/t66_later_cores_"),
-    ("two SMMUs under QEMU 11", "-two-smmus/"),
+    ("two SMMUs under QEMU 11", "two-smmus/"),
 ];
 
 /// Runs the tests that need a newer QEMU: its CPU model `max` has other features, and it has machines with two SMMUs.
