@@ -1,4 +1,4 @@
-//! Says where the image of EL2 is that the loader contains.
+//! Checks that PORTCULLIS_IMAGE names the image of EL2 that the loader contains.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=PORTCULLIS_IMAGE");

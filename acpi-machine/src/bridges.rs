@@ -1,8 +1,8 @@
 //! PCI hosts: configuration space, RequesterIDs and windows.
 //!
-//! Firmware lists the RequesterIDs of the buses that it has numbered. Others are behind no SMMU, as far as the table says.
-//! So a host gets the buses whose IDs are all listed, and no other: `bus-range` says so in the tree, and EL2 sees to it that
-//! no bridge gets another number. Where the buses are not in one piece, the segment becomes several hosts in the tree.
+//! Firmware lists the RequesterIDs of the buses that it has numbered. By the table, others are behind no SMMU.
+//! So a PCI host has only buses whose IDs are all listed (`bus-range` in the tree), and EL2 ensures that
+//! no bridge gets another number. If these buses are not contiguous, the segment becomes several hosts in the tree.
 
 use alloc::vec::Vec;
 
@@ -18,7 +18,7 @@ use crate::{Aperture, Firmware, Range};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     pub(crate) cpu: Range,
-    /// Its first address on the bus.
+    /// The first bus address.
     pub(crate) bus: u64,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn find(
         if buses.is_empty() {
             notes.push(note(area.base, "PCI segment of which no bus is behind SMMUv3s, withheld"));
         }
-        // Configuration space of the buses in between has to be there too: what is read there is all ones.
+        // Configuration space of the buses in between must also be in the range: loads from it return all ones.
         let until = buses.iter().skip(1).map(|(next, _)| next.saturating_sub(1)).chain([area.last]);
         for ((first, last), until) in buses.iter().copied().zip(until) {
             let (start, end) = bounds(first, last);
@@ -72,7 +72,7 @@ pub(crate) fn find(
     Ok(bridges)
 }
 
-/// Gives each window to the host with the root bus of what is in it.
+/// Adds each window to the PCI host that has the root bus of the functions in the window.
 fn add_windows(
     firmware: &Firmware<'_>,
     known: &[Range],
@@ -126,7 +126,7 @@ fn add_windows(
     Ok(())
 }
 
-/// All of `space`, by the place that `aperture` has in it.
+/// The window that covers `space`; the bus addresses follow from the position of `aperture` in `space`.
 fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
     let skip = aperture.cpu.base.checked_sub(space.base)?;
     let bus = aperture.bus.checked_sub(skip)?;
@@ -134,7 +134,7 @@ fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
     Some(Window { cpu: *space, bus })
 }
 
-/// The spaces of the firmware's map that may be windows: memory-mapped I/O that is not for run time, without `known`.
+/// The GCD spaces that may be windows: memory-mapped I/O without `EFI_MEMORY_RUNTIME`, and without `known`.
 fn spaces(firmware: &Firmware<'_>, known: &[Range]) -> Result<Vec<Range>, Error> {
     let mut mmio = Vec::new();
     for (index, entry) in firmware.spaces.iter().enumerate() {
@@ -155,7 +155,7 @@ fn spaces(firmware: &Firmware<'_>, known: &[Range]) -> Result<Vec<Range>, Error>
     Ok(left)
 }
 
-/// What of `range` is below and above `hole`.
+/// The parts of `range` below and above `hole`.
 fn without(range: &Range, hole: &Range) -> [Option<Range>; 2] {
     if !range.overlaps(hole) {
         return [Some(*range), None];

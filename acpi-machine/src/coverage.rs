@@ -1,12 +1,12 @@
-//! Which buses of a segment are behind SMMUs with all their RequesterIDs.
+//! Determines the buses of a segment whose RequesterIDs are all behind SMMUs.
 
 use alloc::vec::Vec;
 
 use crate::iort::Ids;
 
-/// RequesterIDs of a bus.
+/// Number of RequesterIDs of a bus.
 const PER_BUS: u64 = 1 << 8;
-/// RequesterIDs of a segment.
+/// Number of RequesterIDs of a segment.
 const RIDS: u64 = 1 << 16;
 
 /// The part of `ids` from `first` up to `end`.
@@ -21,7 +21,7 @@ pub(crate) fn clipped(ids: &[Ids], first: u64, end: u64) -> Vec<Ids> {
     ids.iter().filter_map(part).collect()
 }
 
-/// How many IDs of `first` up to `end` are in `ids`, none of which is there twice.
+/// The number of IDs from `first` up to `end` that are in `ids`, which has no duplicates.
 fn covered(ids: &[Ids], first: u64, end: u64) -> u64 {
     clipped(ids, first, end).iter().fold(0, |sum, part| sum.saturating_add(part.count))
 }
@@ -31,13 +31,13 @@ pub(crate) fn is_whole(ids: &[Ids]) -> bool {
     covered(ids, 0, RIDS) == RIDS
 }
 
-/// The first RequesterID of `bus`, or the first one behind it.
+/// The first RequesterID of bus `first`, and the first one after those of bus `last`.
 pub(crate) fn bounds(first: u8, last: u8) -> (u64, u64) {
     let start = |bus: u8| u64::from(bus).saturating_mul(PER_BUS);
     (start(first), start(last).saturating_add(PER_BUS))
 }
 
-/// The longest runs of buses from `first` to `last` that are covered whole.
+/// The longest runs of buses from `first` to `last` whose RequesterIDs are all covered.
 pub(crate) fn runs(ids: &[Ids], first: u8, last: u8) -> Vec<(u8, u8)> {
     let mut runs: Vec<(u8, u8)> = Vec::new();
     for bus in first..=last {

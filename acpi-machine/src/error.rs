@@ -1,8 +1,8 @@
-//! Why a machine is refused, and what of it the host does not get.
+//! The reasons why a machine is refused, and the parts that the host does not get.
 
 use core::fmt;
 
-/// What a fact was read from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The table with this signature.
@@ -11,7 +11,7 @@ pub enum Source {
     MemoryMap,
     /// The GCD memory space map; the offset is the number of the entry.
     Spaces,
-    /// What the firmware gave to functions below root bridges; the offset is the number of the entry.
+    /// The addresses allocated to functions below root bridges; the offset is the number of the entry.
     Apertures,
     /// The registers that the loader has listed; the offset is the number of the entry.
     Registers,
@@ -41,16 +41,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// A reason to leave the machine as it is.
+/// The reason why a machine is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// What is wrong.
+    /// The table or map with the wrong value.
     pub source: Source,
-    /// Where in it, in bytes from its start, or as the source says.
+    /// Offset of the value: in bytes from the start of a table; for other sources see [`Source`].
     pub offset: usize,
-    /// The value there.
+    /// The value.
     pub value: u64,
-    /// What is wrong with it, as a predicate.
+    /// What is wrong with the value: the first part of the message.
     pub problem: &'static str,
     /// What to do.
     pub remedy: &'static str,
@@ -68,13 +68,13 @@ impl core::error::Error for Error {}
 /// A part of the machine that the host does not get, or gets in another form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What describes it.
+    /// The table or map that describes it.
     pub source: Source,
-    /// Where in it.
+    /// Offset in the table or map.
     pub offset: usize,
     /// Its address or number.
     pub value: u64,
-    /// What is done about it.
+    /// What the part is, and what EL2 does with it.
     pub what: &'static str,
 }
 
@@ -85,5 +85,5 @@ impl fmt::Display for Note {
     }
 }
 
-/// The remedy for what only the firmware's author can change.
+/// The remedy for errors that only the firmware's author can correct.
 pub(crate) const FIRMWARE: &str = "update the firmware, or boot by device tree";

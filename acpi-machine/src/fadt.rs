@@ -7,7 +7,7 @@ use crate::table::Table;
 const BOOT_ARCH: usize = 129;
 const PSCI_COMPLIANT: u16 = 1 << 0;
 const PSCI_USE_HVC: u16 = 1 << 1;
-/// Bytes of revision 5.1, which added it.
+/// Length in bytes of revision 5.1, which added ARM_BOOT_ARCH.
 const LENGTH: usize = 268;
 
 /// Checks that CPUs are started by PSCI through SMC.
@@ -27,7 +27,7 @@ pub(crate) fn check(fadt: &Table<'_>) -> Result<(), Error> {
             "start the firmware at EL2 (QEMU: -machine virtualization=on)",
         ));
     }
-    // Bits of later revisions say more about PSCI; none of them changes the conduit.
+    // Later revisions define more bits about PSCI; none of them changes the conduit.
     if arch & !0x7 != 0 {
         return Err(fadt.bad(BOOT_ARCH, arch.into(), "ARM_BOOT_ARCH has bits that are not known", FIRMWARE));
     }

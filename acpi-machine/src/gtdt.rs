@@ -5,7 +5,7 @@ use crate::error::{Error, FIRMWARE};
 use crate::table::Table;
 
 const LENGTH: usize = 96;
-/// Where the interrupt of each timer is, and its name's.
+/// The offset of each timer's interrupt, and the message if the interrupt is not a PPI.
 const INTERRUPTS: [(usize, &str); 3] = [
     (56, "the interrupt of the EL1 physical timer is not a PPI"),
     (64, "the interrupt of the virtual timer is not a PPI"),
@@ -17,7 +17,7 @@ pub(crate) fn check(gtdt: &Table<'_>) -> Result<(), Error> {
     gtdt.expect(&[2, 3], LENGTH)?;
     for (at, problem) in INTERRUPTS {
         let gsiv = gtdt.u32(at)?;
-        // 0 means that the timer has none.
+        // 0 means that the timer has no interrupt.
         if gsiv != 0 && !(16..32).contains(&gsiv) {
             return Err(gtdt.bad(at, gsiv.into(), problem, FIRMWARE));
         }

@@ -17,16 +17,16 @@ pub(crate) use smmu::{Model, Smmu};
 const COUNT: usize = HEADER;
 const OFFSET: usize = HEADER + 4;
 const FIRST: usize = HEADER + 12;
-/// Bytes in front of what is specific to a node's type.
+/// Length in bytes of a node's header, before the fields of its type.
 const NODE: usize = 16;
-/// Nodes at most.
+/// Maximum number of nodes.
 const NODES_MAX: usize = 4096;
 
-/// The length of an SMMUv2's registers.
+/// Offset of the length of an SMMUv2's registers.
 const SPAN: usize = NODE + 8;
-/// The second page of a PMCG; nodes of revision 0 have none.
+/// Offset of the address of a PMCG's second page; nodes of revision 0 do not have it.
 const PMCG_PAGE_1: usize = NODE + 16;
-/// A page of registers.
+/// Size in bytes of a page of registers.
 const PAGE: u64 = 0x1_0000;
 
 const ITS_GROUP: u8 = 0;
@@ -37,7 +37,7 @@ const SMMU_V3: u8 = 4;
 const PMCG: u8 = 5;
 const RMR: u8 = 6;
 
-/// The revisions of each type of node that are known.
+/// The known revisions of each type of node.
 const REVISIONS: [(u8, &[u8]); 7] = [
     (ITS_GROUP, &[0, 1]),
     (NAMED_COMPONENT, &[0, 1, 2, 3, 4]),
@@ -45,14 +45,14 @@ const REVISIONS: [(u8, &[u8]); 7] = [
     (SMMU_V2, &[0, 1, 2, 3]),
     (SMMU_V3, &[0, 1, 2, 3, 4, 5]),
     (PMCG, &[0, 1, 2]),
-    // Before revision 1 it had another layout.
+    // Before revision 1 the node had another layout.
     (RMR, &[1, 2, 3]),
 ];
 
 /// A device that only AML describes further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Component {
-    /// Where its node is in the table.
+    /// Offset of its node in the table.
     pub(crate) offset: usize,
     /// Its streams.
     pub(crate) ids: Vec<Ids>,
@@ -63,19 +63,19 @@ pub(crate) struct Component {
 pub(crate) struct Segment {
     pub(crate) number: u16,
     pub(crate) coherent: bool,
-    /// Sorted, none twice.
+    /// Sorted, without duplicates.
     pub(crate) ids: Vec<Ids>,
 }
 
-/// What the table says.
+/// The content of the table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Iort {
     pub(crate) smmus: Vec<Smmu>,
     pub(crate) segments: Vec<Segment>,
     pub(crate) components: Vec<Component>,
-    /// Memory that devices use all the time: RMRs.
+    /// Reserved memory ranges (RMRs), which devices access permanently.
     pub(crate) reserved: Vec<Range>,
-    /// Registers of what EL2 does not know, in no node of the tree.
+    /// Registers of parts that EL2 does not support; they are in no node of the tree.
     pub(crate) withheld: Vec<Range>,
 }
 
@@ -130,7 +130,7 @@ impl<'a> Nodes<'a> {
         Ok(Self { all })
     }
 
-    /// The node at `offset` in the table, with its number.
+    /// The node at `offset` in the table, with its index.
     fn at(&self, offset: u32) -> Option<(usize, &Node<'a>)> {
         let offset = usize::try_from(offset).ok()?;
         let index = self.all.binary_search_by_key(&offset, |node| node.body.start()).ok()?;
@@ -142,7 +142,7 @@ impl<'a> Nodes<'a> {
     }
 }
 
-/// Reads the table. `its` are the ITSs that there are.
+/// Reads the table. `its` are the ITSs of the MADT.
 pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Result<Iort, Error> {
     iort.expect(&[0, 1, 3, 5, 6, 7], FIRST)?;
     let nodes = Nodes::find(iort)?;
@@ -150,7 +150,7 @@ pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Resu
         parts::check_group(group, its)?;
     }
     let mut found = Iort::default();
-    // The number of an SMMU's node, by its number among them.
+    // The index of each SMMUv3's node.
     let mut numbers = Vec::new();
     for (number, node) in nodes.of(SMMU_V3) {
         found.smmus.push(smmu::read(&nodes, node)?);

@@ -2,7 +2,7 @@
 //!
 //! EL2 has one parser, one policy and one check of the finished plan, all of them for device trees. A machine that
 //! describes itself by ACPI gets the same: this crate turns copies of the firmware's tables into a tree in the bindings
-//! that EL2 knows, so that no decision in EL2 depends on where a fact came from. What the tables leave out is left out:
+//! that EL2 knows, so that no decision in EL2 depends on where a fact came from. Parts in no table are in no node:
 //! registers that are in no node are not mapped for the host.
 //!
 //! ```text
@@ -10,11 +10,11 @@
 //!                                                      └──► Error: table, offset, value, remedy
 //! ```
 //!
-//! The input is a claim of the firmware until it is checked: each length, checksum and revision is checked before use,
-//! what is not understood is refused by name, and the input must be a copy that nobody else can write.
+//! The input is untrusted until it is checked: each length, checksum and revision is checked before use,
+//! unknown structures and flags are refused, and the input must be a copy that nothing else can write.
 //!
-//! Tables are read by hand from slices, since the structures of the crate `acpi` can only be had by mapping memory
-//! (`unsafe`), and IORT is not among them.
+//! The crate parses slices itself: the crate `acpi` can read its structures only after it has mapped memory
+//! (`unsafe`), and does not support IORT.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -69,40 +69,40 @@ pub use registers::{Registers, Use};
 
 use alloc::vec::Vec;
 
-/// Bytes from a base.
+/// A range of addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// The first address.
     pub base: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
 impl Range {
-    /// The first address behind it; `None` if that is no 64-bit number.
+    /// The first address after the range; `None` if it does not fit in 64 bits.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         self.base.checked_add(self.size)
     }
 
-    /// The last address, or the highest that there is.
+    /// The last address, or `u64::MAX` if the range wraps.
     fn last(&self) -> u64 {
         self.base.saturating_add(self.size.saturating_sub(1))
     }
 
-    /// Whether `address` is in it.
+    /// Whether `address` is in the range.
     #[must_use]
     pub fn has(&self, address: u64) -> bool {
         self.size > 0 && self.base <= address && address <= self.last()
     }
 
-    /// Whether a byte is in both.
+    /// Whether the two ranges have a byte in common.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.size > 0 && other.size > 0 && self.base <= other.last() && other.base <= self.last()
     }
 
-    /// Whether every byte of `other` is in it.
+    /// Whether every byte of `other` is in the range.
     #[must_use]
     pub fn contains(&self, other: &Self) -> bool {
         other.size == 0 || self.has(other.base) && self.has(other.last())
@@ -116,38 +116,38 @@ pub struct SpaceEntry {
     pub kind: u32,
     /// The addresses.
     pub range: Range,
-    /// `EFI_MEMORY_*` attributes that are set, not those that it could have.
+    /// The current `EFI_MEMORY_*` attributes, not the capabilities.
     pub attributes: u64,
 }
 
 /// Addresses of PCI memory space that the firmware has given to functions below a root bridge, as
-/// `EFI_PCI_ROOT_BRIDGE_IO_PROTOCOL.Configuration()` says. The space around them that the firmware knows is the window.
+/// `EFI_PCI_ROOT_BRIDGE_IO_PROTOCOL.Configuration()` reports them. The GCD space that contains them is the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aperture {
     /// PCI segment.
     pub segment: u16,
     /// The first bus of the root bridge.
     pub first_bus: u8,
-    /// Where the CPU sees it.
+    /// CPU addresses.
     pub cpu: Range,
-    /// Its first address on the bus.
+    /// The first bus address.
     pub bus: u64,
 }
 
-/// What the firmware says about the machine. Everything that is borrowed is a copy: the firmware, which is part of the
+/// The firmware's description of the machine. All slices are copies: the firmware, which is part of the
 /// host later, must not be able to change it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Firmware<'a> {
-    /// All tables of the XSDT, and no others, in any order: their bytes, header included, in the length that the header
-    /// has. Those whose signature is not of interest are ignored.
+    /// All tables of the XSDT, and no others, in any order: their bytes with the header, in the length that the header
+    /// contains. Tables that this crate does not parse are ignored.
     pub tables: &'a [&'a [u8]],
     /// The UEFI memory map, as it is when EL2 takes over.
     pub memory: &'a [MemoryEntry],
     /// The GCD memory space map.
     pub spaces: &'a [SpaceEntry],
-    /// What is allocated below root bridges.
+    /// Addresses allocated to functions below root bridges.
     pub apertures: &'a [Aperture],
-    /// Registers that the firmware goes on using although no table describes them.
+    /// Registers that the firmware continues to use although no table describes them.
     pub registers: &'a [Registers],
     /// EL2's memory, image and pool: whole pages in memory of the type `EfiReservedMemoryType`.
     pub own: Range,
@@ -160,14 +160,14 @@ pub struct Firmware<'a> {
 pub struct Description {
     /// A flattened device tree.
     pub dtb: Vec<u8>,
-    /// What the host does not get, for the boot log.
+    /// Parts of the machine that the host does not get, for the boot log.
     pub notes: Vec<Note>,
 }
 
 /// Describes the machine.
 ///
 /// # Errors
-/// [`Error`] for what is malformed, unknown, or cannot be isolated. Nothing was changed then.
+/// [`Error`] for a table or map that is malformed or unknown, or for a machine that cannot be isolated.
 pub fn describe(firmware: &Firmware<'_>) -> Result<Description, Error> {
     let mut notes = Vec::new();
     let tables = tables::Tables::find(firmware.tables)?;
@@ -181,7 +181,7 @@ pub fn describe(firmware: &Firmware<'_>) -> Result<Description, Error> {
     let mut known = Vec::new();
     known.extend(madt.ranges());
     known.extend(iort.smmus.iter().map(|smmu| smmu.range));
-    // A page that is not there has the address 0.
+    // The address of an optional page that does not exist is 0.
     known.extend(iort.withheld.iter().copied().filter(|range| range.base != 0));
     known.extend(areas.iter().map(mcfg::Area::whole));
     known.extend(console.iter().map(|console| console.range));

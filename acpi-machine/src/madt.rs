@@ -13,34 +13,34 @@ const GIC_MSI_FRAME: u8 = 0xd;
 const GICR: u8 = 0xe;
 const GIC_ITS: u8 = 0xf;
 
-/// Bytes of a distributor.
+/// Size of a distributor in bytes.
 const GICD_SIZE: u64 = 0x1_0000;
-/// Bytes of a frame for message interrupts.
+/// Size of a GICv2m MSI frame in bytes.
 const FRAME_SIZE: u64 = 0x1000;
-/// Bytes of an ITS.
+/// Size of an ITS in bytes.
 const ITS_SIZE: u64 = 0x2_0000;
-/// Bytes of the redistributor of one CPU: two frames of 64 KiB.
+/// Size in bytes of a CPU's redistributor: two frames of 64 KiB.
 const GICR_V3: u64 = 0x2_0000;
-/// The same with the two frames of GICv4.
+/// The same with the two additional frames of GICv4.
 const GICR_V4: u64 = 0x4_0000;
 /// Affinity fields of an MPIDR.
 const MPIDR_MASK: u64 = 0xff_00ff_ffff;
 /// GICC flag: the CPU can be used.
 const ENABLED: u32 = 1 << 0;
-/// GICC flag: it can be enabled later.
+/// GICC flag: the CPU can be enabled later.
 const ONLINE_CAPABLE: u32 = 1 << 3;
-/// Entries at most.
+/// Maximum number of entries.
 const ENTRIES_MAX: usize = 4096;
 
 /// An ITS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Its {
-    /// Its number in IORT.
+    /// Its ID in IORT.
     pub(crate) id: u32,
     pub(crate) range: Range,
 }
 
-/// What the table says.
+/// The content of the table.
 #[derive(Clone, Debug)]
 pub(crate) struct Madt {
     /// The MPIDRs of the CPUs that can be used.
@@ -49,7 +49,7 @@ pub(crate) struct Madt {
     /// Sorted, and merged where they are adjacent.
     pub(crate) redistributors: Vec<Range>,
     pub(crate) its: Vec<Its>,
-    /// Frames for message interrupts, which the host does not get.
+    /// GICv2m MSI frames, which the host does not get.
     pub(crate) frames: Vec<Range>,
 }
 
@@ -98,7 +98,7 @@ impl Found {
             GICC => self.add_cpu(entry, notes),
             GICD => {
                 let (base, version) = (entry.u64(8)?, entry.u8(20)?);
-                // 0 means that the version is to be read from the hardware, which the boot does.
+                // 0 means that software must read the version from hardware; EL2's boot code does so.
                 if !matches!(version, 0 | 3 | 4) {
                     let remedy = "EL2 needs a GICv3 (QEMU: -machine gic-version=3)";
                     return Err(entry.bad(20, version.into(), "the interrupt controller is not a GICv3", remedy));
@@ -139,7 +139,7 @@ impl Found {
         if mpidr & !MPIDR_MASK != 0 {
             return Err(entry.bad(68, mpidr, "the MPIDR has bits beside the affinity fields", FIRMWARE));
         }
-        // A redistributor of a CPU that is not used is registers all the same.
+        // The registers of an unused CPU's redistributor exist too.
         if gicr != 0 {
             self.single.push(gicr);
         }

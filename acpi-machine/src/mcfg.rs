@@ -1,4 +1,4 @@
-//! MCFG: where configuration space is (PCI Firmware Specification 3.3, 4.1.2).
+//! MCFG: the addresses of configuration space (PCI Firmware Specification 3.3, 4.1.2).
 
 use alloc::vec::Vec;
 
@@ -8,15 +8,15 @@ use crate::table::{HEADER, Table};
 
 const FIRST: usize = HEADER + 8;
 const ENTRY: usize = 16;
-/// Configuration space of a bus, in bytes.
+/// Size in bytes of the configuration space of a bus.
 pub(crate) const BUS: u64 = 1 << 20;
-/// Entries at most.
+/// Maximum number of entries.
 const AREAS_MAX: usize = 64;
 
-/// Configuration space of some buses.
+/// Configuration space of a range of buses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Area {
-    /// Where that of bus 0 is, or would be.
+    /// Address of the configuration space of bus 0, even if the area begins at another bus.
     pub(crate) base: u64,
     pub(crate) segment: u16,
     pub(crate) first: u8,
@@ -30,7 +30,7 @@ impl Area {
         Range { base: self.base.saturating_add(u64::from(first).saturating_mul(BUS)), size: buses.saturating_mul(BUS) }
     }
 
-    /// All of it.
+    /// The configuration space of all buses of the area.
     pub(crate) fn whole(&self) -> Range {
         self.of(self.first, self.last)
     }

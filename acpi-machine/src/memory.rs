@@ -1,8 +1,8 @@
 //! The UEFI memory map: which memory the host gets (UEFI 2.10, 7.2).
 //!
 //! The firmware is part of the host afterwards. So the host gets all memory that the firmware owns for itself, for boot or
-//! for run time, and all that operating systems get. It does not get `EfiReservedMemoryType`, in which EL2 lives and which
-//! no operating system touches, except where a device uses it all the time (RMR).
+//! for run time, and all that operating systems get. It does not get `EfiReservedMemoryType`, where EL2 is and which
+//! no operating system uses, except reserved memory ranges of devices (RMR).
 
 use alloc::vec::Vec;
 
@@ -10,13 +10,13 @@ use crate::error::{Error, Note, Source};
 use crate::table::wide;
 use crate::{Firmware, Range};
 
-/// A page of UEFI, in bytes.
+/// Size of a UEFI page in bytes.
 const PAGE: u64 = 4096;
 /// `EFI_MEMORY_WB`: the memory can be cached.
 const WRITE_BACK: u64 = 1 << 3;
 /// `EFI_MEMORY_RUNTIME`.
 pub(crate) const RUNTIME: u64 = 1 << 63;
-/// Entries at most.
+/// Maximum number of entries.
 const ENTRIES_MAX: usize = 4096;
 
 /// Values of `EFI_MEMORY_TYPE`.
@@ -60,27 +60,27 @@ pub struct MemoryEntry {
     pub kind: u32,
     /// The first address, physical.
     pub base: u64,
-    /// Pages of 4 KiB.
+    /// Number of 4 KiB pages.
     pub pages: u64,
     /// `EFI_MEMORY_*` attributes.
     pub attributes: u64,
 }
 
 impl MemoryEntry {
-    /// The addresses; `None` if it is empty, wraps, or does not begin at a page.
+    /// The addresses; `None` if the range is empty, wraps, or does not begin at a page boundary.
     pub(crate) fn range(&self) -> Option<Range> {
         let range = Range { base: self.base, size: self.pages.checked_mul(PAGE)? };
         (range.size > 0 && range.base.is_multiple_of(PAGE) && range.end().is_some()).then_some(range)
     }
 }
 
-/// What is done with memory of a type.
+/// What EL2 does with memory of a type.
 enum Fate {
     /// The host gets it.
     Host,
     /// The host does not get it.
     Withheld(&'static str),
-    /// It is no memory.
+    /// The range is not memory.
     Registers,
     /// The machine is refused.
     Refused(&'static str),
@@ -107,13 +107,13 @@ fn fate(entry: &MemoryEntry) -> Fate {
 /// The memory of the machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    /// What the host gets, and EL2's own: sorted, and merged where it is adjacent.
+    /// The host's memory and EL2's own: sorted, with adjacent ranges merged.
     pub(crate) ram: Vec<Range>,
-    /// What devices use all the time.
+    /// Reserved memory ranges of devices (RMR).
     pub(crate) reserved: Vec<Range>,
 }
 
-/// Reads the map. `reserved` is memory that devices use all the time.
+/// Reads the map. `reserved` are the RMRs.
 pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<Note>) -> Result<Memory, Error> {
     let bad = |index, value, problem| {
         let remedy = "update the firmware, or boot by device tree";
@@ -177,7 +177,7 @@ pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<
     Ok(Memory { ram: merged(ram), reserved: reserved.into() })
 }
 
-/// `ranges` in order, those that touch each other joined.
+/// `ranges` in ascending order, with adjacent ones joined.
 pub(crate) fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_unstable_by_key(|range| range.base);
     let mut joined: Vec<Range> = Vec::new();

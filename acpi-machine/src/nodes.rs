@@ -19,13 +19,13 @@ use crate::{Firmware, Range};
 const GIC: u32 = 1;
 const FIRST_ITS: u32 = 0x100;
 const FIRST_SMMU: u32 = 0x1_0000;
-/// Bytes of a command line at most.
+/// Maximum length of a command line in bytes.
 const COMMAND_LINE_MAX: usize = 4096;
-/// The space of a PCI address: 32-bit memory, and 64-bit memory.
+/// Space codes of a PCI address in a tree: 32-bit and 64-bit memory.
 const MEMORY_32: u32 = 0x200_0000;
 const MEMORY_64: u32 = 0x300_0000;
 
-/// All parts.
+/// All parts of the machine.
 pub(crate) struct Machine<'m> {
     pub(crate) firmware: &'m Firmware<'m>,
     pub(crate) madt: &'m Madt,
@@ -141,7 +141,7 @@ impl Machine<'_> {
         let wired = || smmu.interrupts.iter().filter(|(_, number)| *number != 0);
         if wired().next().is_some() {
             let names = Value::strings(wired().map(|(name, _)| *name));
-            // Edges: DEN 0049 has no other kind for an SMMUv3.
+            // Edge-triggered: DEN 0049 defines no other trigger mode for an SMMUv3.
             let specifiers = wired().flat_map(|(_, number)| [0, number.saturating_sub(32), 1]).collect::<Vec<_>>();
             set(&mut node, [("interrupt-names", names), ("interrupts", Value::cells(&specifiers))]);
         }
@@ -160,7 +160,7 @@ impl Machine<'_> {
         node
     }
 
-    /// EL2's command line, and its memory, by which EL2 knows that firmware goes on as the host.
+    /// `/chosen`: EL2's command line, and its memory, which tells EL2 that firmware started it.
     fn chosen(&self) -> Result<DeviceTreeNode, Error> {
         let given = self.firmware.command_line;
         let bad = |offset, value, problem| {

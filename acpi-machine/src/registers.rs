@@ -1,4 +1,4 @@
-//! Registers that the firmware goes on using, as a part of the host, although no table describes them.
+//! Registers that the firmware continues to use, as a part of the host, although no table describes them.
 
 use alloc::vec::Vec;
 
@@ -10,28 +10,28 @@ const PAGE: u64 = 4096;
 /// `EfiGcdMemoryTypeMemoryMappedIo`.
 pub(crate) const GCD_MMIO: u32 = 3;
 
-/// What registers are, as the loader has found out.
+/// The use of registers that the loader found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// Flash in which the firmware keeps its variables: it is read and written at run time.
     Variables,
-    /// Flash in which the firmware's code is executed where it is. It is not written.
+    /// Flash from which the firmware executes code in place. It is not written.
     Code,
-    /// A PL031, the clock.
+    /// A PL031 real-time clock.
     Clock,
 }
 
 /// Registers with a known use. None of them starts a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
-    /// Where they are, in whole pages.
+    /// Their addresses, in whole pages.
     pub range: Range,
-    /// What they are.
+    /// Their use.
     pub used_as: Use,
 }
 
-/// Checks the list: it has whole pages, none of them twice or of `known`; and registers that the firmware claims for its
-/// runtime services are in it or in `known`, since what cannot be named cannot be judged.
+/// Checks the list: whole pages, without duplicates, none of `known`; and registers that the firmware maps for its
+/// runtime services are in the list or in `known`, since EL2 cannot decide about unknown registers.
 pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Error> {
     let remedy = "correct the list in the loader";
     for (index, entry) in firmware.registers.iter().enumerate() {

@@ -13,9 +13,9 @@ const SPACE: usize = 40;
 const WIDTH: usize = 41;
 const ACCESS: usize = 43;
 const ADDRESS: usize = 44;
-/// Registers of a console, in bytes.
+/// Size in bytes of a console's registers.
 const SIZE: u64 = 0x1000;
-/// Address space of memory.
+/// Address space ID of system memory.
 const SYSTEM_MEMORY: u8 = 0;
 
 /// How a console is driven.
@@ -23,7 +23,7 @@ const SYSTEM_MEMORY: u8 = 0;
 pub(crate) enum Kind {
     Pl011,
     Sbsa,
-    /// With log2 of the bytes from a register to the next, and bytes of an access.
+    /// `shift` is log2 of the distance between registers in bytes, `width` the access size in bytes.
     Ns16550 {
         shift: u32,
         width: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Console {
     pub(crate) kind: Kind,
 }
 
-/// Reads the table; `None` for a console that EL2 cannot drive, which the host does not get either.
+/// Reads the table; `None` for a console that EL2 cannot drive, which is withheld from the host too.
 pub(crate) fn read(spcr: &Table<'_>, notes: &mut Vec<Note>) -> Result<Option<Console>, Error> {
     spcr.expect(&[2, 3, 4], LENGTH)?;
     let address = spcr.u64(ADDRESS)?;
@@ -50,7 +50,7 @@ pub(crate) fn read(spcr: &Table<'_>, notes: &mut Vec<Note>) -> Result<Option<Con
         (0 | 1, 8, 0 | 1) => Some(Kind::Ns16550 { shift: 0, width: 1 }),
         _ => None,
     };
-    // Redirection that is switched off has address 0.
+    // Address 0 means that console redirection is disabled.
     let usable = spcr.u8(SPACE)? == SYSTEM_MEMORY && address != 0 && address.checked_add(SIZE).is_some();
     let console = kind.filter(|_| usable).map(|kind| Console { range: Range { base: address, size: SIZE }, kind });
     if console.is_none() {

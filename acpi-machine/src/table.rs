@@ -4,7 +4,7 @@ use crate::error::{Error, FIRMWARE, Note, Source};
 
 /// Bytes of the header that all tables have.
 pub(crate) const HEADER: usize = 36;
-/// Bytes of a table at most; no table that is read here comes near it.
+/// Maximum length of a table in bytes; tables that this crate parses are much shorter.
 const LENGTH_MAX: usize = 1 << 20;
 
 /// A table, or a part of one.
@@ -12,7 +12,7 @@ const LENGTH_MAX: usize = 1 << 20;
 pub(crate) struct Table<'a> {
     signature: [u8; 4],
     bytes: &'a [u8],
-    /// Where the bytes are in the table.
+    /// Offset of the bytes in the table.
     start: usize,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Table<'a> {
         self.bytes.len()
     }
 
-    /// Where this part is in the table.
+    /// Offset of this part in the table.
     pub(crate) fn start(&self) -> usize {
         self.start
     }
@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// `number` as what errors print.
+/// `number` in the type that errors print.
 pub(crate) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

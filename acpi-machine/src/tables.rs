@@ -1,9 +1,9 @@
-//! The tables that are read, each of them once.
+//! The tables that this crate parses; each may occur once.
 
 use crate::error::{Error, FIRMWARE, Source};
 use crate::table::Table;
 
-/// Tables at most, those that are ignored included.
+/// Maximum number of tables, including ignored ones.
 const TABLES_MAX: usize = 256;
 
 /// The tables.
@@ -17,7 +17,7 @@ pub(crate) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Finds them among `all`.
+    /// Finds the tables among `all`.
     pub(crate) fn find(all: &[&'a [u8]]) -> Result<Self, Error> {
         let about = |signature, value, problem, remedy| Error {
             source: Source::Table(signature),

@@ -1,4 +1,4 @@
-//! Machines whose tables the tests build.
+//! Tests on machines whose tables the tests build.
 
 mod build;
 mod el2;

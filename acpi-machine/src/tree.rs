@@ -12,34 +12,34 @@ pub(crate) struct Value {
 }
 
 impl Value {
-    /// An empty value: a property that is only there.
+    /// An empty value, for a property without content.
     pub(crate) fn empty() -> Self {
         Self::default()
     }
 
-    /// One cell each.
+    /// One cell for each number.
     pub(crate) fn cells(cells: &[u32]) -> Self {
         Self { bytes: cells.iter().flat_map(|cell| cell.to_be_bytes()).collect() }
     }
 
-    /// Two cells each.
+    /// Two cells for each number.
     pub(crate) fn wide(numbers: &[u64]) -> Self {
         Self { bytes: numbers.iter().flat_map(|number| number.to_be_bytes()).collect() }
     }
 
-    /// Strings, each with its end.
+    /// Strings, each with its terminating zero.
     pub(crate) fn strings<'s>(strings: impl IntoIterator<Item = &'s str>) -> Self {
         Self { bytes: strings.into_iter().flat_map(|string| string.bytes().chain([0])).collect() }
     }
 
-    /// This one, and `other` behind it.
+    /// This value followed by `other`.
     pub(crate) fn and(mut self, mut other: Self) -> Self {
         self.bytes.append(&mut other.bytes);
         self
     }
 }
 
-/// A node. Names are made of constants and hexadecimal numbers.
+/// Makes a node. Names consist of constants and hexadecimal numbers.
 pub(crate) fn node<'n>(name: String, properties: impl IntoIterator<Item = (&'n str, Value)>) -> DeviceTreeNode {
     let mut node = DeviceTreeNode::new_unchecked(name);
     set(&mut node, properties);

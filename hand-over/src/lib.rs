@@ -1,9 +1,9 @@
 //! What a loader that runs in firmware at EL2 hands to EL2's image, besides the device tree: the state in which the
-//! firmware goes on at EL1, and where it goes on when EL2 refuses.
+//! firmware continues at EL1, and the address at which it continues when EL2 refuses.
 //!
 //! The loader puts the image, the tree and the [`Record`] into memory that `/chosen` names ([`OWN_MEMORY`]), cleans
 //! them to the point of coherency, masks interrupts, turns the MMU off and branches to the image at [`ENTRY_OFFSET`]
-//! with X0 = the tree and X1 = the record. EL2 either goes on at [`Record::resume`] at EL1, or, with nothing
+//! with X0 = the tree and X1 = the record. EL2 either continues at [`Record::resume`] at EL1, or, with nothing
 //! changed but the processor's EL2 registers, its own memory and the console, at [`Record::refused`] at EL2 with the
 //! MMU off and X1 = the record.
 #![no_std]
@@ -13,17 +13,17 @@
 /// Property of `/chosen`: base and size, two cells each, of EL2's memory, which firmware has reserved.
 pub const OWN_MEMORY: &str = "portcullis,own-memory";
 
-/// Offset of the warm entry from the start of the image, after the arm64 header. A branch, then [`VERSION`].
+/// Offset of the entry for loaders in firmware, after the arm64 header: a branch, then [`VERSION`].
 pub const ENTRY_OFFSET: usize = 64;
 /// Offset of the version of this interface in the image.
 pub const VERSION_OFFSET: usize = 68;
 /// Version of this interface.
 pub const VERSION: u32 = 1;
 
-/// Bytes for the reason of a refusal.
+/// Maximum length in bytes of the reason of a refusal.
 pub const REASON_MAX: usize = 512;
 
-/// EL1's registers, as the firmware has to find them.
+/// The values of EL1's registers when the firmware continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct El1 {
@@ -41,7 +41,7 @@ pub struct El1 {
     pub vbar: u64,
     /// `TPIDR_EL1`.
     pub tpidr: u64,
-    /// PSTATE, of EL1 with its own stack pointer.
+    /// PSTATE: EL1 with SP_EL1 (EL1h), and the interrupt masks.
     pub pstate: u64,
 }
 
@@ -83,15 +83,15 @@ pub struct El2 {
 pub struct Record {
     /// [`VERSION`].
     pub version: u64,
-    /// The stack pointer, of both exception levels.
+    /// The stack pointer, which is the same at EL2 and at EL1.
     pub sp: u64,
-    /// Where the firmware goes on at EL1.
+    /// Address at which the firmware continues at EL1.
     pub resume: u64,
     /// Where EL2 branches with its MMU off when it refuses; the code is in memory, not only in a cache.
     pub refused: u64,
     /// The state at `resume`.
     pub el1: El1,
-    /// The loader's; EL2 does not read it.
+    /// For the loader only; EL2 does not read it.
     pub el2: El2,
     /// Length of `reason`; EL2 writes it.
     pub reason_len: u64,
@@ -131,7 +131,7 @@ impl Record {
         }
     }
 
-    /// The reason of a refusal, as far as it is UTF-8.
+    /// The reason of a refusal, up to the first byte that is not UTF-8.
     #[must_use]
     pub fn reason(&self) -> &str {
         let length = usize::try_from(self.reason_len).unwrap_or(REASON_MAX).min(REASON_MAX);
@@ -167,7 +167,7 @@ mod tests {
         for _ in 0..REASON_MAX {
             write!(record, "aä").unwrap();
         }
-        // 512 bytes are 170 times three, and an `a` and half of the other.
+        // 512 bytes are 170 times the three bytes of `aä`, an `a`, and the first byte of an `ä`.
         assert_eq!(record.reason().len(), REASON_MAX - 1);
         assert!(record.reason().ends_with("äa"));
     }

@@ -13,7 +13,7 @@ use crate::layout;
 /// to hardware.
 pub type StoreHook = Rc<RefCell<Option<Box<dyn FnMut(&Model)>>>>;
 
-/// A word of EL2's buffers that reads corrupted, and the flipped bits.
+/// A word of EL2's buffers whose reads return a corrupted value, and the flipped bits.
 pub type Damage = Rc<Cell<Option<(u64, u64)>>>;
 
 /// EL2's pool: power-of-two blocks, with allocation failures on request.

@@ -8,7 +8,7 @@
 //!   [`Invalidate`], and reports success only after every SMMU has completed it.
 //! - **A failure changes no owner.** If memory for tables is missing, nothing changes. If an SMMU does not complete an
 //!   invalidation, the pages are mapped again, detached tables are never reused, and each further revocation first
-//!   retries an invalidation of everything. With a permanently failed SMMU it never succeeds, and every later
+//!   retries an invalidation of everything. If an SMMU failed permanently, the retry never succeeds, and every later
 //!   revocation fails.
 //! - **No break-before-make.** Blocks larger than a page are used only where every SMMU can replace them while they are
 //!   in use (`SMMU_IDR3.BBML` = 2), so that host DMA next to a revoked page never faults.

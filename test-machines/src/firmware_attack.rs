@@ -1,4 +1,4 @@
-//! Attacks of UEFI firmware that goes on running below the host (row T70): an application that starts
+//! Attacks of UEFI firmware that continues as a part of the host (row T70): an application that starts
 //! `portcullis.efi`, with a transfer of the `edu` device in flight.
 
 use std::fs;
@@ -73,7 +73,7 @@ pub fn attack(files: &Files, cpu: &str, dir: &Path) -> Result<Report> {
 /// directly.
 ///
 /// # Errors
-/// As [`attack`], and when an attack has the other result, or EL2's log has no fault of one that it blocked.
+/// As [`attack`], and when an attack has another result, or EL2's log has no fault of a blocked attack.
 pub fn run(files: &Files, cpu: &str, wanted: AttackResult, dir: &Path) -> Result<()> {
     let report = attack(files, cpu, dir)?;
     let audited = wanted == AttackResult::Landed || report.audit_is_clean;

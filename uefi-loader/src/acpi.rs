@@ -1,4 +1,4 @@
-//! Copies of the ACPI tables. The firmware can change its own ones later; EL2 relies on these.
+//! Copies the ACPI tables. The firmware can change the originals later; EL2 uses only the copies.
 #![allow(unsafe_code)]
 
 use alloc::format;
@@ -14,19 +14,19 @@ const RSDP_REVISION: usize = 15;
 /// Offset of a table's length, and length of its header.
 const LENGTH: usize = 4;
 const HEADER: usize = 36;
-/// More than any table that EL2 reads.
+/// Maximum length of a table in bytes; tables that EL2 uses are shorter.
 const LENGTH_MAX: usize = 16 << 20;
 
 /// Copies all tables of the XSDT.
 ///
 /// # Errors
-/// A sentence, when there is no ACPI 2.0 or a table has an impossible length.
+/// A message, if there is no ACPI 2.0 or a table has an impossible length.
 pub fn copy() -> Result<Vec<Vec<u8>>, String> {
     let rsdp = system::with_config_table(|entries| {
         entries.iter().find(|entry| entry.guid == ConfigTableEntry::ACPI2_GUID).map(|entry| entry.address.cast::<u8>())
     });
     let rsdp = rsdp.ok_or("the firmware has no ACPI 2.0 tables: enable ACPI in its setup (QEMU: acpi=on)")?;
-    // SAFETY: (1) the firmware says that an RSDP is there, whose first revision has more than 15 bytes.
+    // SAFETY: (1) the configuration table points to an RSDP, which has more than 15 bytes in every revision.
     let revision = unsafe { rsdp.add(RSDP_REVISION).read() };
     if revision < 2 {
         return Err(format!("the RSDP at {rsdp:p} has revision {revision}, not 2 or more: a newer firmware is needed"));
@@ -47,7 +47,7 @@ fn table(address: u64) -> Result<Vec<u8>, String> {
     if start.is_null() {
         return Err("the XSDT has an entry of zero: a firmware with valid tables is needed".into());
     }
-    // SAFETY: (1) the firmware's tables lead here, and each has a header.
+    // SAFETY: (1) the XSDT or the RSDP points to a table here, and each table has a header.
     let length = unsafe { ptr::read_unaligned(start.wrapping_add(LENGTH).cast::<u32>()) };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if !(HEADER..=LENGTH_MAX).contains(&length) {

@@ -1,10 +1,10 @@
-//! EL2's command line, from what a boot entry or a shell passes.
+//! EL2's command line, from the load options that a boot entry or a shell passes.
 
-/// Longest command line in bytes.
+/// Maximum length of a command line in bytes.
 pub const LENGTH_MAX: usize = 2048;
 
 /// The words of `options` that are EL2's: a shell passes the program's name first. `None` if `options` are no printable
-/// text: the firmware marks boot entries that it makes itself with binary data.
+/// text: firmware stores binary data in the boot entries that it creates itself.
 #[must_use]
 pub fn words(options: &str) -> Option<&str> {
     let options = options.trim_end_matches('\0').trim();

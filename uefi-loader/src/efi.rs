@@ -44,7 +44,7 @@ fn run() -> Result<(), String> {
     }
 }
 
-/// Whether the boot manager started this as an entry of the boot order, and not before it.
+/// Whether the boot manager started this program from a `Boot####` entry, not from a `SysPrep####` entry.
 fn is_boot_entry() -> bool {
     runtime::variable_exists(cstr16!("BootCurrent"), &VariableVendor::GLOBAL_VARIABLE).unwrap_or(false)
 }

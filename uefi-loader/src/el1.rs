@@ -1,17 +1,17 @@
-//! EL2's control registers in the form that they have at EL1. Fields: Arm ARM, DDI 0487 issue L.a, D24.2.
+//! Converts values of EL2's control registers to the format of EL1's. Fields: Arm ARM, DDI 0487 issue L.a, D24.2.
 
 use core::fmt;
 
-/// `HCR_EL2.E2H`: the EL2&0 regime, whose registers have the form of EL1's.
+/// `HCR_EL2.E2H`: the EL2&0 regime, whose registers have the format of EL1's.
 pub const HCR_E2H: u64 = 1 << 34;
 
 /// `SCTLR_EL1`'s RES1 bits as in Armv8.0.
 const SCTLR_RES1: u64 = 0x30d0_0800;
-/// Fields with one place and one meaning in both registers: M, A, C, SA, EnDB, I, WXN, EE, EnDA, EnIB, EnIA, BT.
+/// Fields with the same position and meaning in both registers: M, A, C, SA, EnDB, I, WXN, EE, EnDA, EnIB, EnIA, BT.
 const SCTLR_COMMON: u64 =
     1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 12 | 1 << 13 | 1 << 19 | 1 << 25 | 1 << 27 | 1 << 30 | 1 << 31 | 1 << 36;
 
-/// A field and its place at EL1: lowest bit at EL2, number of bits, lowest bit at EL1.
+/// Fields of TCR: lowest bit in TCR_EL2, number of bits, lowest bit in TCR_EL1.
 const TCR_FIELDS: [(u32, u32, u32); 9] = [
     (0, 6, 0),   // T0SZ
     (8, 2, 8),   // IRGN0
@@ -25,10 +25,10 @@ const TCR_FIELDS: [(u32, u32, u32); 9] = [
 ];
 /// `TCR_EL2`'s RES1 bits.
 const TCR_EL2_RES1: u64 = 1 << 31 | 1 << 23;
-/// `TCR_EL1.EPD1`: no walks in TTBR1_EL1; TG1 4 KiB, as any granule is right then.
+/// `TCR_EL1.EPD1`: no walks through TTBR1_EL1; TG1 is 4 KiB, since its value does not matter then.
 const TCR_UPPER_OFF: u64 = 1 << 23 | 0b10 << 30;
 
-/// A field of the firmware's registers that this loader does not know how to express at EL1.
+/// A field of the firmware's registers that this loader cannot convert for EL1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// The register.
@@ -80,7 +80,7 @@ mod tests {
     /// The values of EDK2 on a Cortex-A72 under QEMU.
     #[test]
     fn a_tcr_without_vhe_is_moved_field_by_field() {
-        // T0SZ 20, write-back, inner shareable, 4 KiB, PS 4 (44 bits).
+        // T0SZ = 20, write-back, inner shareable, 4 KiB granule, PS = 4 (44 bits).
         let el1 = tcr(0x800_0038, 0x8084_3514).unwrap();
         assert_eq!(el1, 0x14 | 0x35 << 8 | 4 << 32 | 1 << 23 | 1 << 31);
     }
@@ -95,7 +95,7 @@ mod tests {
         // TBID.
         let unknown = tcr(0, 0x8084_3514 | 1 << 29).unwrap_err();
         assert_eq!(unknown.bits, 1 << 29);
-        // DS: 52-bit addresses, with which tables are different.
+        // DS: 52-bit addresses, which use another descriptor format.
         assert!(tcr(0, 0x8084_3514 | 1 << 32).is_err());
     }
 
@@ -103,7 +103,7 @@ mod tests {
     fn sctlr_keeps_mmu_caches_and_pointer_authentication() {
         assert_eq!(sctlr(0x30c5_183d), 0x30d0_0800 | 0x100d);
         assert_eq!(sctlr(1 << 31) & 1 << 31, 1 << 31);
-        // EL0's bits are not the firmware's.
+        // Fields for EL0 are not copied.
         assert_eq!(sctlr(1 << 26 | 1 << 15), SCTLR_RES1);
     }
 }

@@ -1,4 +1,4 @@
-//! Whether this CPU can be taken, and the hand-over itself.
+//! Checks whether EL2 can start on this CPU, and hands the machine over to it.
 #![allow(unsafe_code)]
 
 use alloc::format;
@@ -68,10 +68,10 @@ macro_rules! read {
     }};
 }
 
-/// Whether EL2 can be taken on this CPU.
+/// Checks that EL2 can be started on this CPU.
 ///
 /// # Errors
-/// A sentence with the remedy.
+/// A message with the remedy.
 pub fn check() -> Result<(), String> {
     let level = (read!("CurrentEL") >> 2) & 0b11;
     if level != 2 {
@@ -94,7 +94,7 @@ pub fn check() -> Result<(), String> {
 /// Hands the machine over; returns at EL1.
 ///
 /// # Errors
-/// A sentence: why this firmware's state cannot go on at EL1, or why EL2 refuses. The firmware then still runs at EL2.
+/// A message: why the firmware cannot continue at EL1, or why EL2 refuses. The firmware then still runs at EL2.
 pub fn hand_over(places: &Places) -> Result<(), String> {
     let el2 = el2();
     let has_vhe = el2.hcr & HCR_E2H != 0;
@@ -120,7 +120,7 @@ pub fn hand_over(places: &Places) -> Result<(), String> {
     clean((&raw const portcullis_code) as u64, (&raw const portcullis_code_end) as u64);
     let entry = image.wrapping_add(ENTRY_OFFSET as u64);
     // SAFETY: (1) image, tree and record are complete and in memory, as is the code that runs with the MMU off; (2) it
-    // preserves what a function has to; (3) memory and devices that this program uses stay the firmware's.
+    // preserves the callee-saved registers; (3) memory and devices that this program uses remain the firmware's.
     match unsafe { portcullis_hand_over(*tree, record, entry) } {
         0 => Ok(()),
         _ => Err(record.reason().to_string()),
@@ -156,7 +156,7 @@ fn clean(start: u64, end: u64) {
         unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
         at = at.saturating_add(line);
     }
-    // Orders the maintenance before the MMU is off.
+    // Completes the cache maintenance before the MMU is disabled.
     // SAFETY: (1) a barrier has no other effect.
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }

@@ -1,4 +1,4 @@
-//! The parts of the loader that do not depend on firmware: how EL2's registers and translation tables look at EL1.
+//! The parts of the loader that call no firmware: conversion of EL2's registers and translation tables for EL1.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

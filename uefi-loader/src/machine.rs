@@ -1,4 +1,4 @@
-//! Everything that the firmware says about the machine, as EL2's device tree.
+//! Collects the firmware's description of the machine and converts it to EL2's device tree.
 #![allow(unsafe_code)]
 
 use acpi_machine::{Aperture, Firmware, MemoryEntry, Range};
@@ -13,17 +13,17 @@ use uefi::proto::pci::root_bridge::PciRootBridgeIo;
 
 use crate::{acpi, registers, spaces};
 
-/// The tree, in which `own` is EL2's memory, and `command_line` is EL2's.
+/// Makes the device tree; `own` is EL2's memory, and `command_line` is EL2's command line.
 ///
 /// # Errors
-/// A sentence, when something that isolation depends on is missing or not understood.
+/// A message, if something that isolation depends on is missing or unknown.
 pub fn describe(own: Range, command_line: &str) -> Result<Vec<u8>, String> {
     let tables = acpi::copy()?;
     let tables: Vec<&[u8]> = tables.iter().map(Vec::as_slice).collect();
     let spaces = spaces::map()?;
     let registers = registers::find(&spaces);
     let apertures = apertures()?;
-    // After the last allocation of memory that stays: the map is what EL2 takes over.
+    // After the last allocation that is not freed before the hand-over: EL2 uses this map.
     let memory = memory()?;
     let firmware = Firmware {
         tables: &tables,
@@ -55,12 +55,12 @@ fn memory() -> Result<Vec<MemoryEntry>, String> {
         .collect())
 }
 
-/// What the firmware allocated below each root bridge. The addresses are the CPU's; the offset leads to the bus.
+/// The addresses that the firmware allocated below each root bridge: CPU addresses, with the offset to bus addresses.
 fn apertures() -> Result<Vec<Aperture>, String> {
     let mut found = Vec::new();
     for handle in boot::find_handles::<PciRootBridgeIo>().unwrap_or_default() {
         let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
-        // SAFETY: (1) the bridge stays while this program runs, which changes nothing of it.
+        // SAFETY: (1) the protocol is not removed while this program runs, and this program only reads it.
         let bridge = unsafe { boot::open_protocol::<PciRootBridgeIo>(params, OpenProtocolAttributes::GetProtocol) };
         let bridge = bridge.map_err(|error| format!("a PCI root bridge cannot be asked: {error}"))?;
         let resources =

@@ -1,8 +1,8 @@
-//! `portcullis.efi`: starts EL2 below the UEFI firmware that runs it, which goes on at EL1.
+//! `portcullis.efi`: starts EL2 below the UEFI firmware that runs it; the firmware then continues at EL1.
 //!
-//! It gathers what the firmware says about the machine, reserves memory, puts EL2's image and the machine's device tree
-//! there, and hands over (`hand-over`). When it returns, the boot goes on: every driver, loader and operating system
-//! that follows is the host. On other targets this program is empty.
+//! It collects the firmware's description of the machine, reserves memory, copies EL2's image and the device tree
+//! to it, and hands over (`hand-over`). When it returns, the boot continues: every driver, loader and operating system
+//! that starts later is part of the host. On other targets this program is empty.
 #![cfg_attr(target_os = "uefi", no_std, no_main)]
 #![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
 

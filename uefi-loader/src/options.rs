@@ -8,10 +8,10 @@ use uefi::fs::FileSystem;
 use uefi::proto::loaded_image::LoadedImage;
 use uefi_loader::command_line;
 
-/// The words of the file beside the boot loaders, then those of the load options.
+/// The words of `\EFI\portcullis\options.txt`, then those of the load options.
 ///
 /// # Errors
-/// A sentence, when the file is no text.
+/// A message, if the file cannot be read or is not printable text.
 pub fn read() -> Result<String, String> {
     let mut line = file()?;
     if let Some(more) = load_options() {
@@ -21,7 +21,7 @@ pub fn read() -> Result<String, String> {
     Ok(line.trim().to_string())
 }
 
-/// `\EFI\portcullis\options.txt` of the volume that this program comes from; empty without it.
+/// `\EFI\portcullis\options.txt` of the volume that this program was loaded from; empty if the file does not exist.
 fn file() -> Result<String, String> {
     let path = cstr16!("\\EFI\\portcullis\\options.txt");
     let Ok(volume) = boot::get_image_file_system(image_handle()) else { return Ok(String::new()) };

@@ -11,13 +11,13 @@ use uefi::boot::{self, AllocateType, MemoryType};
 use uefi::mem::memory_map::MemoryMap;
 
 const PAGE: u64 = 4096;
-/// Alignment that keeps EL2's tables small.
+/// Alignment of EL2's memory, so that tables can map it with 2 MiB blocks.
 const BLOCK: u64 = 2 << 20;
 /// EL2 maps the first 512 GiB when it starts.
 const HIGHEST: u64 = (512 << 30) - 1;
 /// Offset of the size in memory in an arm64 Image's header.
 const IMAGE_SIZE: usize = 16;
-/// EL2's pool for a machine without memory, with the tree and the record; and the part of memory that is added.
+/// Minimum size of EL2's pool, with the tree and the record; `memory() >> POOL_SHIFT` is added to it.
 const POOL: u64 = 32 << 20;
 const POOL_SHIFT: u32 = 6;
 
@@ -31,11 +31,11 @@ pub struct Own {
 
 /// The addresses to hand over.
 pub struct Places {
-    /// EL2's image.
+    /// Address of EL2's image.
     pub image: u64,
-    /// The tree.
+    /// Address of the device tree.
     pub tree: u64,
-    /// The record, in whole pages.
+    /// The record; no other data is in its pages.
     pub record: NonNull<Record>,
     /// The memory that was written.
     pub written: Range,
@@ -45,7 +45,7 @@ impl Own {
     /// Reserves memory for `image` and its pool.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message.
     pub fn allocate(image: &[u8]) -> Result<Self, String> {
         let bytes =
             image_size(image)?.next_multiple_of(BLOCK).saturating_add(POOL).saturating_add(memory() >> POOL_SHIFT);
@@ -63,10 +63,10 @@ impl Own {
         self.range
     }
 
-    /// Puts `image`, `tree` and an empty record there.
+    /// Copies `image` and `tree` to the memory and writes an empty record.
     ///
     /// # Errors
-    /// A sentence, when they do not fit.
+    /// A message, if they do not fit.
     pub fn fill(&self, image: &[u8], tree: &[u8]) -> Result<Places, String> {
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let base = self.range.base;
@@ -77,8 +77,8 @@ impl Own {
         let written = Range { base, size: end.saturating_sub(base) };
         let record = NonNull::new(record_at as *mut Record).filter(|_| self.range.contains(&written));
         let record = record.ok_or("EL2's memory is too small for its image and the device tree")?;
-        // SAFETY: (1) the range is this program's, and has no other use; (2) everything written is in `written`, which
-        // is in it.
+        // SAFETY: (1) the range is this program's, and has no other use; (2) all stores are to `written`, which
+        // is in the range.
         unsafe {
             ptr::write_bytes(base as *mut u8, 0, usize::try_from(written.size).unwrap_or(0));
             ptr::copy_nonoverlapping(image.as_ptr(), base as *mut u8, image.len());
@@ -88,7 +88,7 @@ impl Own {
         Ok(Places { image: base, tree: tree_at, record, written })
     }
 
-    /// Leaves the memory to EL2.
+    /// Keeps the memory reserved for EL2.
     pub fn keep(mut self) {
         self.kept = true;
     }
@@ -97,14 +97,14 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         if !self.kept {
-            // SAFETY: (1) it was allocated with this number of pages, and nothing refers to it any more. A failure
-            // leaves it reserved.
+            // SAFETY: (1) it was allocated with this number of pages, and nothing refers to it. After a failure
+            // the memory stays reserved.
             let _ = unsafe { boot::free_pages(self.allocated, self.pages) };
         }
     }
 }
 
-/// Bytes of `image` in memory.
+/// Size in bytes of `image` in memory, from its header.
 fn image_size(image: &[u8]) -> Result<u64, String> {
     let version = image.get(VERSION_OFFSET..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_le_bytes(*word));
     if version != Some(VERSION) {
@@ -117,7 +117,7 @@ fn image_size(image: &[u8]) -> Result<u64, String> {
         .ok_or_else(|| "EL2's image in this program is no arm64 Image: build both together".into())
 }
 
-/// Bytes of memory that the firmware counts.
+/// Size in bytes of the memory in the firmware's map.
 fn memory() -> u64 {
     let Ok(map) = boot::memory_map(MemoryType::LOADER_DATA) else { return 0 };
     let is_memory = |kind: MemoryType| kind != MemoryType::MMIO && kind != MemoryType::MMIO_PORT_SPACE;

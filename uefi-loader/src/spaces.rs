@@ -14,10 +14,10 @@ use uefi_raw::table::Header;
 const DXE_SERVICES: Guid = guid!("05ad34ba-6f02-4214-952e-4da0398e2bb9");
 /// `DXE_SERVICES_SIGNATURE`.
 const SIGNATURE: u64 = u64::from_le_bytes(*b"DXE_SERV");
-/// More than any firmware has.
+/// Maximum number of entries.
 const ENTRIES_MAX: usize = 4096;
 
-/// `EFI_DXE_SERVICES`, as far as it is used.
+/// The first part of `EFI_DXE_SERVICES`, up to the last function that is used.
 #[repr(C)]
 struct DxeServices {
     header: Header,
@@ -42,7 +42,7 @@ struct Descriptor {
 /// The entries of the map.
 ///
 /// # Errors
-/// A sentence, when the firmware has no such table.
+/// A message, if the firmware has no DXE services table.
 pub fn map() -> Result<Vec<SpaceEntry>, String> {
     let found = system::with_config_table(|entries| {
         entries.iter().find(|entry| entry.guid == DXE_SERVICES).map(|entry| entry.address.cast::<DxeServices>())
@@ -50,18 +50,18 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
     let without = "the firmware has no map of address spaces (DXE services): it is not one that follows UEFI's PI \
                    specification, and which addresses are windows of PCI bridges is not known";
     let services = NonNull::new(found.unwrap_or(ptr::null()).cast_mut()).ok_or(without)?;
-    // SAFETY: (1) the firmware says that the table is there; it is never changed.
+    // SAFETY: (1) the configuration table points to it, and it is never changed.
     let services = unsafe { services.as_ref() };
     if services.header.signature != SIGNATURE {
         return Err(without.into());
     }
     let (mut count, mut map) = (0, ptr::null_mut());
-    // SAFETY: (1) the function of the firmware's table, with two results to fill in.
+    // SAFETY: (1) a function of the firmware's table, called with pointers to local variables for its results.
     let status = unsafe { (services.get_memory_space_map)(&mut count, &mut map) };
     let Some(first) = NonNull::new(map).filter(|_| status.is_success() && count <= ENTRIES_MAX) else {
         return Err(alloc::format!("the firmware does not give its map of address spaces: {status}, {count} entries"));
     };
-    // SAFETY: (1) the firmware made a list of this length for the caller.
+    // SAFETY: (1) the firmware allocated a list of this length for the caller.
     let entries = unsafe { slice::from_raw_parts(first.as_ptr(), count) };
     let copy = entries.iter().map(|entry| SpaceEntry {
         kind: entry.kind,
@@ -69,7 +69,7 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
         attributes: entry.attributes,
     });
     let copy = copy.collect();
-    // SAFETY: (1) the list is the caller's to free, and no reference into it is left. A failure leaks it.
+    // SAFETY: (1) the caller must free the list, and no reference to it is left. If the call fails, the list leaks.
     let _ = unsafe { boot::free_pool(first.cast()) };
     Ok(copy)
 }

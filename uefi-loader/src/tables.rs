@@ -1,4 +1,4 @@
-//! Descriptors of an EL2 stage 1 without VHE, read at EL1: EL2 has one bit "not executable" and no EL0. Without VHE the
+//! Converts stage-1 descriptors of EL2 without VHE for EL1: EL2 has a single XN bit and no EL0. Without VHE the
 //! bits below are ignored at EL2, so a table stays the same for EL2 when they are set or cleared (DDI 0487 issue L.a,
 //! D8.3.1).
 
@@ -20,10 +20,10 @@ const XN_TABLE: u64 = 1 << 60;
 const AP_TABLE_EL0: u64 = 1 << 61;
 /// The address in a table descriptor, 4 KiB granule, 48 bits.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
-/// Levels end with this one.
+/// The last level.
 const LAST: u8 = 3;
 
-/// What a descriptor is.
+/// The kind of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing is mapped.
@@ -34,7 +34,7 @@ pub enum Kind {
     Leaf,
 }
 
-/// The kind of `descriptor` at `level`, and the descriptor that also means the same at EL1.
+/// The kind of `descriptor` at `level`, and the descriptor that has the same meaning at EL2 and at EL1.
 #[must_use]
 pub const fn at_el1(descriptor: u64, level: u8) -> (Kind, u64) {
     if descriptor & VALID == 0 {
@@ -59,7 +59,7 @@ pub const fn start_level(t0sz: u64) -> u8 {
     }
 }
 
-/// Descriptors of the first table of a walk of `t0sz`.
+/// Number of descriptors of the first table of a walk with `t0sz`.
 #[must_use]
 pub fn start_entries(t0sz: u64) -> usize {
     let bits = match start_level(t0sz) {

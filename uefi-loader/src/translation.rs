@@ -1,5 +1,5 @@
-//! Makes the firmware's translation tables mean the same at EL1 as at EL2. In place, since the firmware goes on
-//! editing them; a firmware that stays at EL2 does not notice.
+//! Makes the firmware's translation tables mean the same at EL1 as at EL2, in place: the firmware continues
+//! to edit them; a firmware that stays at EL2 is not affected.
 #![allow(unsafe_code)]
 
 use alloc::format;
@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::arch::asm;
 use uefi_loader::tables::{Kind, at_el1, start_entries, start_level};
 
-/// Descriptors of a whole table.
+/// Number of descriptors of a table.
 const ENTRIES: usize = 512;
 /// `TCR_EL2.T0SZ` and `TG0`.
 const T0SZ: u64 = 0x3f;
@@ -18,7 +18,7 @@ const BADDR: u64 = 0x0000_ffff_ffff_fffe;
 /// Changes the tables at `ttbr0`, of a stage 1 without VHE.
 ///
 /// # Errors
-/// A sentence, when the granule is not 4 KiB; nothing was changed then.
+/// A message, if the granule is not 4 KiB; then nothing is changed.
 pub fn for_el1(ttbr0: u64, tcr: u64) -> Result<(), String> {
     if tcr & TG0 != 0 {
         return Err(format!("the firmware's translation granule is not 4 KiB (TCR_EL2 {tcr:#x}): report it"));
@@ -42,7 +42,7 @@ unsafe fn change(table: *mut u64, entries: usize, level: u8) {
         let descriptor = unsafe { slot.read_volatile() };
         let (kind, same) = at_el1(descriptor, level);
         if same != descriptor {
-            // SAFETY: (1) as above; (2) the walker ignores the bits that change, or reads them in one access.
+            // SAFETY: (1) as above; (2) EL2's walker ignores the changed bits, and reads a descriptor in one access.
             unsafe { slot.write_volatile(same) };
             // SAFETY: (1) maintenance by address changes no value; the descriptor is in memory for uncached walks too.
             unsafe { asm!("dc cvac, {}", in(reg) slot, options(nostack, preserves_flags)) };

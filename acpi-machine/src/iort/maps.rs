@@ -8,47 +8,47 @@ use crate::table::Table;
 
 const COUNT: usize = 8;
 const OFFSET: usize = 12;
-/// Bytes of a mapping.
+/// Size of a mapping in bytes.
 const ENTRY: usize = 20;
 const SINGLE: u32 = 1 << 0;
 
-/// Where the IDs of a mapping go.
+/// The target of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// To an SMMUv3, by its number among them.
+    /// An SMMUv3, by its index among the SMMUv3s.
     Smmu(usize),
-    /// To an SMMU of an older version, which EL2 does not own.
+    /// An SMMU of an older version, which EL2 does not own.
     Foreign,
-    /// To ITSs only: no SMMU translates these IDs.
+    /// ITSs only: no SMMU translates these IDs.
     Its,
 }
 
-/// Which IDs a mapping is for.
+/// The input IDs of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inputs {
-    /// These; each has an output of its own.
+    /// A range of IDs; each has its own output ID.
     Each {
-        /// The first one.
+        /// The first ID.
         first: u32,
-        /// How many, 1 to 2^32.
+        /// Number of IDs, 1 to 2^32.
         count: u64,
     },
-    /// All there are have the one output.
+    /// All IDs of the node have one output ID (single mapping).
     Single,
 }
 
 /// A mapping.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mapping<'a> {
-    /// Where it is.
+    /// Its bytes in the table.
     pub(super) entry: Table<'a>,
     pub(super) inputs: Inputs,
-    /// The first ID at the target.
+    /// The first output ID.
     pub(super) output: u32,
     pub(super) target: Target,
 }
 
-/// Consecutive IDs of requesters, and the streams that they have.
+/// Consecutive IDs of requesters, and their StreamIDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ids {
     pub(crate) first: u32,
@@ -59,15 +59,15 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The first ID behind them.
+    /// The first ID after the range.
     pub(crate) fn end(&self) -> u64 {
         u64::from(self.first).saturating_add(self.count)
     }
 }
 
-/// Sorts `ids`, and joins those that continue each other.
+/// Sorts `ids`, and joins contiguous ones.
 ///
-/// `Err` with the ID that is there twice.
+/// `Err` with the first duplicate ID.
 pub(crate) fn sorted(mut ids: Vec<Ids>) -> Result<Vec<Ids>, u32> {
     ids.sort_unstable_by_key(|ids| ids.first);
     let mut joined: Vec<Ids> = Vec::new();
@@ -87,12 +87,12 @@ pub(crate) fn sorted(mut ids: Vec<Ids>) -> Result<Vec<Ids>, u32> {
     Ok(joined)
 }
 
-/// The mappings of `node`; `numbers` has the number of each SMMUv3's node.
+/// The mappings of `node`; `numbers` has the index of each SMMUv3's node.
 pub(super) fn read<'a>(nodes: &Nodes<'a>, numbers: &[usize], node: &Node<'a>) -> Result<Vec<Mapping<'a>>, Error> {
     entries(node)?.into_iter().map(|entry| one(nodes, numbers, entry)).collect()
 }
 
-/// The mappings of `node` as parts of it.
+/// The bytes of each mapping of `node`.
 pub(super) fn entries<'a>(node: &Node<'a>) -> Result<Vec<Table<'a>>, Error> {
     let number = |at| node.body.u32(at).map(|value| usize::try_from(value).unwrap_or(usize::MAX));
     let (count, offset) = (number(COUNT)?, number(OFFSET)?);

@@ -1,4 +1,4 @@
-//! Groups of ITSs, root complexes, named components and memory that devices use all the time.
+//! ITS groups, root complexes, named components and reserved memory ranges (RMR).
 
 use alloc::vec::Vec;
 
@@ -8,13 +8,13 @@ use crate::Range;
 use crate::error::{Error, FIRMWARE, Note};
 use crate::madt::Its;
 
-/// RequesterIDs of a segment.
+/// Number of RequesterIDs of a segment.
 pub(crate) const RIDS: u64 = 1 << 16;
-/// ITSs of a group at most.
+/// Maximum number of ITSs of a group.
 const GROUP_MAX: u32 = 64;
-/// Ranges of memory of a node at most.
+/// Maximum number of memory ranges of an RMR node.
 const RESERVED_MAX: u32 = 64;
-/// Bytes of an RMR's descriptor.
+/// Size in bytes of an RMR's memory range descriptor.
 const DESCRIPTOR: usize = 20;
 const PAGE: u64 = 4096;
 
@@ -51,7 +51,7 @@ pub(super) fn add_root_complex(
     // Cache coherency attribute: the first field of the memory access properties.
     let coherent = body.u32(NODE)? & 1 != 0;
     let mut ids = Vec::new();
-    // Overlaps are refused among all mappings: which of them the hardware follows would be a guess.
+    // An overlap of any two mappings is refused: EL2 cannot know which of them the hardware uses.
     let mut all = Vec::new();
     for mapping in mappings {
         let Inputs::Each { first, count } = mapping.inputs else {
@@ -64,7 +64,7 @@ pub(super) fn add_root_complex(
             return Err(mapping.entry.bad(0, first.into(), problem, FIRMWARE));
         }
         let one = |smmu| Ids { first, count, smmu, stream: mapping.output };
-        // No SMMU has this number: only overlaps of it count.
+        // No SMMU has this number: `all` is used only to find overlaps.
         all.push(one(usize::MAX));
         match mapping.target {
             Target::Smmu(smmu) => ids.push(one(smmu)),
@@ -89,7 +89,7 @@ pub(super) fn add_root_complex(
     Ok(())
 }
 
-/// The streams of a named component. What the table calls its name is a path in AML, which is not read: its registers are
+/// The streams of a named component. Its object name is a path in AML, which EL2 does not parse: its registers are
 /// not known, and withheld.
 pub(super) fn component(
     node: &Node<'_>,
@@ -97,7 +97,7 @@ pub(super) fn component(
     notes: &mut Vec<Note>,
 ) -> Result<Component, Error> {
     let body = &node.body;
-    // The name is at least its end.
+    // The object name has at least its terminating zero.
     body.u8(29)?;
     let mut ids = Vec::new();
     let mut behind = true;
@@ -117,7 +117,7 @@ pub(super) fn component(
     Ok(Component { offset: body.start(), ids })
 }
 
-/// Adds memory that devices use without asking anybody, such as a framebuffer of the firmware.
+/// Adds reserved memory ranges: memory that devices access permanently, such as the firmware's framebuffer.
 pub(super) fn add_reserved(
     reserved: &mut Vec<Range>,
     node: &Node<'_>,

@@ -6,7 +6,7 @@ use crate::error::{Error, FIRMWARE};
 
 const BASE: usize = 16;
 const FLAGS: usize = 24;
-/// The page for address translation operations; 0 for none.
+/// Offset of the address of the VATOS page; 0 if there is none.
 pub(super) const VATOS: usize = 32;
 const MODEL: usize = 40;
 const EVENT: usize = 44;
@@ -16,11 +16,11 @@ const SYNC: usize = 56;
 const INDEX: usize = 64;
 
 const COHERENT: u32 = 1 << 0;
-/// HTTU override in bits 2:1, proximity valid: EL2 relies on neither.
+/// HTTU override in bits 2:1, proximity domain valid: EL2 uses neither.
 const IGNORED: u32 = 0b1110;
 const DEVICE_ID: u32 = 1 << 4;
 
-/// Both register pages, in bytes.
+/// Size of both register pages in bytes.
 const SIZE: u64 = 0x2_0000;
 const ALIGN: u64 = 0x1_0000;
 
@@ -38,9 +38,9 @@ pub(crate) struct Smmu {
     pub(crate) range: Range,
     pub(crate) coherent: bool,
     pub(crate) model: Model,
-    /// Interrupts with their names in a device tree; 0 for none.
+    /// Interrupts with their names in the device tree; 0 if there is none.
     pub(crate) interrupts: [(&'static str, u32); 4],
-    /// The number of the first ITS that it can send messages to, if it can.
+    /// The ID of the first ITS that the SMMU can send MSIs to, if there is one.
     pub(crate) its: Option<u32>,
 }
 
@@ -73,8 +73,8 @@ pub(super) fn read<'a>(nodes: &Nodes<'a>, node: &Node<'a>) -> Result<Smmu, Error
     Ok(Smmu { range: Range { base, size: SIZE }, coherent: flags & COHERENT != 0, model, interrupts, its })
 }
 
-/// The ITS for the SMMU's own messages. The mapping for them was valid unless all interrupts are wired, until revision 5
-/// (E.e) gave it a flag.
+/// The ITS for the SMMU's own MSIs. Before revision 5 (E.e), which added a flag, the mapping for MSIs was valid unless
+/// all interrupts are wired.
 fn messages<'a>(nodes: &Nodes<'a>, node: &Node<'a>, flags: u32, wired: bool) -> Result<Option<u32>, Error> {
     let valid = match node.revision {
         0 => false,

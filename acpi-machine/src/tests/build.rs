@@ -1,9 +1,9 @@
-//! Builders of tables, byte by byte as the specifications have them, sharing no constant with what reads them.
+//! Builders of tables, byte by byte from the specifications. They share no constant with the parsers.
 
 use std::vec;
 use std::vec::Vec;
 
-/// A table with this body behind its header, and the right checksum.
+/// A table with this body after its header, and with a valid checksum.
 pub(super) fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = signature.to_vec();
     bytes.extend((36 + body.len() as u32).to_le_bytes());
@@ -15,7 +15,7 @@ pub(super) fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Makes the length and the checksum right again.
+/// Updates the length and the checksum.
 pub(super) fn sum(bytes: &mut [u8]) {
     let length = bytes.len() as u32;
     if let Some(place) = bytes.get_mut(4..8) {
@@ -108,7 +108,7 @@ pub(super) fn spcr(kind: u8, width: u8, access: u8, address: u64) -> Vec<u8> {
 /// A mapping: first input, number of inputs, first output, offset of the node, flags.
 pub(super) type Map = (u32, u64, u32, u32, u32);
 
-/// An IORT in the making.
+/// A builder of an IORT.
 #[derive(Clone, Default)]
 pub(super) struct Iort {
     nodes: Vec<u8>,
@@ -116,7 +116,7 @@ pub(super) struct Iort {
 }
 
 impl Iort {
-    /// Adds a node with these bytes behind its header; returns its offset in the table.
+    /// Adds a node with these bytes after its header; returns its offset in the table.
     pub(super) fn add(&mut self, kind: u8, revision: u8, data: &[u8], maps: &[Map]) -> u32 {
         let at = self.nodes.len() as u32 + 48;
         let own = 16 + data.len();
@@ -160,14 +160,14 @@ impl Iort {
     }
 }
 
-/// The specific bytes of an SMMUv3 node.
+/// The bytes of an SMMUv3 node after the header.
 pub(super) fn smmu(base: u64, interrupt: u32) -> Fields {
     let wired = |at: u32| if interrupt == 0 { 0 } else { interrupt + at };
     let fields = Fields::new(52).u64(0, base).u32(8, 1).u32(28, wired(0)).u32(32, wired(1));
     fields.u32(36, wired(3)).u32(40, wired(2))
 }
 
-/// The specific bytes of a root complex node.
+/// The bytes of a root complex node after the header.
 pub(super) fn root_complex(segment: u32) -> Fields {
     Fields::new(20).u32(0, 1).u8(7, 3).u32(12, segment).u8(16, 64)
 }

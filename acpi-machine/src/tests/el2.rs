@@ -1,4 +1,4 @@
-//! EL2 takes the tree: what of the machine the host gets in the finished plan.
+//! EL2 accepts the tree: the parts of the machine that the host gets in the finished plan.
 
 use std::string::ToString;
 use std::vec::Vec;
@@ -18,7 +18,7 @@ pub(super) fn range(range: Range) -> PhysRange {
     PhysRange::new(Pa(range.base), range.size).unwrap()
 }
 
-/// What EL2 would do.
+/// Runs EL2's decisions on the tree.
 pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
     let part = |at: u64, size: u64| range(Range { base: OWN.base + at, size });
     let request = Request {
@@ -31,7 +31,7 @@ pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
     judge(dtb, &request)
 }
 
-/// Checks the plan for `machine` against what the test says of it.
+/// Checks that the plan for `machine` gives, withholds and executes these ranges.
 fn check(machine: &Machine, given: &[Range], withheld: &[Range], code: &[Range]) {
     let dtb = machine.describe().unwrap().dtb;
     let Judged { platform, policy, layout } = judged(&dtb).unwrap_or_else(|error| panic!("{error}"));
@@ -53,7 +53,7 @@ fn check(machine: &Machine, given: &[Range], withheld: &[Range], code: &[Range])
         };
         assert!(expected, "{path}: {}", decision.verdict);
     }
-    // The pool is behind the image, in EL2's memory.
+    // The pool follows the image, in EL2's memory.
     assert!(range(OWN).contains(&layout.pool) && range(OWN).contains(&layout.image));
 }
 
@@ -76,11 +76,11 @@ fn t70_el2_takes_the_machine_with_one_smmu() {
         Range { base: SMMU, size: 0x2_0000 },
         // Configuration space, which traps, also of buses that no SMMU covers.
         Range { base: ECAM, size: 256 * MIB },
-        // fw_cfg, virtio slots, the second UART: in no table.
+        // fw_cfg, virtio slots and the second UART are in no table.
         Range { base: 0x902_0000, size: 0x1000 },
         Range { base: 0xa00_0000, size: 0x4000 },
         Range { base: 0x904_0000, size: 0x1000 },
-        // Reserved by the firmware.
+        // Memory that the firmware reserved.
         Range { base: own_end + 10 * MIB, size: 0x1_0000 },
         Range { base: OWN.base, size: MIB },
     ];
@@ -117,7 +117,7 @@ fn t70_el2_takes_the_machine_with_two_smmus() {
         Range { base: ECAM, size: 256 * MIB },
         Range { base: OWN.base, size: MIB },
     ];
-    // The first bridge's space of 64 bits would be one with it.
+    // The first bridge's 64-bit window is contiguous with it.
     machine.spaces.retain(|space| space.range.base != 0x80_0000_0000);
     machine.apertures.retain(|aperture| aperture.cpu.base != 0x80_0000_0000);
     check(&machine, &given, &withheld, &[CODE]);
@@ -128,7 +128,7 @@ fn t70_el2_takes_the_machine_with_two_smmus() {
     assert_eq!(ids.collect::<Vec<_>>(), [(0, 0, 0x100, 0), (1, 0x800, 0x300, 0x800)]);
 }
 
-/// A map that EL2 takes as a whole: configuration space is mapped.
+/// If the map covers every RequesterID, configuration space is mapped.
 #[test]
 fn t70_a_whole_map_gives_configuration_space() {
     let mut iort = Iort::default();
@@ -140,7 +140,7 @@ fn t70_a_whole_map_gives_configuration_space() {
     assert!(policy.mmio().contains(&range(Range { base: ECAM, size: 256 * MIB })));
 }
 
-/// No SMMU is in front of any bus: the host gets nothing of PCI.
+/// If no bus is behind an SMMU, the host gets no PCI registers.
 #[test]
 fn t70_pci_behind_no_smmu_is_not_in_the_tree() {
     let mut iort = Iort::default();
@@ -161,7 +161,7 @@ fn t70_pci_behind_no_smmu_is_not_in_the_tree() {
     assert!(tree.root.children().all(|node| !node.name().starts_with("pci@")));
 }
 
-/// Registers that two tables describe: EL2 refuses the tree, or gives neither.
+/// If two tables describe the same registers, EL2 refuses the tree or gives the registers to nobody.
 #[test]
 fn t70_an_smmu_over_other_registers_or_memory_is_given_to_nobody() {
     for (base, accepted) in [

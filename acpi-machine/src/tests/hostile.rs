@@ -1,4 +1,4 @@
-//! Tables that are damaged, with their checksums right: they are refused, or EL2 judges the tree.
+//! Corrupted tables with valid checksums: either the machine is refused, or an accepted plan satisfies all checks.
 
 use std::vec;
 use std::vec::Vec;
@@ -26,7 +26,7 @@ impl Rng {
         (self.next() >> 33) as usize % limit.max(1)
     }
 
-    /// A byte that is often a boundary.
+    /// A random byte, often a boundary value.
     fn byte(&mut self) -> u8 {
         match self.below(8) {
             0 => 0,
@@ -66,7 +66,7 @@ fn damage(machine: &mut Machine, rng: &mut Rng) {
     sum(table);
 }
 
-/// Whatever EL2 accepts keeps its promises.
+/// An accepted plan must give the host neither EL2's memory nor SMMU registers.
 fn check(dtb: &[u8], smmus: usize) {
     let Ok(plan) = judged(dtb) else { return };
     let own = range(OWN);
@@ -93,7 +93,7 @@ fn t70_a_hundred_thousand_damaged_machines() {
         }
         if let Ok(description) = machine.describe() {
             accepted += 1;
-            // EL2's own tests have their mutations; here some are enough.
+            // EL2's own tests also corrupt trees; checking every 20th tree is enough here.
             if accepted.is_multiple_of(20) {
                 check(&description.dtb, 8);
             }

@@ -1,4 +1,4 @@
-//! The arithmetic of RequesterIDs, against a table of all of them.
+//! Compares the arithmetic of RequesterIDs with a table of all RequesterIDs.
 
 use std::vec;
 use std::vec::Vec;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::coverage::{bounds, clipped, is_whole, runs};
 use crate::iort::{Ids, sorted};
 
-/// The stream of every RequesterID, slowly.
+/// The stream of every RequesterID, computed one by one.
 fn all(ids: &[Ids]) -> Vec<Option<(usize, u32)>> {
     let mut all = vec![None; 1 << 16];
     for one in ids {

@@ -1,4 +1,4 @@
-//! Each refusal, with the table, the value and a remedy in its message.
+//! Tests each refusal: its message contains the table, the value and a remedy.
 
 use std::string::{String, ToString};
 use std::vec;
@@ -8,7 +8,7 @@ use super::build::*;
 use super::virt::*;
 use crate::*;
 
-/// `table` of the machine with the byte at `at` changed, its checksum right.
+/// The machine with the byte at `at` of a table changed, and a valid checksum.
 fn byte(signature: &[u8; 4], at: usize, value: u8) -> Machine {
     let mut machine = virt();
     let table = machine.tables.iter_mut().find(|table| &table[..4] == signature).unwrap();
@@ -82,7 +82,7 @@ fn lengths_checksums_and_revisions() {
             } else {
                 shorter.refused(&[name, if fits { "header" } else { "length" }]);
                 sum(&mut shorter.tables[place]);
-                // Tables of entries may end after one.
+                // A table of entries may end after an entry.
                 let may = matches!(signature, b"APIC" | b"MCFG" | b"FACP" | b"GTDT");
                 assert!(shorter.describe().is_err() || may && length >= 44, "{name} of {length:#x} bytes");
             }
@@ -191,7 +191,7 @@ fn t70_requesters_in_two_mappings_or_in_wrong_ones() {
     refused(&[(0, 0x100, 0, 73, 0)], &["leads to no node", "0x49"]);
     refused(&[(0, 0x100, 0, 72, 2)], &["flags", "0x2"]);
     refused(&[(0, 0x100, 0, 72, 0), (0xff, 0x100, 0, 72, 0)], &["two mappings", "0xff"]);
-    // Whichever of them hardware follows: one bypasses the SMMU.
+    // One of the two mappings bypasses the SMMU.
     refused(&[(0, 0x1_0000, 0, 72, 0), (0x80, 1, 0, 48, 0)], &["two mappings", "0x80"]);
     refused(&[(0, 0x1_0001, 0, 72, 0)], &["65536"]);
     refused(&[(0x1_0000, 1, 0, 72, 0)], &["65536", "0x10000"]);

@@ -1,4 +1,4 @@
-//! What is in the tree.
+//! Tests the content of the tree.
 
 use std::string::{String, ToString};
 use std::vec;
@@ -137,7 +137,7 @@ fn t70_a_bus_of_which_an_id_is_missing_is_left_out() {
 fn redistributors_of_single_cpus_are_joined() {
     for (version, size) in [(3, 0x2_0000), (4, 0x4_0000)] {
         let mut entries = vec![gicd(0x800_0000, version), its(0, 0x808_0000)];
-        // Not in order, one CPU that is disabled, and a second group elsewhere.
+        // Not in order, with a disabled CPU, and with a second group at other addresses.
         for (cpu, at, flags) in [(1, 1, 1), (0, 0, 1), (2, 2, 0), (0x100, 16, 9)] {
             entries.push(gicc(cpu, flags, 0x80a_0000 + at * size));
         }
@@ -206,7 +206,7 @@ fn streams_of_other_devices_are_in_the_tree_and_their_registers_are_not() {
     let mut iort = super::virt::one_smmu();
     let name = b"\\_SB.DMA0\0\0\0";
     let data = [Fields::new(13).u32(0, 0).0, name.to_vec()].concat();
-    // The SMMU's node is behind the group's.
+    // The SMMU's node follows the ITS group's.
     iort.add(1, 4, &data, &[(0, 1, 0x1234, 72, 1), (0, 4, 0x2000, 72, 0)]);
     let machine = virt().with(iort.done());
     let tree = tree(&machine);
@@ -225,7 +225,7 @@ fn memory_that_devices_use_all_the_time_is_the_hosts_and_not_the_pools() {
         let descriptor = Fields::new(20).u64(0, base).u64(8, 0x1_0000).0;
         iort.add(6, 1, &data, &[(0, 1, 8, 72, 1)]);
         let mut table = iort.done();
-        // The descriptor is behind the mapping.
+        // The descriptor follows the mapping.
         table.extend(descriptor);
         let node = table.len() - 20 - 48;
         table[node + 1..node + 3].copy_from_slice(&68u16.to_le_bytes());

@@ -1,4 +1,4 @@
-//! The machine that QEMU's `virt` is, with EDK2: its tables, its memory map and its spaces, each of which a test can change.
+//! QEMU's `virt` machine with EDK2: its tables, its memory map and its GCD spaces, each of which a test can change.
 
 use std::string::{String, ToString};
 use std::vec;
@@ -17,7 +17,7 @@ pub(super) const FLASH: Range = Range { base: 0x400_0000, size: 64 * MIB };
 pub(super) const CODE: Range = Range { base: 0, size: 64 * MIB };
 pub(super) const RTC: Range = Range { base: 0x901_0000, size: 0x1000 };
 
-/// What a firmware says, owned.
+/// An owned version of [`Firmware`].
 #[derive(Clone)]
 pub(super) struct Machine {
     pub(super) tables: Vec<Vec<u8>>,
@@ -132,7 +132,7 @@ pub(super) fn virt() -> Machine {
         spaces: vec![
             mmio(FLASH.base, FLASH.size, 1 | RUNTIME),
             mmio(RTC.base, RTC.size, 1 | RUNTIME),
-            // Split where a BAR was allocated.
+            // Split at an allocated BAR.
             mmio(0x1000_0000, 0x10_0000, 1),
             mmio(0x1010_0000, 0x2eef_0000, 1),
             mmio(0x3eff_0000, 0x1_0000, 1),

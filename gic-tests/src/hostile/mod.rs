@@ -1,9 +1,9 @@
 //! A host that executes any actions, on hardware that can fail: a state machine for property tests and for the fuzz
 //! target `gic`.
 //!
-//! After every action hardware reaches EL2's memory only, by anything that its registers and tables say; it was used
+//! After every action hardware can access only EL2's memory through its registers and tables; it was used
 //! as the architecture demands; no trap took long; no LPI reached a CPU on which the host has disabled them; and what
-//! the host made EL2 keep is within the limit. At the end another kernel starts, and has interrupts.
+//! EL2 allocated for the host is within the limit. At the end another kernel starts and receives interrupts.
 
 mod action;
 mod machines;
@@ -30,9 +30,9 @@ pub type Finding = String;
 /// The state of a run: a host and its machine.
 struct Execution {
     rig: Rig,
-    /// Hardware has not failed: every command that the guard writes has to be valid.
+    /// Whether hardware has not failed; then every command that the guard writes must be valid.
     sound: bool,
-    /// EL2's limits were lowered, so another kernel need not receive interrupts.
+    /// Whether EL2's limits were lowered; then another kernel need not receive interrupts.
     reduced: bool,
     quiesced: bool,
     /// Bytes of the pool that EL2 uses independently of the host.

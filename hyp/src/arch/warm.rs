@@ -1,4 +1,4 @@
-//! The state of firmware that runs at EL2 and goes on at EL1 as the host, and the two ways back to it (the crate
+//! The state of firmware that ran at EL2 and continues at EL1 as the host, and the two returns to it (crate
 //! `hand-over`).
 //!
 //! One of the modules that may use `unsafe`: it accesses the loader's record by address, and leaves EL2 by assembly.
@@ -30,11 +30,11 @@ unsafe extern "C" {
 
 /// Address of the record while EL2 can still return to the firmware as if nothing had happened; 0 otherwise.
 static PENDING: AtomicU64 = AtomicU64::new(0);
-/// Where and how the firmware goes on.
+/// The address and the register values with which the firmware continues.
 static FIRMWARE: Once<Firmware> = Once::new();
 
 struct Firmware {
-    /// The loader's memory that has the record.
+    /// Address of the record, in the loader's memory.
     record: u64,
     sp: u64,
     resume: u64,
@@ -49,10 +49,10 @@ pub struct OtherVersion(pub u64);
 /// Reads the record at `record`. Until [`commit`] a refusal returns to the firmware.
 ///
 /// # Errors
-/// [`OtherVersion`]; then there is no way back.
+/// [`OtherVersion`]; EL2 then cannot return to the firmware.
 ///
 /// # Safety
-/// A loader handed the record over, and it is mapped.
+/// A loader passed the record, and its memory is mapped.
 pub unsafe fn take(record: u64) -> Result<(), OtherVersion> {
     // SAFETY: (1) by the caller's contract; (2) no other CPU runs.
     let found = unsafe { (record as *const Record).read_volatile() };
@@ -70,27 +70,27 @@ pub fn record() -> Option<PhysRange> {
     PhysRange::new(Pa(FIRMWARE.get()?.record), RECORD_SIZE)
 }
 
-/// From now on devices are EL2's: an error ends the run instead of returning to the firmware.
+/// Call this before EL2 changes a device: later errors end the run instead of returning to the firmware.
 pub fn commit() {
     PENDING.store(0, Ordering::Relaxed);
 }
 
-/// Returns to the firmware, which goes on at EL2, if nothing outside of EL2 was changed yet; otherwise this function
+/// Returns to the firmware, which continues at EL2, if [`commit`] has not been called; otherwise this function
 /// returns.
 pub fn refuse(why: fmt::Arguments<'_>) {
     let pending = PENDING.swap(0, Ordering::Relaxed);
     let Some(firmware) = FIRMWARE.get().filter(|_| pending != 0) else { return };
     // SAFETY: (1) EL2 maps the record until `commit`, and no other CPU runs; (2) the loader wrote a whole record.
     let record = unsafe { &mut *(pending as *mut Record) };
-    // What does not fit is cut.
+    // A longer reason is truncated.
     let _ = record.write_fmt(why);
     clean_to_poc(pending, RECORD_SIZE);
-    // SAFETY: (1) the loader promises that its code at this address works with the MMU off.
+    // SAFETY: (1) by the contract of `hand-over`, the loader's code at this address runs with the MMU off.
     unsafe { back_to_firmware(pending, firmware.refused) }
 }
 
-/// Goes on at EL1 where the firmware handed the machine over, on CPU `cpu`, whose stack is reset; `None` if no
-/// firmware did.
+/// Resumes the firmware at EL1, on CPU `cpu`, whose EL2 stack is reset; returns `None` if no
+/// firmware started EL2.
 pub fn go_on(cpu: usize) -> Option<core::convert::Infallible> {
     let firmware = FIRMWARE.get()?;
     let el1 = &firmware.el1;
@@ -103,7 +103,7 @@ pub fn go_on(cpu: usize) -> Option<core::convert::Infallible> {
     CPACR_EL1.set(CPACR_FPEN);
     // SAFETY: (1) the register controls the host's interface to the GIC; (2) a GICv3 has it (`Platform::parse`).
     unsafe { asm!("msr icc_sre_el1, {}", in(reg) ICC_SRE_EL1, options(nostack, preserves_flags)) };
-    // The MMU of EL1 finds its tables and their format.
+    // Orders the writes of TTBR0_EL1, TTBR1_EL1, TCR_EL1 and MAIR_EL1 before SCTLR_EL1 enables the MMU.
     barrier::isb(barrier::SY);
     SCTLR_EL1.set(el1.sctlr);
     barrier::isb(barrier::SY);

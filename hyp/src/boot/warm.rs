@@ -1,4 +1,4 @@
-//! A boot from running firmware: the loader's record, and what must agree with it.
+//! A boot from running firmware: reads the loader's record, and checks that it agrees with the device tree.
 #![allow(unsafe_code)]
 
 use super::{mmu_is_on, normal};
@@ -13,7 +13,7 @@ use io_pgtable::Pa;
 /// Affinity fields of an MPIDR.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
-/// Takes the record at `record`, so that a refusal returns to the firmware; nothing if it is 0.
+/// Takes the record at `record`, so that a refusal returns to the firmware; does nothing if it is 0.
 pub fn begin(record: u64) {
     if record == 0 {
         return;
@@ -26,7 +26,7 @@ pub fn begin(record: u64) {
     // SAFETY: (1) the assembly passes a record only from the entry for loaders in firmware; (2) it is mapped, or the
     // MMU is off.
     if let Err(other) = unsafe { warm::take(record) } {
-        // There is no way back: its place is not known.
+        // EL2 cannot return to the firmware: the offsets in another version of the record are unknown.
         refuse(format_args!("the loader hands over with version {}, not with this image's", other.0), Conduit::Smc);
     }
 }
@@ -50,7 +50,7 @@ pub fn check(platform: &Platform<'_>) {
 
 /// Refuses to boot unless every other CPU is off.
 fn check_others(platform: &Platform<'_>) {
-    /// `AFFINITY_INFO`'s answer for a CPU that is off.
+    /// The result of `AFFINITY_INFO` for a CPU that is off.
     const OFF: i64 = 1;
     for cpu in platform.cpus.iter().filter(|cpu| cpu.mpidr != MPIDR_EL1.get() & AFFINITY) {
         let [state, ..] = arch::smc([u64::from(smccc::AFFINITY_INFO_64), cpu.mpidr, 0, 0]);

@@ -1,4 +1,4 @@
-//! How EL2 was started: by a boot loader with a kernel for the host, or by firmware that goes on as the host.
+//! How EL2 was started: by a boot loader with a kernel for the host, or by firmware that continues as the host.
 
 use super::error::BootError;
 use super::memory::Memory;
@@ -13,7 +13,7 @@ use io_pgtable::Pa;
 pub enum Entry<'a> {
     /// By a boot loader: the host starts with a kernel.
     Cold(Modules<'a>),
-    /// By running firmware, which reserved this memory for EL2: the firmware is the host, and goes on.
+    /// By running firmware, which reserved this memory for EL2: the firmware continues as the host.
     Warm(PhysRange),
 }
 
@@ -22,7 +22,7 @@ impl<'a> Entry<'a> {
     ///
     /// # Errors
     /// Those of [`Modules::find`]; [`BootError::Property`] for memory that is not one range of whole pages;
-    /// [`BootError::NotInRam`]; [`BootError::Unsupported`] for a module beside it.
+    /// [`BootError::NotInRam`]; [`BootError::Unsupported`] if there is also a boot module.
     pub fn find(tree: &Tree<'a>, memory: &Memory) -> Result<Self, BootError<'a>> {
         let mut own = None;
         tree.walk(&mut |node| {

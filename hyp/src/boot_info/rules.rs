@@ -31,7 +31,7 @@ pub enum RuleKind {
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule<'a> {
-    /// Its line, from 1.
+    /// Its line number, starting at 1.
     pub line: u16,
     /// What it does.
     pub kind: RuleKind,
@@ -50,12 +50,12 @@ impl fmt::Display for RuleKind {
     }
 }
 
-/// What can be done about a rule that cannot be followed.
+/// The remedy for a rule that EL2 refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleRemedy {
-    /// Nothing but to remove it.
+    /// To remove the rule.
     Remove,
-    /// That, or to exclude the node.
+    /// To remove the rule, or to exclude the node.
     Exclude,
 }
 
@@ -71,12 +71,12 @@ impl fmt::Display for RuleRemedy {
 /// The rules of a module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules<'a> {
-    /// Valid, so that it can be read again: EL2's boot stack has no room for all rules.
+    /// The checked text. It is parsed again at each use, since EL2's boot stack has no room for all rules.
     text: &'a str,
 }
 
 impl<'a> Rules<'a> {
-    /// Reads a module's content, which must not change any more.
+    /// Parses the content of a module, which must not change afterwards.
     ///
     /// # Errors
     /// [`BootError::RuleLine`] for a line that is no rule, or a second rule about a kind of device;
@@ -169,7 +169,7 @@ fn rule<'a>(line: u16, text: &'a str) -> Result<Option<Rule<'a>>, BootError<'a>>
     Ok(Some(Rule { line, kind, compatible, reason }))
 }
 
-/// A part of a wrong line, as it can be printed.
+/// Prints a part of a wrong line with escaped characters.
 pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl fmt::Display for Quoted<'_> {

@@ -1,11 +1,11 @@
-//! What resets or hides the functions behind a bridge: a bridge that was reset has no bus numbers, those behind it have the
-//! number of the root bus, and the walk over the buses finds nothing there.
+//! Register fields that reset or hide the functions behind a bridge. After its reset a bridge has no bus numbers,
+//! functions behind it have the number of the root bus, and enumeration does not find them.
 
 use super::config::{ConfigSpace, capability};
 use super::rid::Rid;
 use super::spec::{self, bridge_control, express, power};
 
-/// A register of 16 bits, and bits of it.
+/// Bits of a 16-bit register.
 #[derive(Clone, Copy)]
 struct Bits {
     at: u16,
@@ -13,7 +13,7 @@ struct Bits {
 }
 
 impl Bits {
-    /// Whether a store of the lower `bytes` bytes of `value` at `offset` sets one of them.
+    /// Whether a store of the lower `bytes` bytes of `value` at `offset` sets one of the bits.
     fn are_set_by(self, offset: u16, bytes: u16, value: u64) -> bool {
         let registers = [self.at, self.at.saturating_add(1)].into_iter().zip(self.mask.to_le_bytes());
         let stored = (offset..offset.saturating_add(bytes)).zip(value.to_le_bytes());
@@ -21,7 +21,7 @@ impl Bits {
     }
 
     fn are_set(self, config: &impl ConfigSpace, rid: Rid) -> bool {
-        // Registers of 16 bits are at even offsets.
+        // 16-bit registers are at even offsets.
         let word = config.read32(rid, self.at & !3).to_le_bytes();
         let [a, b, c, d] = word;
         let half = if self.at & 2 == 0 { [a, b] } else { [c, d] };
@@ -29,30 +29,30 @@ impl Bits {
     }
 }
 
-/// Resets what is behind the bridge while it is set.
+/// Secondary Bus Reset: while it is set, the devices behind the bridge are in reset.
 const RESET: Bits = Bits { at: bridge_control::AT, mask: bridge_control::RESET };
 
-/// Another power state than full power: leaving it may reset the bridge, and in it nothing behind answers.
+/// A power state other than D0: the functions behind the bridge do not respond, and the return to D0 may reset it.
 fn low_power(config: &impl ConfigSpace, rid: Rid) -> Option<Bits> {
     let at = capability(config, rid, spec::capability::POWER)?.checked_add(power::CONTROL)?;
     Some(Bits { at, mask: power::STATE })
 }
 
-/// Bits that switch the link or the slot below a port off: the functions behind are reset.
+/// Bits that disable the link or power off the slot below a port, which resets the functions behind it.
 fn switched_off(config: &impl ConfigSpace, rid: Rid) -> [Option<Bits>; 2] {
     let express = capability(config, rid, spec::capability::EXPRESS);
     [(express::LINK_CONTROL, express::LINK_DISABLE), (express::SLOT_CONTROL, express::SLOT_POWER_OFF)]
         .map(|(offset, mask)| Some(Bits { at: express?.checked_add(offset)?, mask }))
 }
 
-/// Whether a store of the lower `bytes` bytes of `value` at `offset` would reset or hide what is behind the bridge.
+/// Whether a store of the lower `bytes` bytes of `value` at `offset` would reset or hide functions behind the bridge.
 pub fn is_reset_by(config: &impl ConfigSpace, rid: Rid, offset: u16, bytes: u16, value: u64) -> bool {
     let [link, slot] = switched_off(config, rid);
     let all = [Some(RESET), low_power(config, rid), link, slot];
     all.into_iter().flatten().any(|bits| bits.are_set_by(offset, bytes, value))
 }
 
-/// Whether what is behind the bridge is held in reset, or does not answer since the bridge does not have full power.
+/// Whether the functions behind the bridge are held in reset, or do not respond because the bridge is not in D0.
 pub fn hides(config: &impl ConfigSpace, rid: Rid) -> bool {
     [Some(RESET), low_power(config, rid)].into_iter().flatten().any(|bits| bits.are_set(config, rid))
 }

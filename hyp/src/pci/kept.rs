@@ -1,8 +1,8 @@
-//! PCI hosts of which SMMUs cover the buses that there are, and no others.
+//! PCI hosts of which SMMUs cover the RequesterIDs of the numbered buses, but no other RequesterIDs.
 //!
-//! A RequesterID on another bus would bypass them. It comes into being where a bridge gets the number of such a bus, or
-//! where a function gets virtual functions, whose IDs begin at an offset from its own and may be on the next bus. So the
-//! numbers are checked at boot, and neither can be changed: the host's accesses to configuration space always trap.
+//! A RequesterID of another bus would bypass them. A device gets one if a bridge gets the number of such a bus, or
+//! if a function enables virtual functions, whose IDs begin at an offset and may be on the next bus. So the
+//! bus numbers are checked at boot, and the host can change neither: its accesses to configuration space always trap.
 
 use super::config::{ConfigSpace, extended, header_type};
 use super::ecam::{self, Answer};
@@ -11,19 +11,19 @@ use super::rid::Rid;
 use super::spec::{self, buses, extended as spec_extended};
 use host_access::field::get32;
 
-/// Why the numbers cannot stay as they are.
+/// The reason why the bus numbers are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
-    /// This function leads to another bus, or has virtual functions: RequesterIDs that bypass the SMMUs may be in use.
+    /// This bridge leads to another bus, or this function has virtual functions: IDs that bypass the SMMUs may exist.
     Outside(Rid),
-    /// This bridge has no numbers yet, and is not on a root bus with the number 0, which then is that of the bus behind it.
+    /// This bridge has no bus numbers yet, so the bus behind it is bus 0, which is outside the range.
     Unnumbered(Rid),
 }
 
 /// Checks that no bridge on the buses `first` to `last` leads to another bus, and that no function has virtual functions.
 ///
 /// # Errors
-/// The first function that is not so.
+/// The first function that fails the check.
 pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), Unfit> {
     let inside = |number: u32| (u32::from(first)..=u32::from(last)).contains(&number);
     let mut unnumbered = Ok(());
@@ -60,8 +60,8 @@ fn is_enabled(config: &impl ConfigSpace, rid: Rid, at: u16) -> bool {
     control.is_none_or(|control| get32(spec_extended::SRIOV_ENABLE, config.read32(rid, control)) != 0)
 }
 
-/// How a store of the lower `bytes` bytes of `value` is answered: as while a function is away, and none gets virtual
-/// functions.
+/// The answer to a store of the lower `bytes` bytes of `value`: as while a function is away; and a store that enables
+/// virtual functions is denied.
 pub fn store(
     config: &impl ConfigSpace,
     is_away: impl FnOnce() -> bool,

@@ -122,7 +122,7 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
         }
         8 => {
             let free = (0..).find(|id| !model.guests.contains_key(id)).unwrap();
-            // Three guests are enough.
+            // The test uses at most three guests.
             if free > 2 {
                 return false;
             }

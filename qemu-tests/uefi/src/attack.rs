@@ -15,7 +15,7 @@ use crate::loader::{self, Loader};
 
 /// Bytes of a transfer: an SMMU reports each 4 of them that it blocks.
 const COUNT: usize = 8;
-/// What the transfer in flight writes, and what is in the device's buffer before an attack reads.
+/// The byte that the transfer in flight writes, and the content of the device's buffer before a read attack.
 const WRITTEN: u8 = 0xa5;
 const CANARY: u8 = 0x5a;
 /// Offset of the magic number in EL2's image, where a read would show it.
@@ -36,16 +36,16 @@ fn run() -> Result<(), String> {
     let page = loader::page()?;
     check(level() == 2, "the firmware does not run at EL2")?;
 
-    // A refusal leaves everything as it was; and it shows where EL2's memory will be.
+    // A refusal changes nothing; and the test learns from it the address that EL2's memory will have.
     check(loader.start("misspelt=1", || ()).is_error(), "a misspelt option is not refused")?;
     check(level() == 2, "after a refusal the firmware does not run at EL2")?;
     println!("CONTROL refused_untouched: ok");
     let target = loader::left_over().ok_or("no trace of EL2's image")? + MAGIC;
 
-    // A transfer to EL2's image is in flight while it takes the machine over.
+    // A transfer to EL2's image is in flight while EL2 takes the machine over.
     loader::fill(page, WRITTEN, COUNT);
     edu.load(page, COUNT as u64);
-    // It ends with an error below an entry of the boot order, so that the next entry is started.
+    // portcullis.efi returns an error if a boot entry started it, so that firmware starts the next entry.
     let status = loader.start("", || edu.start_store(target, COUNT as u64));
     check(level() == 1, &format!("the firmware does not go on at EL1; portcullis.efi: {status}"))?;
     edu.wait();
@@ -60,7 +60,7 @@ fn run() -> Result<(), String> {
     after(&edu, page, target, "firmware_dma_tables_changed")
 }
 
-/// Prints the result of an attack; the runner knows which one is right.
+/// Prints the result of an attack; the runner compares it with the expected result.
 fn attack(name: &str, landed: bool) {
     println!("ATTACK {name}: {}", if landed { "landed" } else { "blocked" });
 }
@@ -90,7 +90,7 @@ fn after(edu: &Edu, page: u64, target: u64, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What the device reads at `target`, with zeroes or the canary where it reads nothing.
+/// The bytes that the device reads at `target`; zeroes or the canary if the read is blocked.
 fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
     loader::fill(page, CANARY, COUNT);
     edu.load(page, COUNT as u64);
@@ -100,7 +100,7 @@ fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
     loader::bytes(page, 4).try_into().unwrap_or_default()
 }
 
-/// The firmware gives EL2's memory to nobody who asks for it by its address, or frees it.
+/// Checks that the firmware neither allocates EL2's memory by address nor frees it.
 fn by_name((base, size): (u64, u64)) -> Result<(), String> {
     for address in [base, base + size / 2, base + size - 4096] {
         let given = boot::allocate_pages(AllocateType::Address(address), MemoryType::LOADER_DATA, 1);
@@ -110,13 +110,13 @@ fn by_name((base, size): (u64, u64)) -> Result<(), String> {
     Ok(())
 }
 
-/// Overwrites all ACPI tables but their headers: EL2 must not read them again.
+/// Overwrites all ACPI tables but their headers: EL2 must not depend on them any more.
 fn change_tables() -> Result<(), String> {
     let rsdp = system::with_config_table(|entries| {
         entries.iter().find(|entry| entry.guid == ConfigTableEntry::ACPI2_GUID).map(|entry| entry.address as u64)
     });
     let rsdp = rsdp.ok_or("no ACPI tables")?;
-    // SAFETY: (1) the firmware's tables, which lead from one to the other; nothing else runs.
+    // SAFETY: (1) the RSDP points to the XSDT, and the XSDT to the other tables; nothing else runs.
     unsafe {
         let xsdt = ((rsdp + 24) as *const u64).read_unaligned();
         let length = u64::from(((xsdt + 4) as *const u32).read_unaligned());

@@ -13,17 +13,17 @@ const SLOTS: u8 = 32;
 const COMMAND: u8 = 4;
 const MEMORY_AND_MASTER: u32 = 0b110;
 const BAR0: u8 = 0x10;
-/// Registers, and the address of the buffer as the device sees it.
+/// Offsets of registers, and the device's own address of its buffer.
 const SOURCE: u64 = 0x80;
 const DESTINATION: u64 = 0x88;
 const COUNT: u64 = 0x90;
 const START: u64 = 0x98;
 const BUFFER: u64 = 0x4_0000;
-/// Of the register [`START`]: it runs; its direction.
+/// Bits of the register [`START`]: the transfer runs, and its direction.
 const RUNS: u64 = 1;
 const TO_MEMORY: u64 = 2;
 
-/// Waits by a timer of the firmware, in which the CPU sleeps: an emulator that counts instructions skips that time.
+/// Waits with a timer of the firmware, so that the CPU sleeps: with `-icount` QEMU then skips that time.
 fn sleep(time: Duration) {
     // SAFETY: (1) the event has no function to call.
     let Ok(event) = (unsafe { boot::create_event(EventType::TIMER, Tpl::APPLICATION, None, None) }) else { return };
@@ -31,7 +31,7 @@ fn sleep(time: Duration) {
         // SAFETY: (1) the copy is used only here, and the event is closed afterwards.
         let _ = boot::wait_for_event(&[unsafe { event.unsafe_clone() }]);
     }
-    // An event that is left over costs memory only.
+    // If the call fails, the event stays allocated, which does no harm.
     let _ = boot::close_event(event);
 }
 
@@ -41,14 +41,14 @@ pub struct Edu {
 }
 
 impl Edu {
-    /// Finds it on bus 0 and enables its DMA.
+    /// Finds the device on bus 0 and enables its DMA.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message.
     pub fn find() -> Result<Self, String> {
         let handle = boot::get_handle_for_protocol::<PciRootBridgeIo>().map_err(|_| "no PCI root bridge")?;
         let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
-        // SAFETY: (1) the bridge stays while this program runs.
+        // SAFETY: (1) the protocol is not removed while this program runs.
         let bridge = unsafe { boot::open_protocol::<PciRootBridgeIo>(params, OpenProtocolAttributes::GetProtocol) };
         let mut bridge = bridge.map_err(|_| "the PCI root bridge cannot be opened")?;
         for slot in 0..SLOTS {

@@ -1,4 +1,4 @@
-//! Starts `portcullis.efi` with options, and finds the memory that it used.
+//! Starts `portcullis.efi` with options, and finds the memory that a start used.
 #![allow(unsafe_code)]
 
 use alloc::string::{String, ToString};
@@ -22,7 +22,7 @@ impl Loader {
     /// Reads both.
     ///
     /// # Errors
-    /// A sentence.
+    /// A message.
     pub fn read() -> Result<Self, String> {
         let volume = boot::get_image_file_system(image_handle()).map_err(|error| error.to_string())?;
         let mut volume = FileSystem::new(volume);
@@ -32,7 +32,7 @@ impl Loader {
         Ok(Self { program, options: options.trim().to_string() })
     }
 
-    /// Starts it with `more` behind the options, after `last`, which is called as late as possible.
+    /// Starts the program with `more` after the options; calls `last` immediately before.
     pub fn start(&self, more: &str, last: impl FnOnce()) -> Status {
         let source = LoadImageSource::FromBuffer { buffer: &self.program, file_path: None };
         let image = match boot::load_image(image_handle(), source) {
@@ -52,8 +52,8 @@ impl Loader {
     }
 }
 
-/// Whether an EL2 image is, or was, at a multiple of 2 MiB in free memory: what a refused start left there. The
-/// highest one is the newest.
+/// The address of an EL2 image that a refused start left in free memory, at a multiple of 2 MiB. The
+/// image with the highest address is the newest.
 pub fn left_over() -> Option<u64> {
     let map = boot::memory_map(MemoryType::LOADER_DATA).ok()?;
     let free = map.entries().filter(|entry| entry.ty == MemoryType::CONVENTIONAL);
@@ -65,7 +65,7 @@ pub fn left_over() -> Option<u64> {
     blocks.filter(|block| is_image(*block)).max()
 }
 
-/// The reserved memory of at least `size` bytes at or below `address`, its base and its size.
+/// The base and the size of the reserved memory that contains `address`.
 pub fn reserved_around(address: u64) -> Option<(u64, u64)> {
     let map = boot::memory_map(MemoryType::LOADER_DATA).ok()?;
     let around = map.entries().find(|entry| {
@@ -75,14 +75,14 @@ pub fn reserved_around(address: u64) -> Option<(u64, u64)> {
     around.map(|entry| (entry.phys_start, entry.page_count * PAGE))
 }
 
-/// The magic number of an arm64 Image, and what is at EL2's second entry: its version, 1.
+/// Whether `block` has the magic number of an arm64 Image, and version 1 after the entry for loaders in firmware.
 fn is_image(block: u64) -> bool {
     // SAFETY: (1) free memory, which the firmware maps, is read.
     let word = |offset: u64| unsafe { ((block + offset) as *const u32).read_volatile() };
     word(56) == 0x644d_5241 && word(68) == 1
 }
 
-/// Pages of this program's own: one, with its address.
+/// Allocates a page for this program; returns its address.
 pub fn page() -> Result<u64, String> {
     let page = boot::allocate_pages(boot::AllocateType::AnyPages, MemoryType::LOADER_DATA, 1);
     page.map(|page| page.as_ptr() as u64).map_err(|error| format!("no page: {error}"))
@@ -92,7 +92,7 @@ pub fn page() -> Result<u64, String> {
 pub fn bytes(address: u64, count: usize) -> Vec<u8> {
     let mut copy = vec![0; count];
     for (index, byte) in copy.iter_mut().enumerate() {
-        // SAFETY: (1) a page of this program's, which a device may write.
+        // SAFETY: (1) the page is this program's; a device may write to it.
         *byte = unsafe { (address as *const u8).wrapping_add(index).read_volatile() };
     }
     copy
@@ -101,7 +101,7 @@ pub fn bytes(address: u64, count: usize) -> Vec<u8> {
 /// Fills `count` bytes at `address`, which is this program's.
 pub fn fill(address: u64, byte: u8, count: usize) {
     for index in 0..count {
-        // SAFETY: (1) a page of this program's.
+        // SAFETY: (1) the page is this program's.
         unsafe { (address as *mut u8).wrapping_add(index).write_volatile(byte) };
     }
 }

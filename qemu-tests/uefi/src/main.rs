@@ -1,5 +1,5 @@
-//! Attacks of firmware that goes on running below the host (row T70): a transfer that is in flight while EL2 is taken,
-//! DMA afterwards, tables that change afterwards, and an image that asks for EL2's memory.
+//! Attacks of firmware that continues as a part of the host (row T70): a transfer in flight while EL2 takes over,
+//! DMA afterwards, tables that change afterwards, and a program that allocates EL2's memory by address.
 //!
 //! It starts `portcullis.efi` itself, from the same disk, and prints results as the EL1 payload does: `TEST`, `ATTACK`,
 //! `CONTROL`, `ANNOUNCED`. On other targets this program is empty.

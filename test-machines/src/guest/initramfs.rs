@@ -34,7 +34,7 @@ const MODULE: &str = include_str!("module.sh");
 const LOAD: &str = include_str!("load.sh");
 /// The part for kexec.
 const KEXEC: &str = include_str!("kexec.sh");
-/// The part in which devices come and go.
+/// The part in which drivers are unbound and functions removed.
 const DEVICES: &str = include_str!("devices.sh");
 /// The part in which a guest gets the NVMe.
 const HAND_OVER: &str = include_str!("hand_over.sh");

@@ -18,7 +18,7 @@ pub struct Uefi {
     pub loader: Option<PathBuf>,
 }
 
-/// Slot of the disk with the boot files: behind all others, so that the guest's disks have the same names as without
+/// Slot of the disk with the boot files: after all others, so that the guest's disks have the same names as without
 /// firmware.
 const SLOT: &str = "0x1e";
 
@@ -57,7 +57,7 @@ impl Uefi {
         machine.kernel = None;
         machine.initrd = None;
         machine.append = String::new();
-        // ACPI's tables name one console. The policy of DMA is that of the machine with two.
+        // ACPI tables describe only one console. The DMA policy is the same as on the machine with two consoles.
         machine.serials = match machine.serials {
             Serials::InteractiveHost | Serials::InteractiveHostAndEl2 => Serials::InteractiveHost,
             Serials::Host | Serials::HostAndEl2 | Serials::Shared => Serials::Shared,

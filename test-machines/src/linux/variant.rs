@@ -29,7 +29,7 @@ impl Hypervisor {
 pub enum Devices {
     /// NVMe, virtio-blk, e1000e and edu, all behind the SMMU.
     Default,
-    /// None.
+    /// No devices.
     None,
 }
 
@@ -38,7 +38,7 @@ pub enum Devices {
 pub enum Mode {
     /// Checks of its devices.
     Check,
-    /// The same, and interrupts, drivers and functions come and go.
+    /// The same, and interrupts move, drivers are unbound and bound, functions are removed and found again.
     Devices,
     /// Attacks on a boot with `iommu.passthrough=1`.
     AttackPassthrough,
@@ -48,7 +48,7 @@ pub enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
-    /// The test module gives the NVMe to a guest and takes it back, again and again; the driver is bound after each.
+    /// The test module gives the NVMe to a guest and takes it back, several times; the driver is bound each time.
     HandOver,
     /// Every CPU reads both disks.
     Load,

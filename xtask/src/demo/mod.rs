@@ -25,13 +25,13 @@ use crate::images::{self, Isolation};
 /// build in which the host uses the SMMU directly. Ends with status 0 only if every attack
 /// lands without isolation and none lands with it.
 ///
-/// With --uefi the attacker is UEFI firmware that starts EL2 and goes on as the host.
+/// With --uefi the attacker is UEFI firmware that starts EL2 and continues as the host.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
-    /// Attack from UEFI firmware that goes on running below the host
+    /// Attack from UEFI firmware that continues as a part of the host
     #[arg(long)]
     uefi: bool,
     /// Kill a machine that runs longer than this many seconds

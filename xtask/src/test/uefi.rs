@@ -1,4 +1,4 @@
-//! EL2 below running UEFI firmware: the attacks of that firmware, on CPUs whose EL2 it uses in both forms.
+//! EL2 below running UEFI firmware: the attacks of that firmware, on CPUs without and with VHE.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::images::{self, Isolation};
 use crate::test::results::TestResults;
 
 const SUITE: &str = "UEFI";
-/// The firmware uses VHE where it exists: not on the first.
+/// CPU types. The firmware uses VHE if the CPU has it; the first type does not.
 const CPUS: [&str; 3] = ["cortex-a72", "cortex-a76", "max"];
 
-/// Runs all of them.
+/// Runs the attacks on each CPU type.
 pub(crate) fn run(checkout: &Checkout, qemu: &Path, build: Isolation, results: &mut TestResults) {
     let files = match files(checkout, qemu, build) {
         Ok(files) => files,

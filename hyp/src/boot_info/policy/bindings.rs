@@ -1,4 +1,4 @@
-//! What is decided about a node because of its binding, in one table. docs/boot.md has it too, and a test compares the two.
+//! The decisions about nodes by their binding, in one table. docs/boot.md has it too, and a test compares the two.
 //! A kind of device that is not in it is withheld unless it is behind an SMMU, or a rule of the board's author gives it.
 
 use super::verdict::{Given, Withheld};
@@ -17,7 +17,7 @@ pub(super) struct Binding {
     pub(super) compatible: &'static str,
     /// Which nodes have the binding.
     pub(super) matching: Matching,
-    /// What such a node must have besides.
+    /// A condition on the node's other properties.
     pub(super) having: Having,
     /// What is decided.
     pub(super) decision: Decision,
@@ -28,7 +28,7 @@ pub(super) struct Binding {
 pub(super) enum Matching {
     /// Its first, most specific string is the row's: a variant may be a DMA master.
     First,
-    /// Any of its strings is the row's: a variant is not better.
+    /// Any of its strings is the row's: a variant of a withheld device is withheld too.
     Any,
     /// As `Any`, and the node is memory that firmware keeps (`no-map`).
     KeptMemory,
@@ -37,11 +37,11 @@ pub(super) enum Matching {
 /// A condition on the other properties of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Having {
-    /// None.
+    /// No condition.
     Anything,
-    /// It has this property.
+    /// The node has this property.
     With(&'static str),
-    /// It does not have this property.
+    /// The node does not have this property.
     Without(&'static str),
 }
 
@@ -52,7 +52,7 @@ pub(super) enum Decision {
     Given(Given),
     /// Its registers are withheld, also behind an SMMU, unless `allow=` names the node.
     Withheld(Withheld),
-    /// The same, and `allow=` cannot give it.
+    /// Its registers are withheld, also behind an SMMU, and `allow=` cannot give the node.
     Never {
         /// Why.
         why: Withheld,
@@ -61,7 +61,7 @@ pub(super) enum Decision {
     },
     /// Nothing: the nodes below it are judged.
     Bus,
-    /// The host's tree has its `compatible` no more, so that no driver finds it, and what refers to it is withheld.
+    /// The node has no `compatible` in the host's tree, so no driver finds it; nodes that refer to it are withheld.
     Hidden,
 }
 
@@ -75,7 +75,7 @@ const fn withheld(compatible: &'static str, why: Withheld) -> Binding {
     Binding { compatible, matching: Matching::Any, having: Having::Anything, decision }
 }
 
-/// The table. The first row that matches a node counts.
+/// The table. The first row that matches a node applies.
 pub(super) const BINDINGS: [Binding; 18] = [
     given("arm,pl011", Given::Uart),
     given("arm,sbsa-uart", Given::Uart),
@@ -84,7 +84,7 @@ pub(super) const BINDINGS: [Binding; 18] = [
     given("snps,dw-apb-uart", Given::Uart),
     given("arm,pl031", Given::Rtc),
     given("arm,pl061", Given::Gpio),
-    // Written by the loader in firmware only, for flash that this firmware uses at EL1.
+    // Only the loader in firmware writes these two, for flash that the firmware uses at EL1.
     given("portcullis,firmware-code", Given::FirmwareCode),
     given("portcullis,firmware-variables", Given::FirmwareVariables),
     Binding {
@@ -121,7 +121,7 @@ pub(super) const BINDINGS: [Binding; 18] = [
         having: Having::With("ranges"),
         decision: Decision::Bus,
     },
-    // The default of all firmware's memory (qcom,cmd-db, arm,scmi-shmem, ramoops, ...): EL2 has no way to share it.
+    // The row for all memory that firmware keeps (qcom,cmd-db, arm,scmi-shmem, ramoops, ...): EL2 cannot share it.
     Binding { compatible: "", matching: Matching::KeptMemory, having: Having::Anything, decision: Decision::Hidden },
 ];
 
@@ -147,7 +147,7 @@ impl Having {
     }
 }
 
-/// Why `node` is withheld though it may be behind an SMMU.
+/// The reason why `node` is withheld although it may be behind an SMMU.
 pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
     let why = |row: &Binding| match row.decision {
         Decision::Withheld(why) | Decision::Never { why, .. } => Some(why).filter(|_| row.is_of(node)),
@@ -179,7 +179,7 @@ pub(super) fn bus(node: &NodeRef<'_, '_>) -> bool {
     BINDINGS.iter().any(|row| row.decision == Decision::Bus && row.is_of(node))
 }
 
-/// Whether `node` is a UART that the host gets: it cannot start a transaction, a variant may.
+/// Whether `node` is a UART that the host gets: the UART cannot start a transaction; a variant of it may.
 pub(in crate::boot_info) fn is_plain_uart(node: &NodeRef<'_, '_>) -> bool {
     plain(node) == Some(Given::Uart)
 }

@@ -1,5 +1,5 @@
-//! Decisions by the rules of the board's author. A rule is about a kind of device, so it finds nodes that nobody looked at:
-//! it gives only what nothing in the tree or in the table of bindings speaks against. Where something does, the boot is
+//! Decisions by the rules of the board's author. A rule is about a kind of device, so it can match unexpected nodes:
+//! it gives no node that the tree or the table of bindings has a reason to withhold. If there is a reason, the boot is
 //! refused, as it is for `allow=`.
 
 use super::allowed::is_unknown_bridge;
@@ -38,7 +38,7 @@ pub(super) fn given(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<G
     Some(Given::Rule { line: rule.line })
 }
 
-/// The decision about `node` after the rules that withhold; `verdict` is that before them.
+/// The decision about `node` after the rules that withhold; `verdict` is the decision before them.
 ///
 /// # Errors
 /// [`BootError::Rule`] if the host needs the node, or nothing is decided about it.
@@ -50,7 +50,7 @@ pub(super) fn withheld<'a>(
     let Some(rule) = platform.rules.and_then(|rules| rules.withholding(node)) else { return Ok(verdict) };
     let refuse = |why| Err(refused(rule, node, why, RuleRemedy::Remove));
     match verdict {
-        // The command line is about this machine.
+        // The command line is for this machine, so it overrides a rule.
         Some(Verdict::Withheld(_) | Verdict::Given(Given::Allowed)) => Ok(verdict),
         Some(Verdict::Given(_)) if node.id == platform.gic.node => {
             refuse("it is the interrupt controller, without which the host cannot run")
@@ -68,7 +68,7 @@ fn refused<'a>(rule: Rule<'a>, node: &NodeRef<'a, '_>, why: &'static str, remedy
 }
 
 impl Draft {
-    /// Checks that the host gets every node that a rule gives, and remembers the rules that found a node.
+    /// Checks that the host gets every node that a rule gives, and records the rules that match a node.
     ///
     /// # Errors
     /// [`BootError::Rule`] with the node, the reason, and the other node if there is one.
@@ -101,7 +101,7 @@ impl Draft {
     }
 }
 
-/// What speaks against a rule that gives a node with this decision.
+/// The reason why EL2 refuses a rule that gives a node with this decision.
 fn against<'a>(
     platform: &Platform<'a>,
     node: &NodeRef<'a, '_>,
@@ -117,7 +117,7 @@ fn against<'a>(
             exclude("it is a bridge that EL2 does not know, and may be a DMA master")
         }
         Verdict::Given(_) => Ok(None),
-        // A rule is about a kind of device; these are about this one.
+        // These decisions are about this node, so they override a rule about a kind of device.
         Verdict::Withheld(
             Withheld::Disabled | Withheld::El2Console | Withheld::CommandLine | Withheld::Rule { .. },
         ) => Ok(None),

@@ -112,7 +112,7 @@ fn t70_flash_of_running_firmware_is_executed_or_written_but_not_both() {
     assert_eq!(decided(&dtb, "/flash@d000000"), Verdict::Given(Given::FirmwareVariables));
     let (_, policy, _) = boot(&dtb).unwrap();
     assert!(policy.mmio().contains(&range(0xd00_0000, 0x1_0000)) && policy.code().iter().next().is_none());
-    // Shared with registers, it would be neither.
+    // If the flash shares a page with other registers, it is given neither as code nor as registers.
     let shared = modified(|tree| {
         tree.root.add_child(primecell("flash@9010000", "portcullis,firmware-code", 0x901_0000));
     });

@@ -1,4 +1,4 @@
-//! A machine that running firmware hands over: EL2's memory is what the firmware reserved, and nothing else of it.
+//! A machine that running firmware hands over: EL2 uses the memory that the firmware reserved, and no other.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -72,7 +72,7 @@ fn t70_memory_that_is_not_reserved_as_a_whole_is_refused() {
         wide(&[OWN, OWN_SIZE, 0]),
         wide(&[OWN]),
         Vec::new(),
-        // Behind the end of memory.
+        // After the end of memory.
         wide(&[0x7fff_f000, 0x2000]),
         // Registers.
         wide(&[0x0900_0000, 0x1000]),

@@ -28,7 +28,7 @@ fn t64_a_bridge_to_a_bus_outside_is_found_at_boot() {
         assert_eq!(check(&numbered(numbers.0, numbers.1), (0, 3)), found, "{numbers:?}");
     }
     assert_eq!(check(&numbered(1, 1), (0, 0)), outside(PORT));
-    // On another root bus than 0, a bridge without numbers leads to a bus that is not covered; one that is outside is worse.
+    // If bus 0 is not covered, a bridge without numbers is refused; a bridge to an outside bus is reported first.
     let bus = Bus::default();
     for (rid, numbers) in [(Rid::of(4, 0, 0), 0), (Rid::of(4, 1, 0), 0x0005_0500)] {
         bus.change(rid, |function| {
