@@ -1,9 +1,9 @@
 //! Register fields that reset or hide the functions behind a bridge. After its reset a bridge has no bus numbers,
 //! functions behind it have the number of the root bus, and enumeration does not find them.
 
-use super::config::{ConfigSpace, capability};
+use super::config::{ConfigSpace, Endless, capability, extended};
 use super::rid::Rid;
-use super::spec::{self, bridge_control, express, power};
+use super::spec::{self, bridge_control, express, extended as spec_extended, power};
 
 /// Bits of a 16-bit register.
 #[derive(Clone, Copy)]
@@ -45,8 +45,19 @@ fn switched_off(config: &impl ConfigSpace, rid: Rid) -> [Option<Bits>; 2] {
         .map(|(offset, mask)| Some(Bits { at: express?.checked_add(offset)?, mask }))
 }
 
+/// Bits of Downstream Port Containment (DPC) that disable the link below a port: by software, or at the next error.
+fn containment(config: &impl ConfigSpace, rid: Rid) -> Result<Option<Bits>, Endless> {
+    let at = extended(config, rid, spec_extended::DPC)?;
+    let control = at.and_then(|at| at.checked_add(spec_extended::DPC_CONTROL));
+    Ok(control.map(|at| Bits { at, mask: spec_extended::DPC_TRIGGERS }))
+}
+
 /// Whether a store of the lower `bytes` bytes of `value` at `offset` would reset or hide functions behind the bridge.
 pub fn is_reset_by(config: &impl ConfigSpace, rid: Rid, offset: u16, bytes: u16, value: u64) -> bool {
+    if offset >= spec_extended::FIRST {
+        // Without a valid list no register in this space is known to be harmless.
+        return containment(config, rid).map_or(true, |bits| bits.is_some_and(|b| b.are_set_by(offset, bytes, value)));
+    }
     let [link, slot] = switched_off(config, rid);
     let all = [Some(RESET), low_power(config, rid), link, slot];
     all.into_iter().flatten().any(|bits| bits.are_set_by(offset, bytes, value))

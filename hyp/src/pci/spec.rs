@@ -143,6 +143,12 @@ pub mod extended {
     pub const SRIOV_CONTROL: u16 = 0x08;
     /// Virtual functions are enabled, in that register.
     pub const SRIOV_ENABLE: Field32 = bits32(0, 0);
+    /// Downstream Port Containment.
+    pub const DPC: u32 = 0x1d;
+    /// The DPC Control register, in its capability.
+    pub const DPC_CONTROL: u16 = 0x06;
+    /// DPC Trigger Enable and DPC Software Trigger.
+    pub const DPC_TRIGGERS: u16 = 0b11 | 1 << 6;
     /// Resizable BAR.
     pub const RESIZABLE_BAR: u32 = 0x15;
     /// Address Translation Services.

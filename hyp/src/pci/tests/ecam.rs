@@ -45,8 +45,10 @@ fn t68_no_store_resets_what_is_behind_a_bridge() {
     for rid in [PORT, EDU] {
         with_capabilities(&bus, rid);
     }
-    // Secondary bus reset; D1, D2, D3; link disable; slot power off.
-    for (at, mask) in [(0x3e_u16, 0x40_u64), (0x44, 1), (0x44, 2), (0x44, 3), (0x90, 0x10), (0x98, 0x400)] {
+    bus.change(PORT, |function| function.set(0x100, 0x0001_001d));
+    // Secondary bus reset; D1, D2, D3; link disable; slot power off; DPC's trigger enable and its software trigger.
+    let conventional = [(0x3e_u16, 0x40_u64), (0x44, 1), (0x44, 2), (0x44, 3), (0x90, 0x10), (0x98, 0x400)];
+    for (at, mask) in conventional.into_iter().chain([(0x106, 1), (0x106, 2), (0x106, 0x40)]) {
         for (offset, bytes) in [(at & !3, 4), (at & !1, 2), (at, 1), (at + 1, 1)] {
             let shifted = if at >= offset { mask << (8 * (at - offset)) } else { mask >> 8 };
             // Bytes above those that are stored do not count.
@@ -58,7 +60,12 @@ fn t68_no_store_resets_what_is_behind_a_bridge() {
         }
     }
     // Everything else of these registers is the host's.
-    for (offset, value) in [(0x3c, !(0x40_u64 << 16)), (0x44, !3), (0x90, !0x10), (0x98, !0x400)] {
+    for (offset, value) in
+        [(0x3c, !(0x40_u64 << 16)), (0x44, !3), (0x90, !0x10), (0x98, !0x400), (0x104, !(0x43 << 16))]
+    {
         assert_eq!(store(&bus, || false, PORT, (offset, 4), value & 0xffff_ffff), Answer::Hardware, "{offset:#x}");
     }
+    // A list that does not end may contain anything.
+    bus.change(PORT, |function| function.set(0x100, 0x1001_0001));
+    assert_eq!(store(&bus, || false, PORT, (0x104, 4), 0), Answer::Denied);
 }
