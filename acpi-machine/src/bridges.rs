@@ -103,12 +103,12 @@ fn add_windows(
             ));
         }
         let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
-            return Err(bad("the addresses are in no space that the firmware's map has for PCI alone", FIRMWARE));
+            return Err(bad("the addresses are in no space of the GCD map that PCI alone uses", FIRMWARE));
         };
         let window = seen(space, aperture).ok_or_else(|| bad("the addresses on the bus wrap", FIRMWARE))?;
         match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {
             Some((other, segment, _)) if *other != window || *segment != aperture.segment => {
-                return Err(bad("two root bridges show a window in different ways, or have it both", FIRMWARE));
+                return Err(bad("two root bridges have this window, with other bus addresses or segments", FIRMWARE));
             }
             Some(_) => {}
             None => windows.push((window, aperture.segment, index)),
@@ -119,7 +119,7 @@ fn add_windows(
         let mut of_segment = bridges.iter_mut().filter(|bridge| bridge.segment == segment);
         if let Some(bridge) = of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
             bridge.windows.push(window);
-            let what = "window of a root bridge, given with all that the firmware's map has there for I/O";
+            let what = "window of a root bridge: the whole GCD space around it is given";
             notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
         }
     }

@@ -163,7 +163,7 @@ pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Resu
     }
     for (_, node) in nodes.of(SMMU_V2) {
         found.withheld.push(Range { base: node.body.u64(NODE)?, size: node.body.u64(SPAN)? });
-        notes.push(node.body.note(NODE, node.body.u64(NODE)?, "SMMUv1 or SMMUv2, withheld with what is behind it"));
+        notes.push(node.body.note(NODE, node.body.u64(NODE)?, "SMMUv1 or SMMUv2, withheld with the devices behind it"));
     }
     for (_, node) in nodes.of(PMCG) {
         let second = (node.revision > 0).then_some(PMCG_PAGE_1);

@@ -89,7 +89,7 @@ pub(crate) fn read(madt: &Table<'_>, notes: &mut Vec<Note>) -> Result<Madt, Erro
         found.add(&entry, notes)?;
         at = at.saturating_add(length);
     }
-    Err(madt.bad(at, crate::table::wide(ENTRIES_MAX), "there are more entries than this, or they do not end", FIRMWARE))
+    Err(madt.bad(at, crate::table::wide(ENTRIES_MAX), "there are more entries, or one has length 0", FIRMWARE))
 }
 
 impl Found {
@@ -127,7 +127,7 @@ impl Found {
             }
             GIC_MSI_FRAME => {
                 self.frames.push(Range { base: entry.u64(8)?, size: FRAME_SIZE });
-                notes.push(entry.note(8, entry.u64(8)?, "frame for message interrupts (GICv2m), withheld"));
+                notes.push(entry.note(8, entry.u64(8)?, "GICv2m MSI frame, withheld"));
                 Ok(())
             }
             kind => Err(entry.bad(0, kind.into(), "an entry of this type is not known on Arm", FIRMWARE)),

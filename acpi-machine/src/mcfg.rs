@@ -46,7 +46,7 @@ pub(crate) fn read(mcfg: &Option<Table<'_>>) -> Result<Vec<Area>, Error> {
         let entry = mcfg.part(at, ENTRY)?;
         let area = Area { base: entry.u64(0)?, segment: entry.u16(8)?, first: entry.u8(10)?, last: entry.u8(11)? };
         if area.first > area.last {
-            return Err(entry.bad(10, area.first.into(), "the first bus is behind the last one", FIRMWARE));
+            return Err(entry.bad(10, area.first.into(), "the first bus number is above the last one", FIRMWARE));
         }
         if !area.base.is_multiple_of(BUS) || area.whole().end().is_none() {
             let problem = "configuration space is not at a boundary of 1 MiB, or wraps";

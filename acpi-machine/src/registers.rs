@@ -43,7 +43,7 @@ pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Erro
         }
         let before = firmware.registers.iter().take(index).map(|other| &other.range);
         if before.chain(known).any(|other| other.overlaps(&range)) {
-            return Err(bad("the registers are those of something else, too"));
+            return Err(bad("the registers are also those of something else"));
         }
     }
     let mut explained: Vec<Range> = firmware.registers.iter().map(|entry| entry.range).collect();
@@ -54,7 +54,7 @@ pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Erro
         source,
         offset,
         value: range.base,
-        problem: "runtime services use registers here, and nothing says what they are",
+        problem: "runtime services use registers here that are not in the list",
         remedy: "add them to the list in the loader once it is known that they start no transaction",
     };
     for (index, entry) in firmware.memory.iter().enumerate() {

@@ -27,12 +27,12 @@ impl<'a> Table<'a> {
         }
         let length = table.u32(4)?;
         if usize::try_from(length) != Ok(bytes.len()) {
-            let problem = "the length in the header is not that of the copy";
+            let problem = "the length in the header differs from the length of the copied table";
             return Err(table.bad(4, length.into(), problem, "copy as many bytes as the header says"));
         }
         let sum = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
         if sum != 0 {
-            return Err(table.bad(9, sum.into(), "the checksum is wrong, the bytes do not add up to 0", FIRMWARE));
+            return Err(table.bad(9, sum.into(), "the checksum is wrong: the sum of all bytes is not 0", FIRMWARE));
         }
         Ok(table)
     }
@@ -91,7 +91,7 @@ impl<'a> Table<'a> {
     }
 
     fn short(&self, at: usize, length: usize) -> Error {
-        self.bad(at, wide(length), "that many bytes are needed here, and the table or its entry ends before", FIRMWARE)
+        self.bad(at, wide(length), "the field has this many bytes, and the table or its entry ends before", FIRMWARE)
     }
 
     /// The error about `value` at `at`.

@@ -34,7 +34,7 @@ impl<'a> Tables<'a> {
             let mut found = None;
             for bytes in all.iter().filter(|bytes| bytes.starts_with(&signature)) {
                 if found.replace(Table::check(bytes)?).is_some() {
-                    return Err(about(signature, 2, "the table is there twice", FIRMWARE));
+                    return Err(about(signature, 2, "the table exists twice", FIRMWARE));
                 }
             }
             Ok(found)

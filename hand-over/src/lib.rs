@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_too_large_is_not_followed() {
+    fn a_length_that_is_too_large_is_limited() {
         let mut record = Record::empty();
         record.reason_len = u64::MAX;
         assert_eq!(record.reason().len(), REASON_MAX);

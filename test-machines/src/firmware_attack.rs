@@ -127,7 +127,7 @@ fn evaluate(outcome: &Outcome, token: &str) -> Result<Report> {
         ensure!(controls.iter().any(|name| name == control), "control {control} is missing: {controls:?}");
     }
     let announced = console::announced_lines(console);
-    let in_flight = announced.first().context("the application did not say where the transfer in flight went")?;
+    let in_flight = announced.first().context("the application did not print the target of the transfer in flight")?;
     let exit = console::verdict(console, token)?;
     Ok(Report {
         audit_is_clean: exit.audit_is_clean(),

@@ -51,7 +51,7 @@ fn table(address: u64) -> Result<Vec<u8>, String> {
     let length = unsafe { ptr::read_unaligned(start.wrapping_add(LENGTH).cast::<u32>()) };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if !(HEADER..=LENGTH_MAX).contains(&length) {
-        return Err(format!("the ACPI table at {address:#x} has the length {length:#x}: no table has"));
+        return Err(format!("the ACPI table at {address:#x} has the length {length:#x}: update the firmware"));
     }
     let mut copy = Vec::with_capacity(length);
     // SAFETY: (1) the firmware says that the table has this length; (2) the copy has room for it, and does not overlap

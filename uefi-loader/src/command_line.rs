@@ -3,7 +3,7 @@
 /// Maximum length of a command line in bytes.
 pub const LENGTH_MAX: usize = 2048;
 
-/// The words of `options` that are EL2's: a shell passes the program's name first. `None` if `options` are no printable
+/// The words of `options` that are EL2's: a shell passes the program's name first. `None` if `options` is not printable
 /// text: firmware stores binary data in the boot entries that it creates itself.
 #[must_use]
 pub fn words(options: &str) -> Option<&str> {
@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_programs_name_is_no_option() {
+    fn the_name_of_the_program_is_not_an_option() {
         assert_eq!(words("FS0:\\Portcullis.EFI token=ab  pool=4M"), Some("token=ab  pool=4M"));
         assert_eq!(words("token=ab"), Some("token=ab"));
         assert_eq!(words("portcullis.efi"), Some(""));
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_data_is_no_command_line() {
+    fn binary_data_is_not_a_command_line() {
         assert_eq!(words("\u{ac4e}\u{1}"), None);
     }
 }

@@ -17,13 +17,13 @@ fn main() -> Status {
     println!("Portcullis {}: DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
     match run() {
         Ok(()) => {
-            println!("portcullis: EL2 is taken; what follows runs at EL1, and its devices reach its memory only");
+            println!("portcullis: EL2 runs; all later software is at EL1, and its DMA can only access its memory");
             // A boot entry that succeeds ends the boot order.
             if is_boot_entry() { Status::ABORTED } else { Status::SUCCESS }
         }
         Err(why) => {
             println!("portcullis: error: {why}");
-            println!("portcullis: nothing was changed and NOTHING IS ISOLATED: what follows runs without EL2");
+            println!("portcullis: EL2 does not run and NOTHING IS ISOLATED: all later software runs without it");
             Status::ABORTED
         }
     }

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tcr_with_vhe_stays() {
+    fn a_tcr_with_vhe_is_unchanged() {
         assert_eq!(tcr(HCR_E2H | 1 << 27, 0x5_8080_3510), Ok(0x5_8080_3510));
     }
 

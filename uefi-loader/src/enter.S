@@ -1,5 +1,5 @@
-// The way from the firmware's EL2 to EL2's image, and back, to EL1 or (when the image refuses) to EL2. This code runs with the
-// MMU off in between: enter.rs cleans it to memory.
+// Enters EL2's image from firmware at EL2, and returns at EL1 or, if the image refuses, at EL2. The code runs with the
+// MMU off in between: enter.rs cleans it to the point of coherency.
 
 .equ M_C_I, 1 << 0 | 1 << 2 | 1 << 12
 
@@ -8,7 +8,7 @@
 .global portcullis_code
 portcullis_code:
 
-// fn portcullis_hand_over(tree, record, entry) -> refused. The callee-saved registers are on the stack, which stays the same.
+// fn portcullis_hand_over(tree, record, entry) -> refused. The stack has the callee-saved registers.
 .global portcullis_hand_over
 portcullis_hand_over:
     stp     x29, x30, [sp, #-112]!
@@ -26,11 +26,11 @@ portcullis_hand_over:
     str     x3, [x1, #RECORD_REFUSED]
     mrs     x3, daif
     str     x3, [x1, #RECORD_DAIF]
-    add     x3, x3, #0x5             // EL1 with its own stack pointer; the masks are at the same bits
+    add     x3, x3, #0x5             // EL1h; the masks are at the same bits
     str     x3, [x1, #RECORD_PSTATE]
     msr     daifset, #0xf
-    // With E2H the names of EL1's timers mean EL2's own ones, and EL1's have other names. A firmware that uses EL2's goes on with
-    // EL1's in the same state; EDK2 uses EL1's already.
+    // With E2H, the names of EL1's timers access EL2's timers, and EL1's have _EL02 names. A firmware that uses EL2's gets
+    // EL1's in the same state; EDK2 already uses EL1's.
     ldr     x4, [x1, #RECORD_HCR]
     tbz     x4, #34, 1f
     mrs     x3, cntv_ctl_el0
@@ -51,7 +51,7 @@ portcullis_hand_over:
     add     x3, x3, x1
     and     x4, x1, #~63
 2:  dc      civac, x4
-    add     x4, x4, #16              // the smallest line there is
+    add     x4, x4, #16              // the smallest possible cache line
     cmp     x4, x3
     b.lo    2b
     dsb     sy
@@ -63,7 +63,7 @@ portcullis_hand_over:
     isb
     br      x2
 
-// The image refuses: x1 the record, MMU off, HCR_EL2.E2H = 0.
+// The image refuses and branches here: x1 is the record, the MMU is off, HCR_EL2.E2H = 0.
 4:  ldr     x4, [x1, #RECORD_HCR]
     dsb     sy
     msr     hcr_el2, x4
@@ -111,7 +111,7 @@ portcullis_hand_over:
     mov     x0, #1
     msr     daif, x3
     b       7f
-// EL1, with the firmware's tables.
+// The image resumes the firmware here, at EL1 with the firmware's tables.
 5:  mov     x0, #0
 7:  ldr     x18, [sp, #96]
     ldp     x19, x20, [sp, #80]

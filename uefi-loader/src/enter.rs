@@ -76,7 +76,7 @@ pub fn check() -> Result<(), String> {
     let level = (read!("CurrentEL") >> 2) & 0b11;
     if level != 2 {
         return Err(format!(
-            "the firmware runs at EL{level}, not at EL2: EL2 is taken already, or the firmware must start UEFI at EL2 \
+            "the firmware runs at EL{level}, not at EL2: a hypervisor runs, or the firmware must start UEFI at EL2 \
              (QEMU: -machine virtualization=on)"
         ));
     }
@@ -86,7 +86,7 @@ pub fn check() -> Result<(), String> {
         return Err("HCR_EL2.E2H is fixed to one on this CPU: a CPU that can run EL2 without VHE is needed".into());
     }
     if read!("sctlr_el2") & 1 == 0 {
-        return Err("the firmware runs with its MMU off: UEFI requires it on".into());
+        return Err("the firmware runs with its MMU off, but UEFI requires it on: update the firmware".into());
     }
     Ok(())
 }

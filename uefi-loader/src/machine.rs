@@ -43,7 +43,7 @@ pub fn describe(own: Range, command_line: &str) -> Result<Vec<u8>, String> {
 
 fn memory() -> Result<Vec<MemoryEntry>, String> {
     let map = boot::memory_map(MemoryType::LOADER_DATA)
-        .map_err(|error| format!("the firmware does not give its memory map: {error}"))?;
+        .map_err(|error| format!("the firmware does not return its memory map: {error}"))?;
     Ok(map
         .entries()
         .map(|entry| MemoryEntry {
@@ -62,9 +62,10 @@ fn apertures() -> Result<Vec<Aperture>, String> {
         let params = OpenProtocolParams { handle, agent: image_handle(), controller: None };
         // SAFETY: (1) the protocol is not removed while this program runs, and this program only reads it.
         let bridge = unsafe { boot::open_protocol::<PciRootBridgeIo>(params, OpenProtocolAttributes::GetProtocol) };
-        let bridge = bridge.map_err(|error| format!("a PCI root bridge cannot be asked: {error}"))?;
-        let resources =
-            bridge.configuration().map_err(|error| format!("a PCI root bridge does not say its windows: {error}"))?;
+        let bridge = bridge.map_err(|error| format!("the protocol of a PCI root bridge cannot be opened: {error}"))?;
+        let resources = bridge
+            .configuration()
+            .map_err(|error| format!("a PCI root bridge does not report its windows: {error}"))?;
         let is_bus = |kind: &ResourceRangeType| matches!(kind, ResourceRangeType::Bus);
         let bus = resources.iter().find(|resource| is_bus(&resource.resource_range_type));
         let first_bus = bus.and_then(|bus| u8::try_from(bus.address_min).ok());

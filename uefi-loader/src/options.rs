@@ -31,7 +31,7 @@ fn file() -> Result<String, String> {
     }
     let text = volume.read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let line = text.split_ascii_whitespace().collect::<alloc::vec::Vec<_>>().join(" ");
-    command_line::words(&line).map(str::to_string).ok_or_else(|| format!("{path}: no printable text of at most 2 KiB"))
+    command_line::words(&line).map(str::to_string).ok_or_else(|| format!("{path}: not printable, or above 2 KiB"))
 }
 
 fn load_options() -> Option<String> {

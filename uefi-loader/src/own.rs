@@ -109,12 +109,12 @@ fn image_size(image: &[u8]) -> Result<u64, String> {
     let version = image.get(VERSION_OFFSET..).and_then(|rest| rest.first_chunk()).map(|word| u32::from_le_bytes(*word));
     if version != Some(VERSION) {
         return Err(format!(
-            "EL2's image in this program has the entry's version {version:?}, not {VERSION}: build both together"
+            "EL2's image in this program has version {version:?} of the interface, not {VERSION}: build both together"
         ));
     }
     let size = image.get(IMAGE_SIZE..).and_then(|rest| rest.first_chunk()).map(|field| u64::from_le_bytes(*field));
     size.filter(|size| u64::try_from(image.len()).is_ok_and(|length| length <= *size))
-        .ok_or_else(|| "EL2's image in this program is no arm64 Image: build both together".into())
+        .ok_or_else(|| "EL2's image in this program is not an arm64 Image: build both together".into())
 }
 
 /// Size in bytes of the memory in the firmware's map.

@@ -47,8 +47,8 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
     let found = system::with_config_table(|entries| {
         entries.iter().find(|entry| entry.guid == DXE_SERVICES).map(|entry| entry.address.cast::<DxeServices>())
     });
-    let without = "the firmware has no map of address spaces (DXE services): it is not one that follows UEFI's PI \
-                   specification, and which addresses are windows of PCI bridges is not known";
+    let without = "the firmware has no DXE services table, so it does not implement the UEFI PI \
+                   specification, and EL2 cannot find the windows of PCI root bridges: use firmware that has the table";
     let services = NonNull::new(found.unwrap_or(ptr::null()).cast_mut()).ok_or(without)?;
     // SAFETY: (1) the configuration table points to it, and it is never changed.
     let services = unsafe { services.as_ref() };
@@ -59,7 +59,7 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
     // SAFETY: (1) a function of the firmware's table, called with pointers to local variables for its results.
     let status = unsafe { (services.get_memory_space_map)(&mut count, &mut map) };
     let Some(first) = NonNull::new(map).filter(|_| status.is_success() && count <= ENTRIES_MAX) else {
-        return Err(alloc::format!("the firmware does not give its map of address spaces: {status}, {count} entries"));
+        return Err(alloc::format!("the firmware does not return its GCD map: {status}, {count} entries"));
     };
     // SAFETY: (1) the firmware allocated a list of this length for the caller.
     let entries = unsafe { slice::from_raw_parts(first.as_ptr(), count) };

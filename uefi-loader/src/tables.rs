@@ -88,12 +88,12 @@ mod tests {
 
     /// AP[1] is RES1 at EL2: firmware may set it.
     #[test]
-    fn el0_gets_nothing_and_code_stays_executable() {
+    fn el0_gets_no_access_and_code_stays_executable() {
         assert_eq!(at_el1(0x4000_0741, 2).1, 0x4000_0701);
     }
 
     #[test]
-    fn nothing_stays_nothing() {
+    fn an_invalid_descriptor_is_unchanged() {
         assert_eq!(at_el1(XN | AP_EL0, 3), (Kind::Invalid, XN | AP_EL0));
     }
 

@@ -69,7 +69,7 @@ pub(super) fn add_root_complex(
         match mapping.target {
             Target::Smmu(smmu) => ids.push(one(smmu)),
             Target::Foreign | Target::Its => {
-                let what = "RequesterIDs from here on are behind no SMMUv3: none may come into being";
+                let what = "RequesterIDs from this one on are behind no SMMUv3: not usable";
                 notes.push(mapping.entry.note(0, first.into(), what));
             }
         }
@@ -112,7 +112,7 @@ pub(super) fn component(
         }
     }
     if ids.is_empty() || !behind {
-        notes.push(body.note(29, 0, "device that is not behind SMMUv3s alone: its registers are withheld"));
+        notes.push(body.note(29, 0, "device of which some IDs are behind no SMMUv3: registers withheld"));
     }
     Ok(Component { offset: body.start(), ids })
 }
@@ -145,7 +145,7 @@ pub(super) fn add_reserved(
         if reserved.iter().any(|other| other.overlaps(&range)) {
             return Err(entry.bad(0, range.base, "two nodes have this memory (RMR)", FIRMWARE));
         }
-        notes.push(entry.note(0, range.base, "memory that a device uses all the time (RMR): the host has it too"));
+        notes.push(entry.note(0, range.base, "reserved memory range of a device (RMR): the host gets it too"));
         reserved.push(range);
         at = at.saturating_add(DESCRIPTOR);
     }

@@ -58,7 +58,7 @@ pub(super) fn read<'a>(nodes: &Nodes<'a>, node: &Node<'a>) -> Result<Smmu, Error
         1 => Model::Hi161x,
         2 => Model::Cn99xx,
         _ => {
-            let problem = "the SMMU's model is not known, and so its errata are not";
+            let problem = "the SMMU's model, and thus its errata, are not known";
             return Err(body.bad(MODEL, model.into(), problem, FIRMWARE));
         }
     };
@@ -66,7 +66,7 @@ pub(super) fn read<'a>(nodes: &Nodes<'a>, node: &Node<'a>) -> Result<Smmu, Error
     for ((_, number), at) in interrupts.iter_mut().zip([EVENT, PRI, GERR, SYNC]) {
         *number = body.u32(at)?;
         if (1..32).contains(number) {
-            return Err(body.bad(at, u64::from(*number), "the SMMU's interrupt is not shared among CPUs", FIRMWARE));
+            return Err(body.bad(at, u64::from(*number), "the SMMU's interrupt is not an SPI", FIRMWARE));
         }
     }
     let its = messages(nodes, node, flags, interrupts.iter().all(|(_, number)| *number != 0))?;
@@ -94,7 +94,7 @@ fn messages<'a>(nodes: &Nodes<'a>, node: &Node<'a>, flags: u32, wired: bool) -> 
     }
     if valid && its.is_none() && !entries.is_empty() {
         let index = node.body.u32(INDEX)?;
-        return Err(node.body.bad(INDEX, index.into(), "the SMMU has no mapping of this number", FIRMWARE));
+        return Err(node.body.bad(INDEX, index.into(), "the SMMU has no mapping with this index", FIRMWARE));
     }
     Ok(its)
 }

@@ -130,7 +130,7 @@ fn t70_el2_takes_the_machine_with_two_smmus() {
 
 /// If the map covers every RequesterID, configuration space is mapped.
 #[test]
-fn t70_a_whole_map_gives_configuration_space() {
+fn t70_a_complete_map_gives_configuration_space() {
     let mut iort = Iort::default();
     let group = iort.group(0);
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
@@ -142,7 +142,7 @@ fn t70_a_whole_map_gives_configuration_space() {
 
 /// If no bus is behind an SMMU, the host gets no PCI registers.
 #[test]
-fn t70_pci_behind_no_smmu_is_not_in_the_tree() {
+fn t70_a_pci_segment_behind_no_smmu_is_not_in_the_tree() {
     let mut iort = Iort::default();
     let group = iort.group(0);
     iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);

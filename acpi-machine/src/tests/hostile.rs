@@ -82,7 +82,7 @@ fn check(dtb: &[u8], smmus: usize) {
 }
 
 #[test]
-fn t70_a_hundred_thousand_damaged_machines() {
+fn t70_corrupted_machines_are_refused_or_isolated() {
     let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
     let (one, two) = (virt(), virt_two());
     let mut accepted = 0u32;

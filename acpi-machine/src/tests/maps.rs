@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn an_id_twice_is_found(mut ids in some_ids(), again in any::<prop::sample::Index>()) {
+    fn a_duplicate_id_is_found(mut ids in some_ids(), again in any::<prop::sample::Index>()) {
         prop_assume!(!ids.is_empty());
         let one = ids[again.index(ids.len())];
         ids.push(Ids { first: one.first + (one.count as u32) / 2, count: 1, ..one });

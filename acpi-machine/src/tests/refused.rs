@@ -18,7 +18,7 @@ fn byte(signature: &[u8; 4], at: usize, value: u8) -> Machine {
 }
 
 #[test]
-fn tables_that_are_missing_or_there_twice() {
+fn missing_and_duplicate_tables_are_refused() {
     for signature in [b"FACP", b"APIC", b"GTDT", b"IORT"] {
         let name = core::str::from_utf8(signature).unwrap();
         let mut machine = virt();
@@ -47,7 +47,7 @@ fn tables_that_are_missing_or_there_twice() {
 }
 
 #[test]
-fn lengths_checksums_and_revisions() {
+fn wrong_lengths_checksums_and_revisions_are_refused() {
     for (signature, revisions) in [
         (b"FACP", &[5, 6][..]),
         (b"APIC", &[3, 4, 5, 6, 7]),
@@ -94,7 +94,7 @@ fn lengths_checksums_and_revisions() {
 }
 
 #[test]
-fn how_cpus_are_started() {
+fn cpus_that_psci_does_not_start_are_refused() {
     virt().with(fadt(0)).refused(&["FACP", "0x81", "PSCI"]);
     virt().with(fadt(3)).refused(&["FACP", "HVC", "0x3", "virtualization=on"]);
     virt().with(fadt(9)).refused(&["FACP", "not known", "0x9"]);
@@ -108,7 +108,7 @@ fn how_cpus_are_started() {
 }
 
 #[test]
-fn interrupt_controllers() {
+fn malformed_interrupt_controllers_are_refused() {
     let with = |entry: Vec<u8>| {
         let mut entries = controller(2);
         entries.push(entry);
@@ -133,7 +133,7 @@ fn interrupt_controllers() {
 }
 
 #[test]
-fn configuration_space() {
+fn malformed_configuration_space_is_refused() {
     virt().with(mcfg(&[(ECAM, 0, 5, 4)])).refused(&["MCFG", "offset 0x36", "last"]);
     virt().with(mcfg(&[(ECAM + 4096, 0, 0, 255)])).refused(&["1 MiB"]);
     virt().with(mcfg(&[(u64::MAX << 20, 0, 0, 255)])).refused(&["wraps"]);
@@ -159,7 +159,7 @@ fn iort(smmu_node: Fields, maps: &[Map]) -> Machine {
 }
 
 #[test]
-fn smmus() {
+fn malformed_smmus_are_refused() {
     let whole = &[(0, 0x1_0000, 0, 72, 0)];
     assert!(iort(smmu(SMMU, 106), whole).describe().is_ok());
     iort(smmu(SMMU + 0x1000, 106), whole).refused(&["IORT", "64 KiB", "0x9051000"]);
@@ -207,7 +207,7 @@ fn t70_requesters_in_two_mappings_or_in_wrong_ones() {
 }
 
 #[test]
-fn nodes() {
+fn malformed_iort_nodes_are_refused() {
     let with = |kind: u8, revision: u8, data: &[u8]| {
         let mut iort = super::virt::one_smmu();
         iort.add(kind, revision, data, &[]);

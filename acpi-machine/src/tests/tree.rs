@@ -44,7 +44,7 @@ fn names(tree: &DeviceTree) -> Vec<String> {
 }
 
 #[test]
-fn one_smmu() {
+fn a_machine_with_one_smmu_has_every_node() {
     let tree = tree(&virt());
     assert_eq!(
         names(&tree),
@@ -109,7 +109,7 @@ fn two_smmus_are_two_hosts_of_one_segment() {
 }
 
 #[test]
-fn a_whole_map_leaves_all_buses() {
+fn a_complete_map_keeps_all_buses() {
     let mut iort = Iort::default();
     let group = iort.group(0);
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
@@ -151,7 +151,7 @@ fn redistributors_of_single_cpus_are_joined() {
 }
 
 #[test]
-fn consoles() {
+fn each_kind_of_console_has_its_binding() {
     let compatible = |table: Vec<u8>| {
         let tree = tree(&virt().with(table));
         let node = tree.root.children().find(|node| node.name().starts_with("serial@")).map(Node::name);
@@ -168,7 +168,7 @@ fn consoles() {
 }
 
 #[test]
-fn smmus_that_send_messages() {
+fn smmus_that_send_msis_have_an_msi_parent() {
     let parent = |revision: u8, data: Fields, index: u32| {
         let mut iort = Iort::default();
         let group = iort.group(0);
@@ -218,7 +218,7 @@ fn streams_of_other_devices_are_in_the_tree_and_their_registers_are_not() {
 }
 
 #[test]
-fn memory_that_devices_use_all_the_time_is_the_hosts_and_not_the_pools() {
+fn reserved_memory_ranges_are_the_hosts_and_not_in_the_pool() {
     let reserved = |machine: Machine, base: u64| {
         let mut iort = super::virt::one_smmu();
         let data = Fields::new(12).u32(4, 1).u32(8, 28 + 20).0;
@@ -250,7 +250,7 @@ fn notes_name_what_the_host_does_not_get() {
     let plain = notes(virt());
     assert!(plain.contains("IORT") && plain.contains("0x100: RequesterIDs"), "{plain}");
     assert!(plain.contains("UEFI memory map") && plain.contains("0x76a00000"), "{plain}");
-    assert!(!plain.contains("0x74000000"), "EL2's own memory is no news: {plain}");
+    assert!(!plain.contains("0x74000000"), "EL2's own memory is not noted: {plain}");
     let mut iort = super::virt::one_smmu();
     iort.add(3, 3, &Fields::new(60).u64(0, 0xaaaa_0000).0, &[]);
     iort.add(5, 1, &Fields::new(24).u64(0, 0xbbbb_0000).0, &[]);

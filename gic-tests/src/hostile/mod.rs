@@ -2,7 +2,7 @@
 //! target `gic`.
 //!
 //! After every action hardware can access only EL2's memory through its registers and tables; it was used
-//! as the architecture demands; no trap took long; no LPI reached a CPU on which the host has disabled them; and what
+//! as the architecture requires; no trap was too long; no LPI reached a CPU on which the host has disabled them; and what
 //! EL2 allocated for the host is within the limit. At the end another kernel starts and receives interrupts.
 
 mod action;
@@ -276,7 +276,7 @@ impl Execution {
         for its in 0..self.rig.config.its {
             let failed = self.rig.guard.failed(its).map(|error| error.to_string());
             if let Some(error) = failed.filter(|_| self.sound) {
-                return Err(format!("ITS {its} is closed: {error}"));
+                return Err(format!("ITS {its} failed: {error}"));
             }
         }
         Ok(())

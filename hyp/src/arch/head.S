@@ -390,7 +390,7 @@ switch_tables:
     bic     x4, x4, #SCTLR_M
     bic     x4, x4, #SCTLR_C
     dsb     sy
-    isb                              // otherwise Falkor may fetch from any address (docs/cpu-errata.md)
+    isb                              // without it, Falkor may fetch from any address (docs/cpu-errata.md)
     msr     sctlr_el2, x4
     isb
     msr     mair_el2, x0

@@ -1,7 +1,7 @@
-// Both ways back to firmware that ran at EL2 (the crate hand-over). The entry from it is in head.S.
+// The two returns to firmware that ran at EL2 (crate hand-over). The entry from firmware is in head.S.
 
-// fn back_to_firmware(record, refused) -> !: to the loader's code with the MMU off. All that EL2 wrote with caches on is
-// its own memory.
+// fn back_to_firmware(record, refused) -> !: branches to the loader's code with the MMU off. EL2 wrote only to
+// its own memory with caches on, so nothing else has to be cleaned.
 .section .text.switch, "ax"
 .global back_to_firmware
 back_to_firmware:
@@ -10,14 +10,14 @@ back_to_firmware:
     bic     x2, x2, #SCTLR_C
     bic     x2, x2, #SCTLR_I
     dsb     sy
-    isb                              // otherwise Falkor may fetch from any address (docs/cpu-errata.md)
+    isb                              // without it, Falkor may fetch from any address (docs/cpu-errata.md)
     msr     sctlr_el2, x2
     isb
     mov     x3, x1
     mov     x1, x0
     br      x3
 
-// fn resume_firmware(stack_top, sp, resume, pstate) -> !: to EL1, with every general-purpose register zero: the loader
+// fn resume_firmware(stack_top, sp, resume, pstate) -> !: to EL1 with all general-purpose registers zero: the loader
 // keeps what it needs on its stack.
 .global resume_firmware
 resume_firmware:

@@ -27,7 +27,7 @@ pub fn begin(record: u64) {
     // MMU is off.
     if let Err(other) = unsafe { warm::take(record) } {
         // EL2 cannot return to the firmware: the offsets in another version of the record are unknown.
-        refuse(format_args!("the loader hands over with version {}, not with this image's", other.0), Conduit::Smc);
+        refuse(format_args!("the loader's record has version {}, not this image's", other.0), Conduit::Smc);
     }
 }
 
@@ -38,7 +38,7 @@ pub fn check(platform: &Platform<'_>) {
         (Entry::Cold(_), None) => {}
         (Entry::Warm(_), Some(_)) => check_others(platform),
         (Entry::Warm(_), None) => {
-            let why = "the device tree is of running firmware, but a boot loader started EL2: start portcullis.efi";
+            let why = "the device tree is for a start by portcullis.efi, but a boot loader started EL2";
             refuse(format_args!("{why}"), Conduit::Smc)
         }
         (Entry::Cold(_), Some(_)) => {

@@ -161,7 +161,7 @@ fn rule<'a>(line: u16, text: &'a str) -> Result<Option<Rule<'a>>, BootError<'a>>
         return Err(bad(compatible, "a compatible string of the device tree after it, of 96 characters at most"));
     }
     if reason.is_empty() {
-        return Err(bad(text, "a reason after the compatible string: the boot log has it"));
+        return Err(bad(text, "a reason after the compatible string: the boot log prints it"));
     }
     if reason.len() > REASON_MAX || !reason.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
         return Err(bad(reason, "a reason of 100 printable ASCII characters at most"));

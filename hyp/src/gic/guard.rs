@@ -163,7 +163,7 @@ pub fn report() {
         if let Some(error) = failed
             && !told.swap(true, Ordering::Relaxed)
         {
-            log!("its{n}: {error}: it is closed, and the host continues without its interrupts");
+            log!("its{n}: {error}: EL2 disables it, and the host continues without its interrupts");
         }
     }
 }

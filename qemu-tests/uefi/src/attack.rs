@@ -40,16 +40,16 @@ fn run() -> Result<(), String> {
     check(loader.start("misspelt=1", || ()).is_error(), "a misspelt option is not refused")?;
     check(level() == 2, "after a refusal the firmware does not run at EL2")?;
     println!("CONTROL refused_untouched: ok");
-    let target = loader::left_over().ok_or("no trace of EL2's image")? + MAGIC;
+    let target = loader::left_over().ok_or("no EL2 image in free memory")? + MAGIC;
 
     // A transfer to EL2's image is in flight while EL2 takes the machine over.
     loader::fill(page, WRITTEN, COUNT);
     edu.load(page, COUNT as u64);
     // portcullis.efi returns an error if a boot entry started it, so that firmware starts the next entry.
     let status = loader.start("", || edu.start_store(target, COUNT as u64));
-    check(level() == 1, &format!("the firmware does not go on at EL1; portcullis.efi: {status}"))?;
+    check(level() == 1, &format!("the firmware does not continue at EL1; portcullis.efi: {status}"))?;
     edu.wait();
-    let own = loader::reserved_around(target).ok_or("EL2's memory is not where a refused start had it")?;
+    let own = loader::reserved_around(target).ok_or("EL2's memory has another address than in the refused start")?;
     println!("ANNOUNCED iova={target:#x} write");
     let seen = read(&edu, page, target);
     attack("firmware_in_flight", seen == [WRITTEN; 4]);
@@ -104,7 +104,7 @@ fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
 fn by_name((base, size): (u64, u64)) -> Result<(), String> {
     for address in [base, base + size / 2, base + size - 4096] {
         let given = boot::allocate_pages(AllocateType::Address(address), MemoryType::LOADER_DATA, 1);
-        check(given.is_err(), &format!("the firmware gives {address:#x} of EL2's memory away"))?;
+        check(given.is_err(), &format!("the firmware allocates or frees {address:#x} in EL2's memory"))?;
     }
     println!("CONTROL memory_by_name: ok");
     Ok(())

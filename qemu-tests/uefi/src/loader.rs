@@ -85,7 +85,7 @@ fn is_image(block: u64) -> bool {
 /// Allocates a page for this program; returns its address.
 pub fn page() -> Result<u64, String> {
     let page = boot::allocate_pages(boot::AllocateType::AnyPages, MemoryType::LOADER_DATA, 1);
-    page.map(|page| page.as_ptr() as u64).map_err(|error| format!("no page: {error}"))
+    page.map(|page| page.as_ptr() as u64).map_err(|error| format!("no page can be allocated: {error}"))
 }
 
 /// The bytes at `address`, which is this program's.

@@ -1,4 +1,4 @@
-//! A guest gets the NVMe from a running Linux, which takes it back, binds its driver and reads the disk; again and again,
+//! A guest gets the NVMe from a running Linux, which takes it back, binds its driver and reads the disk, several times,
 //! while the other disk is read and pages change owner.
 
 use crate::console::AttackResult::Blocked;

@@ -47,7 +47,7 @@ fn words(attack: &str) -> &str {
         "stale_donated" => "access a donated page that the device has cached",
         "smmu_off" => "read EL2's memory, the host's SMMU switched off",
         "bypass_stream" => "read EL2's memory through a bypass stream",
-        "firmware_in_flight" => "write EL2's memory, in flight while EL2 is taken",
+        "firmware_in_flight" => "write EL2's memory, in flight while EL2 takes over",
         "firmware_dma" => "read EL2's memory from firmware",
         "firmware_dma_tables_changed" => "the same, the ACPI tables overwritten",
         DEMO_GIC => "write EL2's memory through the interrupt controller",

@@ -87,7 +87,7 @@ const MODULES: [Attack; 3] = [
     attack("t68_hand_over", Mode::HandOver, HypervisorKind::Portcullis, module::SERIES, 2, ""),
 ];
 
-/// Devices come and go, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
+/// Drivers are unbound and functions removed, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
 const LONG_DEVICES: [Attack; 3] = [
     attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 1, ""),
     attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 4, ""),

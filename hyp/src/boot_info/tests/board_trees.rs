@@ -82,7 +82,7 @@ fn psci_is_found_by_its_compatible() {
 }
 
 #[test]
-fn a_master_behind_a_foreign_iommu_without_cells_is_withheld_alone() {
+fn only_the_master_behind_a_foreign_iommu_without_cells_is_withheld() {
     for iommus in [&[0x77u32][..], &[0x77, 0x78], &[SMMU, 5, 0x77]] {
         let mut master = node("vop@f100000", &[("reg", wide(&[0xf10_0000, 0x1000]))]);
         set(&mut master, &[("iommus", cells(iommus))]);
@@ -182,7 +182,7 @@ fn t64_registers_of_a_bus_are_withheld() {
 }
 
 #[test]
-fn an_its_with_its_doorbell_elsewhere_is_withheld_alone() {
+fn only_the_its_whose_doorbell_is_elsewhere_is_withheld() {
     let pre = [("socionext,synquacer-pre-its", cells(&[0x100_0000, 0x40_0000]))];
     for size in [0x1_0000, 0x2_0000] {
         let mut dtb = with_properties("/intc@8000000/its@8080000", &pre);

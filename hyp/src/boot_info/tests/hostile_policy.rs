@@ -77,7 +77,7 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn rules_that_are_followed() {
+fn valid_rules_are_followed() {
     let content = b"give vendor,a One\ngive vendor,b Two\nwithhold arm,pl031 Three\nwithhold vendor,c Four\n";
     assert!(check_boot(&machine(content.len(), |_| {}), content));
     assert!(check_boot(&machine(1, |_| {}), b""));

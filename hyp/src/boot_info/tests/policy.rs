@@ -121,7 +121,7 @@ fn t70_flash_of_running_firmware_is_executed_or_written_but_not_both() {
 }
 
 #[test]
-fn pci_without_a_whole_iommu_map_is_withheld() {
+fn pci_without_a_complete_iommu_map_is_withheld() {
     let pci = |dtb: &[u8]| decided(dtb, "/pcie@10000000");
     assert_eq!(pci(&without("/pcie@10000000", "iommu-map")), Verdict::Withheld(Withheld::NoIommuMap));
     let map = |value: &[u32]| with_properties("/pcie@10000000", &[("iommu-map", cells(value))]);

@@ -81,7 +81,7 @@ fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
 }
 
 #[test]
-fn t64_what_is_denied_while_a_function_is_away_always_is() {
+fn t64_stores_denied_while_a_function_is_away_are_always_denied() {
     let bus = World::new().bus;
     for rid in [NVME, PORT, Rid::of(0, 30, 0)] {
         for offset in 0..0x100_u16 {
