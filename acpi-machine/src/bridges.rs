@@ -1,8 +1,8 @@
 //! PCI hosts: configuration space, RequesterIDs and windows.
 //!
-//! Firmware lists the RequesterIDs of the buses that it has numbered. By the table, others are behind no SMMU.
-//! So a PCI host has only buses whose IDs are all listed (`bus-range` in the tree), and EL2 ensures that
-//! no bridge gets another number. If these buses are not contiguous, the segment becomes several hosts in the tree.
+//! IORT lists the RequesterIDs of the buses that the firmware has numbered, and maps other IDs to no SMMU. So a PCI
+//! host has only buses whose IDs are all listed (`bus-range` in the tree), and EL2 keeps the bus numbers of bridges. If
+//! these buses are not contiguous, the segment becomes several hosts in the tree.
 
 use alloc::vec::Vec;
 
@@ -33,7 +33,7 @@ pub(crate) struct Bridge {
     pub(crate) windows: Vec<Window>,
 }
 
-/// Finds the hosts. `known` are registers that tables describe.
+/// Finds the PCI hosts. `known` are the registers that tables describe.
 pub(crate) fn find(
     firmware: &Firmware<'_>,
     areas: &[Area],
@@ -45,15 +45,16 @@ pub(crate) fn find(
     for area in areas {
         let note = |value, what| Note { source: Source::Table(*b"MCFG"), offset: 0, value, what };
         let Some(segment) = iort.segments.iter().find(|segment| segment.number == area.segment) else {
-            notes.push(note(area.base, "PCI segment that IORT does not have, withheld"));
+            notes.push(note(area.base, "PCI segment that is not in IORT, withheld"));
             continue;
         };
         let whole = is_whole(&segment.ids);
         let buses = if whole { [(area.first, area.last)].into() } else { runs(&segment.ids, area.first, area.last) };
         if buses.is_empty() {
-            notes.push(note(area.base, "PCI segment of which no bus is behind SMMUv3s, withheld"));
+            notes.push(note(area.base, "PCI segment without a bus behind an SMMUv3, withheld"));
         }
-        // Configuration space of the buses in between must also be in the range: loads from it return all ones.
+        // The range also contains the configuration space of the buses in between: EL2 returns all ones for loads from
+        // it.
         let until = buses.iter().skip(1).map(|(next, _)| next.saturating_sub(1)).chain([area.last]);
         for ((first, last), until) in buses.iter().copied().zip(until) {
             let (start, end) = bounds(first, last);
@@ -95,20 +96,21 @@ fn add_windows(
         let covered = |bridge: &Bridge| {
             bridge.segment == aperture.segment && (bridge.buses.0..=bridge.buses.1).contains(&aperture.first_bus)
         };
-        // The host could use registers in the same space, or queues of a running device that the firmware left in memory.
+        // Registers of these functions could be in a window that the host gets. Firmware may have started the
+        // functions, with queues in memory that the host gets.
         if !bridges.iter().any(covered) {
             return Err(bad(
-                "functions below a root bridge are behind no SMMUv3 that IORT names",
+                "functions below a root bridge are behind no SMMUv3",
                 "disable them in the firmware's setup, or boot by device tree",
             ));
         }
         let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
             return Err(bad("the addresses are in no space of the GCD map that PCI alone uses", FIRMWARE));
         };
-        let window = seen(space, aperture).ok_or_else(|| bad("the addresses on the bus wrap", FIRMWARE))?;
+        let window = seen(space, aperture).ok_or_else(|| bad("the bus addresses wrap", FIRMWARE))?;
         match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {
             Some((other, segment, _)) if *other != window || *segment != aperture.segment => {
-                return Err(bad("two root bridges have this window, with other bus addresses or segments", FIRMWARE));
+                return Err(bad("two root bridges have this window, with different addresses", FIRMWARE));
             }
             Some(_) => {}
             None => windows.push((window, aperture.segment, index)),
@@ -119,14 +121,14 @@ fn add_windows(
         let mut of_segment = bridges.iter_mut().filter(|bridge| bridge.segment == segment);
         if let Some(bridge) = of_segment.find(|bridge| bridge.buses.0 <= bus && bus <= bridge.buses.1) {
             bridge.windows.push(window);
-            let what = "window of a root bridge: the whole GCD space around it is given";
+            let what = "window of a root bridge: the host gets the whole GCD space that contains it";
             notes.push(Note { source: Source::Apertures, offset: index, value: window.cpu.base, what });
         }
     }
     Ok(())
 }
 
-/// The window that covers `space`; the bus addresses follow from the position of `aperture` in `space`.
+/// The window that covers `space`, with the offset from CPU to bus addresses that `aperture` has.
 fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
     let skip = aperture.cpu.base.checked_sub(space.base)?;
     let bus = aperture.bus.checked_sub(skip)?;
@@ -134,7 +136,8 @@ fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
     Some(Window { cpu: *space, bus })
 }
 
-/// The GCD spaces that may be windows: memory-mapped I/O without `EFI_MEMORY_RUNTIME`, and without `known`.
+/// The GCD spaces that can be windows: memory-mapped I/O without `EFI_MEMORY_RUNTIME` and without the ranges in
+/// `known`.
 fn spaces(firmware: &Firmware<'_>, known: &[Range]) -> Result<Vec<Range>, Error> {
     let mut mmio = Vec::new();
     for (index, entry) in firmware.spaces.iter().enumerate() {

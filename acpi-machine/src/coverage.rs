@@ -37,7 +37,7 @@ pub(crate) fn bounds(first: u8, last: u8) -> (u64, u64) {
     (start(first), start(last).saturating_add(PER_BUS))
 }
 
-/// The longest runs of buses from `first` to `last` whose RequesterIDs are all covered.
+/// The longest ranges of buses from `first` to `last` whose RequesterIDs are all covered.
 pub(crate) fn runs(ids: &[Ids], first: u8, last: u8) -> Vec<(u8, u8)> {
     let mut runs: Vec<(u8, u8)> = Vec::new();
     for bus in first..=last {

@@ -72,7 +72,7 @@ pub struct Note {
     pub source: Source,
     /// Offset in the table or map.
     pub offset: usize,
-    /// Its address or number.
+    /// The part's address or number.
     pub value: u64,
     /// What the part is, and what EL2 does with it.
     pub what: &'static str,

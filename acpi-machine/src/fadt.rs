@@ -19,7 +19,7 @@ pub(crate) fn check(fadt: &Table<'_>) -> Result<(), Error> {
         return Err(fadt.bad(BOOT_ARCH, arch.into(), "CPUs are not started by PSCI", remedy));
     }
     if arch & PSCI_USE_HVC != 0 {
-        let problem = "PSCI is reached by HVC, which would end in EL2 itself";
+        let problem = "the conduit of PSCI is HVC, but EL2 needs SMC";
         return Err(fadt.bad(
             BOOT_ARCH,
             arch.into(),
@@ -27,9 +27,9 @@ pub(crate) fn check(fadt: &Table<'_>) -> Result<(), Error> {
             "start the firmware at EL2 (QEMU: -machine virtualization=on)",
         ));
     }
-    // Later revisions define more bits about PSCI; none of them changes the conduit.
+    // Later revisions define no other bit that changes the conduit.
     if arch & !0x7 != 0 {
-        return Err(fadt.bad(BOOT_ARCH, arch.into(), "ARM_BOOT_ARCH has bits that are not known", FIRMWARE));
+        return Err(fadt.bad(BOOT_ARCH, arch.into(), "ARM_BOOT_ARCH has unknown bits", FIRMWARE));
     }
     Ok(())
 }

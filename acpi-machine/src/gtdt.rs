@@ -1,5 +1,5 @@
-//! GTDT: the timers (ACPI 6.5, 5.2.25). EL2 takes its timer's interrupts from the architecture; the table is read so
-//! that a machine whose timers are elsewhere is refused.
+//! GTDT: the timers (ACPI 6.5, 5.2.25). EL2 uses no interrupt of a timer. A machine whose timers have interrupts that
+//! are not PPIs is refused.
 
 use crate::error::{Error, FIRMWARE};
 use crate::table::Table;

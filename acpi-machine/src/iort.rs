@@ -45,11 +45,11 @@ const REVISIONS: [(u8, &[u8]); 7] = [
     (SMMU_V2, &[0, 1, 2, 3]),
     (SMMU_V3, &[0, 1, 2, 3, 4, 5]),
     (PMCG, &[0, 1, 2]),
-    // Before revision 1 the node had another layout.
+    // Revision 0 of the node has another layout.
     (RMR, &[1, 2, 3]),
 ];
 
-/// A device that only AML describes further.
+/// A device whose registers only AML describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Component {
     /// Offset of its node in the table.
@@ -75,7 +75,7 @@ pub(crate) struct Iort {
     pub(crate) components: Vec<Component>,
     /// Reserved memory ranges (RMRs), which devices access permanently.
     pub(crate) reserved: Vec<Range>,
-    /// Registers of parts that EL2 does not support; they are in no node of the tree.
+    /// Registers of parts that EL2 does not support; the tree has no nodes for them.
     pub(crate) withheld: Vec<Range>,
 }
 
@@ -100,7 +100,12 @@ impl<'a> Nodes<'a> {
         }
         let mut at = usize::try_from(iort.u32(OFFSET)?).unwrap_or(usize::MAX);
         if at < FIRST {
-            return Err(iort.bad(OFFSET, crate::table::wide(at), "the nodes begin in the header", FIRMWARE));
+            return Err(iort.bad(
+                OFFSET,
+                crate::table::wide(at),
+                "the nodes begin inside the table's header",
+                FIRMWARE,
+            ));
         }
         let mut all = Vec::new();
         for _ in 0..count {
@@ -111,21 +116,16 @@ impl<'a> Nodes<'a> {
             let body = iort.part(at, length)?;
             let (kind, revision) = (body.u8(0)?, body.u8(3)?);
             let Some((_, known)) = REVISIONS.iter().find(|(known, _)| *known == kind) else {
-                return Err(body.bad(0, kind.into(), "a node of this type is not known", FIRMWARE));
+                return Err(body.bad(0, kind.into(), "the node has an unknown type", FIRMWARE));
             };
             if !known.contains(&revision) {
-                return Err(body.bad(
-                    3,
-                    revision.into(),
-                    "the revision of the node is not one that is known",
-                    FIRMWARE,
-                ));
+                return Err(body.bad(3, revision.into(), "the node has an unknown revision", FIRMWARE));
             }
             all.push(Node { kind, revision, body });
             at = at.saturating_add(length);
         }
         if at != iort.len() {
-            return Err(iort.bad(at, crate::table::wide(at), "there are bytes behind the last node", FIRMWARE));
+            return Err(iort.bad(at, crate::table::wide(at), "there are bytes after the last node", FIRMWARE));
         }
         Ok(Self { all })
     }
@@ -170,7 +170,11 @@ pub(crate) fn read(iort: &Table<'_>, its: &[Its], notes: &mut Vec<Note>) -> Resu
         for at in [NODE].into_iter().chain(second) {
             found.withheld.push(Range { base: node.body.u64(at)?, size: PAGE });
         }
-        notes.push(node.body.note(NODE, node.body.u64(NODE)?, "counters of an SMMU, withheld: they can write MSIs"));
+        notes.push(node.body.note(
+            NODE,
+            node.body.u64(NODE)?,
+            "performance counters (PMCG), withheld: they can write MSIs",
+        ));
     }
     for (_, node) in nodes.of(ROOT_COMPLEX) {
         parts::add_root_complex(&mut found.segments, node, maps::read(&nodes, &numbers, node)?, notes)?;

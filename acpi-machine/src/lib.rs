@@ -1,9 +1,8 @@
 //! The machine as UEFI and ACPI describe it, written as the device tree that EL2 reads.
 //!
-//! EL2 has one parser, one policy and one check of the finished plan, all of them for device trees. A machine that
-//! describes itself by ACPI gets the same: this crate turns copies of the firmware's tables into a tree in the bindings
-//! that EL2 knows, so that no decision in EL2 depends on where a fact came from. Parts in no table are in no node:
-//! registers that are in no node are not mapped for the host.
+//! EL2 parses only device trees. For a machine with ACPI, this crate converts copies of the firmware's tables to a
+//! device tree with the bindings that EL2 supports. So EL2 uses the same parser, policy and check of the plan for all
+//! machines. A part that is in no table gets no node, and EL2 does not map registers without a node for the host.
 //!
 //! ```text
 //! Firmware: copies of tables, memory map, spaces ── describe ──► Description: device tree, notes
@@ -13,8 +12,8 @@
 //! The input is untrusted until it is checked: each length, checksum and revision is checked before use,
 //! unknown structures and flags are refused, and the input must be a copy that nothing else can write.
 //!
-//! The crate parses slices itself: the crate `acpi` can read its structures only after it has mapped memory
-//! (`unsafe`), and does not support IORT.
+//! The crate has its own parser for slices: the crate `acpi` maps memory (`unsafe`) to read its structures, and does
+//! not support IORT.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -134,14 +133,14 @@ pub struct Aperture {
     pub bus: u64,
 }
 
-/// The firmware's description of the machine. All slices are copies: the firmware, which is part of the
-/// host later, must not be able to change it.
+/// The firmware's description of the machine. All slices are copies, which the firmware, later a part of the host,
+/// cannot change.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Firmware<'a> {
-    /// All tables of the XSDT, and no others, in any order: their bytes with the header, in the length that the header
-    /// contains. Tables that this crate does not parse are ignored.
+    /// The bytes of each table of the XSDT, in any order, with the header and of the length in the header. Tables that
+    /// this crate does not parse are ignored.
     pub tables: &'a [&'a [u8]],
-    /// The UEFI memory map, as it is when EL2 takes over.
+    /// The UEFI memory map at the time of the take-over.
     pub memory: &'a [MemoryEntry],
     /// The GCD memory space map.
     pub spaces: &'a [SpaceEntry],
@@ -151,7 +150,7 @@ pub struct Firmware<'a> {
     pub registers: &'a [Registers],
     /// EL2's memory, image and pool: whole pages in memory of the type `EfiReservedMemoryType`.
     pub own: Range,
-    /// EL2's command line, to which the options that this kind of boot needs are added.
+    /// EL2's command line without the options that this crate adds.
     pub command_line: &'a str,
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Madt {
     /// The MPIDRs of the CPUs that can be used.
     pub(crate) cpus: Vec<u64>,
     pub(crate) distributor: Range,
-    /// Sorted, and merged where they are adjacent.
+    /// Sorted; adjacent ranges are merged.
     pub(crate) redistributors: Vec<Range>,
     pub(crate) its: Vec<Its>,
     /// GICv2m MSI frames, which the host does not get.
@@ -62,7 +62,7 @@ impl Madt {
     }
 }
 
-/// The entries as they are collected.
+/// The entries read so far.
 #[derive(Default)]
 struct Found {
     cpus: Vec<u64>,
@@ -120,7 +120,7 @@ impl Found {
             GIC_ITS => {
                 let its = Its { id: entry.u32(4)?, range: Range { base: entry.u64(8)?, size: ITS_SIZE } };
                 if self.its.iter().any(|other| other.id == its.id) {
-                    return Err(entry.bad(4, its.id.into(), "two ITSs have this number", FIRMWARE));
+                    return Err(entry.bad(4, its.id.into(), "two ITSs have this ID", FIRMWARE));
                 }
                 self.its.push(its);
                 Ok(())
@@ -130,25 +130,22 @@ impl Found {
                 notes.push(entry.note(8, entry.u64(8)?, "GICv2m MSI frame, withheld"));
                 Ok(())
             }
-            kind => Err(entry.bad(0, kind.into(), "an entry of this type is not known on Arm", FIRMWARE)),
+            kind => Err(entry.bad(0, kind.into(), "the entry has an unknown type", FIRMWARE)),
         }
     }
 
     fn add_cpu(&mut self, entry: &Table<'_>, notes: &mut Vec<Note>) -> Result<(), Error> {
         let (flags, gicr, mpidr) = (entry.u32(12)?, entry.u64(60)?, entry.u64(68)?);
         if mpidr & !MPIDR_MASK != 0 {
-            return Err(entry.bad(68, mpidr, "the MPIDR has bits beside the affinity fields", FIRMWARE));
+            return Err(entry.bad(68, mpidr, "the MPIDR has bits outside the affinity fields", FIRMWARE));
         }
         // The registers of an unused CPU's redistributor exist too.
         if gicr != 0 {
             self.single.push(gicr);
         }
         if flags & ENABLED == 0 {
-            let what = if flags & ONLINE_CAPABLE == 0 {
-                "CPU that is disabled"
-            } else {
-                "CPU that can be added later, not used"
-            };
+            let what =
+                if flags & ONLINE_CAPABLE == 0 { "disabled CPU" } else { "CPU that is online capable, not used" };
             notes.push(entry.note(68, mpidr, what));
             return Ok(());
         }

@@ -57,7 +57,7 @@ pub(crate) fn read(mcfg: &Option<Table<'_>>) -> Result<Vec<Area>, Error> {
                 || other.whole().overlaps(&area.whole())
         };
         if areas.iter().any(same) {
-            return Err(entry.bad(0, area.base, "configuration space of some bus is there twice", FIRMWARE));
+            return Err(entry.bad(0, area.base, "two entries have the configuration space of the same bus", FIRMWARE));
         }
         if areas.len() >= AREAS_MAX {
             return Err(entry.bad(0, area.base, "there are more than 64 entries", FIRMWARE));

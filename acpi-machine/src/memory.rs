@@ -1,8 +1,8 @@
 //! The UEFI memory map: which memory the host gets (UEFI 2.10, 7.2).
 //!
-//! The firmware is part of the host afterwards. So the host gets all memory that the firmware owns for itself, for boot or
-//! for run time, and all that operating systems get. It does not get `EfiReservedMemoryType`, where EL2 is and which
-//! no operating system uses, except reserved memory ranges of devices (RMR).
+//! After the take-over the firmware is part of the host. So the host gets the memory of the firmware, of its boot and
+//! runtime services, and of operating systems. It does not get `EfiReservedMemoryType`, which contains EL2 and which
+//! operating systems do not use, except reserved memory ranges of devices (RMR).
 
 use alloc::vec::Vec;
 
@@ -75,7 +75,7 @@ impl MemoryEntry {
 }
 
 /// What EL2 does with memory of a type.
-enum Fate {
+enum Class {
     /// The host gets it.
     Host,
     /// The host does not get it.
@@ -86,21 +86,21 @@ enum Fate {
     Refused(&'static str),
 }
 
-fn fate(entry: &MemoryEntry) -> Fate {
+fn classify(entry: &MemoryEntry) -> Class {
     match entry.kind {
         kinds::LOADER_CODE..=kinds::CONVENTIONAL | kinds::ACPI_RECLAIM | kinds::ACPI_NVS => {
             if entry.attributes & WRITE_BACK == 0 {
-                Fate::Withheld("memory that cannot be cached, withheld")
+                Class::Withheld("memory that cannot be cached, withheld")
             } else {
-                Fate::Host
+                Class::Host
             }
         }
-        kinds::RESERVED => Fate::Withheld("memory that the firmware reserves, withheld"),
-        kinds::UNUSABLE => Fate::Withheld("memory with errors, withheld"),
-        kinds::PERSISTENT => Fate::Withheld("persistent memory, withheld"),
-        kinds::MMIO | kinds::MMIO_PORTS => Fate::Registers,
-        kinds::UNACCEPTED => Fate::Refused("memory is not accepted yet, as in a confidential guest"),
-        _ => Fate::Refused("the type of the memory is not known"),
+        kinds::RESERVED => Class::Withheld("memory that the firmware reserves, withheld"),
+        kinds::UNUSABLE => Class::Withheld("memory with errors, withheld"),
+        kinds::PERSISTENT => Class::Withheld("persistent memory, withheld"),
+        kinds::MMIO | kinds::MMIO_PORTS => Class::Registers,
+        kinds::UNACCEPTED => Class::Refused("the memory is unaccepted, as in a confidential guest"),
+        _ => Class::Refused("the memory has an unknown type"),
     }
 }
 
@@ -125,12 +125,12 @@ pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<
     let (mut all, mut ram, mut kept) = (Vec::new(), Vec::new(), Vec::new());
     for (index, entry) in firmware.memory.iter().enumerate() {
         let range = entry.range();
-        let range =
-            range.ok_or_else(|| bad(index, entry.base, "the entry is empty, wraps, or begins inside a page"))?;
+        let range = range
+            .ok_or_else(|| bad(index, entry.base, "the entry is empty, wraps, or does not begin at a page boundary"))?;
         all.push((range, index));
-        match fate(entry) {
-            Fate::Host => ram.push(range),
-            Fate::Withheld(what) => {
+        match classify(entry) {
+            Class::Host => ram.push(range),
+            Class::Withheld(what) => {
                 if entry.kind == kinds::RESERVED {
                     kept.push(range);
                 }
@@ -138,8 +138,8 @@ pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<
                     notes.push(Note { source: Source::MemoryMap, offset: index, value: entry.base, what });
                 }
             }
-            Fate::Registers => {}
-            Fate::Refused(problem) => return Err(bad(index, entry.kind.into(), problem)),
+            Class::Registers => {}
+            Class::Refused(problem) => return Err(bad(index, entry.kind.into(), problem)),
         }
     }
     all.sort_unstable_by_key(|(range, _)| range.base);
@@ -158,26 +158,26 @@ pub(crate) fn read(firmware: &Firmware<'_>, reserved: &[Range], notes: &mut Vec<
             source: Source::Own,
             offset: 0,
             value: own.base,
-            problem: "it is not in whole pages of memory of the type EfiReservedMemoryType",
-            remedy: "the loader has to allocate it with that type, before it reads the memory map",
+            problem: "it does not consist of whole pages of the type EfiReservedMemoryType",
+            remedy: "the loader must allocate it with that type before it reads the memory map",
         });
     }
     ram.push(own);
     for range in reserved {
         if range.overlaps(&own) {
-            let problem = "the memory of a device (RMR) is EL2's";
+            let problem = "the reserved memory range (RMR) is in EL2's memory";
             return Err(Error { source: Source::Own, offset: 0, value: range.base, problem, remedy: "restart" });
         }
         if kept.iter().any(|kept| kept.contains(range)) {
             ram.push(*range);
         } else if !merged(ram.clone()).iter().any(|ram| ram.contains(range)) {
-            return Err(bad(0, range.base, "the memory of a device (RMR) is not in the map"));
+            return Err(bad(0, range.base, "the reserved memory range (RMR) is not in the memory map"));
         }
     }
     Ok(Memory { ram: merged(ram), reserved: reserved.into() })
 }
 
-/// `ranges` in ascending order, with adjacent ones joined.
+/// Sorts `ranges` and merges adjacent ones.
 pub(crate) fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_unstable_by_key(|range| range.base);
     let mut joined: Vec<Range> = Vec::new();

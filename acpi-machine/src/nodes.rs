@@ -160,18 +160,19 @@ impl Machine<'_> {
         node
     }
 
-    /// `/chosen`: EL2's command line, and its memory, which tells EL2 that firmware started it.
+    /// `/chosen`: EL2's command line and memory. The property with the memory also shows that UEFI firmware started
+    /// EL2.
     fn chosen(&self) -> Result<DeviceTreeNode, Error> {
         let given = self.firmware.command_line;
         let bad = |offset, value, problem| {
-            let remedy = "correct the options that the loader has for EL2";
+            let remedy = "correct EL2's options that the loader passes";
             Error { source: Source::CommandLine, offset, value, problem, remedy }
         };
         if given.len() > COMMAND_LINE_MAX {
             return Err(bad(COMMAND_LINE_MAX, crate::table::wide(given.len()), "it has more than 4096 bytes"));
         }
         if let Some((offset, byte)) = given.bytes().enumerate().find(|(_, byte)| !matches!(byte, b' '..=b'~')) {
-            return Err(bad(offset, byte.into(), "it has a character that is not printable"));
+            return Err(bad(offset, byte.into(), "it contains a non-printable character"));
         }
         let properties = [
             ("#address-cells", Value::cells(&[2])),

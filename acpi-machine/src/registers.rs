@@ -10,7 +10,7 @@ const PAGE: u64 = 4096;
 /// `EfiGcdMemoryTypeMemoryMappedIo`.
 pub(crate) const GCD_MMIO: u32 = 3;
 
-/// The use of registers that the loader found.
+/// How the firmware uses registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// Flash in which the firmware keeps its variables: it is read and written at run time.
@@ -21,7 +21,7 @@ pub enum Use {
     Clock,
 }
 
-/// Registers with a known use. None of them starts a transaction.
+/// Registers with a known use. They cannot start transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registers {
     /// Their addresses, in whole pages.
@@ -30,8 +30,8 @@ pub struct Registers {
     pub used_as: Use,
 }
 
-/// Checks the list: whole pages, without duplicates, none of `known`; and registers that the firmware maps for its
-/// runtime services are in the list or in `known`, since EL2 cannot decide about unknown registers.
+/// Checks that the list has only whole pages, no duplicates and no register in `known`, and that all registers that the
+/// firmware maps for its runtime services are in the list or in `known`: EL2 has no rule for unknown registers.
 pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Error> {
     let remedy = "correct the list in the loader";
     for (index, entry) in firmware.registers.iter().enumerate() {
@@ -39,11 +39,11 @@ pub(crate) fn check(firmware: &Firmware<'_>, known: &[Range]) -> Result<(), Erro
         let bad = |problem| Error { source: Source::Registers, offset: index, value: range.base, problem, remedy };
         let whole = range.base.is_multiple_of(PAGE) && range.size.is_multiple_of(PAGE) && range.size > 0;
         if !whole || range.end().is_none() {
-            return Err(bad("the registers are not in whole pages"));
+            return Err(bad("the registers do not consist of whole pages"));
         }
         let before = firmware.registers.iter().take(index).map(|other| &other.range);
         if before.chain(known).any(|other| other.overlaps(&range)) {
-            return Err(bad("the registers are also those of something else"));
+            return Err(bad("another part of the machine has the same registers"));
         }
     }
     let mut explained: Vec<Range> = firmware.registers.iter().map(|entry| entry.range).collect();

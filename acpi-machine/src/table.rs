@@ -28,7 +28,7 @@ impl<'a> Table<'a> {
         let length = table.u32(4)?;
         if usize::try_from(length) != Ok(bytes.len()) {
             let problem = "the length in the header differs from the length of the copied table";
-            return Err(table.bad(4, length.into(), problem, "copy as many bytes as the header says"));
+            return Err(table.bad(4, length.into(), problem, "copy the number of bytes that is in the header"));
         }
         let sum = bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
         if sum != 0 {
@@ -41,7 +41,7 @@ impl<'a> Table<'a> {
     pub(crate) fn expect(&self, known: &[u8], least: usize) -> Result<(), Error> {
         let revision = self.u8(8)?;
         if !known.contains(&revision) {
-            return Err(self.bad(8, revision.into(), "the revision is not one that is known", FIRMWARE));
+            return Err(self.bad(8, revision.into(), "the revision is unknown", FIRMWARE));
         }
         if self.len() < least {
             return Err(self.bad(4, wide(self.len()), "the table is too short for its revision", FIRMWARE));
@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// `number` in the type that errors print.
+/// Converts `number` to the type of values in errors.
 pub(crate) fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -34,18 +34,18 @@ impl<'a> Tables<'a> {
             let mut found = None;
             for bytes in all.iter().filter(|bytes| bytes.starts_with(&signature)) {
                 if found.replace(Table::check(bytes)?).is_some() {
-                    return Err(about(signature, 2, "the table exists twice", FIRMWARE));
+                    return Err(about(signature, 2, "two tables have this signature", FIRMWARE));
                 }
             }
             Ok(found)
         };
         let needed = |signature, problem, remedy| one(signature)?.ok_or_else(|| about(signature, 0, problem, remedy));
         Ok(Self {
-            fadt: needed(*b"FACP", "there is no FADT, which says how CPUs are started", FIRMWARE)?,
+            fadt: needed(*b"FACP", "there is no FADT, which is needed to start CPUs", FIRMWARE)?,
             madt: needed(*b"APIC", "there is no MADT, which lists CPUs and the interrupt controller", FIRMWARE)?,
             iort: needed(
                 *b"IORT",
-                "there is no IORT, so no SMMU is known and nothing can be isolated",
+                "there is no IORT, which describes the SMMUs, so nothing can be isolated",
                 "enable the SMMUs in the firmware's setup (QEMU: -machine iommu=smmuv3)",
             )?,
             mcfg: one(*b"MCFG")?,

@@ -14,7 +14,7 @@ pub enum ItsError {
     Stalls,
     /// The ITS did not become quiescent, or its Enabled bit did not change.
     NoAck,
-    /// The ITS lost its registers while it was enabled, or does not take them again.
+    /// The ITS lost its registers while it was enabled, or they do not read back after they were written again.
     Lost,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for ItsError {
             Self::Stalls => "the command queue keeps stalling",
             Self::NoAck => "GITS_CTLR was not acknowledged",
             Self::Lost => {
-                "its registers were lost, by power-off or a reset, together with data that it had not written"
+                "its registers were lost by a power-off or reset, with data that it had not written to memory"
             }
         })
     }
@@ -33,21 +33,21 @@ impl fmt::Display for ItsError {
 
 impl core::error::Error for ItsError {}
 
-/// Why a take-over failed. ITSs that were written are disabled, and their registers may refer to memory that was freed: the host must not get access
-/// to any frame.
+/// Why a take-over failed. ITSs that were written are disabled, and their registers may refer to memory that was freed:
+/// the host must not get access to any frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TakeOverError {
     /// More ITSs or redistributors than [`crate::limits`] has room for.
     TooMany,
     /// The pool is empty.
     NoMemory,
-    /// EnableLPIs is 1 in this redistributor and stays 1: tables of earlier software are in use.
+    /// EnableLPIs of this redistributor cannot be cleared: tables of earlier software are in use.
     LpisOn(usize),
     /// GICR_CTLR.RWP of this redistributor stays 1: it may still write memory.
     RdBusy(usize),
     /// GICR_VPENDBASER of this redistributor stays valid, or dirty: a vPE of earlier software is resident.
     RdResident(usize),
-    /// This redistributor does not keep the addresses, or the INTID bits, of tables that EL2 can give it.
+    /// The base registers of this redistributor do not read back the addresses or the INTID bits of EL2's tables.
     RdUnusable(usize),
     /// This ITS did not become quiescent.
     Busy(usize),
@@ -63,7 +63,7 @@ impl fmt::Display for TakeOverError {
             Self::NoMemory => f.write_str("no memory for interrupt tables; give EL2 a larger pool"),
             Self::LpisOn(n) => write!(
                 f,
-                "redistributor {n}: LPIs are on and cannot be turned off: start from a reset of the machine, and have \
+                "redistributor {n}: LPIs are enabled and cannot be disabled: start from a reset of the machine, and have \
                  the boot loader leave GICR_CTLR.EnableLPIs at 0"
             ),
             Self::RdBusy(n) => write!(

@@ -1,12 +1,11 @@
-//! A guard for the GICv3 of a hypervisor with an untrusted host: the GIC is never given an address in the host's
-//! memory.
+//! A guard for the GICv3 of a hypervisor with an untrusted host: no register or table of the GIC ever contains an
+//! address of the host's memory.
 //!
 //! An ITS and the redistributors read and write memory at addresses that software gives them, without translation by a
 //! stage 2 or an SMMU. With this crate, all of these tables are in EL2's memory. The host uses its own, unmodified
-//! driver: its
-//! accesses to the control frame of an ITS and to the RD frame of a redistributor trap, and are emulated as a GICv3.
-//! The host's GITS_BASER and GICR_*BASER registers are stored and read back, and never reach hardware. See
-//! `docs/gic-emulation.md` for the registers and commands.
+//! driver: its accesses to the control frame of an ITS and to the RD frame of a redistributor trap, and the crate
+//! emulates a GICv3. The host's GITS_BASER and GICR_*BASER registers are stored and read back, and never reach
+//! hardware. See `docs/gic-emulation.md` for the registers and commands.
 //!
 //! ```text
 //! Guard::new
@@ -28,8 +27,7 @@
 //! // VMAPP belongs to GICv4, which is hidden.
 //! assert_eq!(decide(RawCmd([0x29, 0, 0, 0]), &view), Err(Ignored::Hidden));
 //! ```
-//!
-//! The crate accesses no memory itself: it uses hardware, EL2's memory and the host's memory through traits.
+//! The crate accesses hardware, EL2's memory and the host's memory only through traits.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

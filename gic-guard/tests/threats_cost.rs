@@ -43,7 +43,7 @@ fn t45l_a_trap_has_a_bounded_number_of_movall() {
         }
     }
     assert!(most <= 16, "{most} MOVALL in one trap");
-    // With the same source and target there is nothing to move.
+    // MOVALL with the same source and target has no effect.
     let before = rig.guard.stats().commands;
     rig.post(0, &[movall(1, 1); 20]);
     assert_eq!(rig.guard.stats().commands, before);

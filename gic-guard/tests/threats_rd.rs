@@ -342,5 +342,5 @@ fn a_guard_before_take_over_is_raz_wi() {
     assert_eq!(guard.mmio_read(Frame::Rd(0), r::CTLR, AccessSize::Word), 0);
     let stats = guard.stats();
     assert_eq!(stats.denied_accesses, 3);
-    assert_eq!((stats.its_exits, stats.rd_exits), (1, 2), "they are counted all the same");
+    assert_eq!((stats.its_exits, stats.rd_exits), (1, 2), "denied accesses are counted");
 }

@@ -189,7 +189,7 @@ impl Model {
 
     /// Device `device` writes `event` to the translation register of ITS `n`.
     pub fn translate(&mut self, n: usize, device: u64, event: u64) {
-        // Interrupts are dropped while a table that has to be there is not valid.
+        // Interrupts are dropped while a required table is not valid.
         let kinds = [0, 2];
         let complete =
             kinds.iter().all(|number| self.its_baser(n, *number) == 0 || self.its_baser(n, *number) >> 63 == 1);

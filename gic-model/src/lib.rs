@@ -1,4 +1,4 @@
-//! An adversarial model of a GICv3's ITSs and redistributors for tests: it takes the worst behaviour that the
+//! An adversarial model of a GICv3's ITSs and redistributors for tests: it has the worst behaviour that the
 //! architecture allows.
 //!
 //! The model is written from Arm IHI 0069 (issue H.b) and shares no constant with the guard: a wrong bit position on

@@ -19,7 +19,7 @@ struct State {
 pub struct Memory(Rc<RefCell<State>>);
 
 impl Memory {
-    /// Memory that is zero and of which nothing is given to the GIC.
+    /// Zeroed memory; the GIC may access no part of it.
     pub fn new() -> Self {
         Self::default()
     }

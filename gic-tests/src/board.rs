@@ -21,7 +21,7 @@ pub struct World {
     /// Stores that are in EL2's cache only, on a GIC that does not snoop.
     cache: RefCell<BTreeMap<u64, u64>>,
     snoops: bool,
-    /// Whether EL2 is told that the GIC snoops.
+    /// The result of [`Platform::snoops`].
     pub reported_snooping: Cell<bool>,
     /// Whether a store to a buffer has not been followed by a barrier.
     unordered: Cell<bool>,

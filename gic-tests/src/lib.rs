@@ -1,5 +1,5 @@
 //! A machine for tests of the guard of the GIC: the adversarial GIC model, EL2's memory, and a host that behaves like
-//! Linux ([`Rig`]) or executes any actions ([`hostile`]).
+//! Linux ([`Rig`]) or executes random actions ([`hostile`]).
 //!
 //! ```
 //! use gic_tests::{Config, Rig, mapd, mapti, sync};

@@ -1,16 +1,17 @@
-//! What a loader that runs in firmware at EL2 hands to EL2's image, besides the device tree: the state in which the
-//! firmware continues at EL1, and the address at which it continues when EL2 refuses.
+//! The data that a loader in firmware at EL2 passes to EL2's image besides the device tree: the state in which the
+//! firmware continues at EL1, and the address of its code for a refusal.
 //!
-//! The loader puts the image, the tree and the [`Record`] into memory that `/chosen` names ([`OWN_MEMORY`]), cleans
-//! them to the point of coherency, masks interrupts, turns the MMU off and branches to the image at [`ENTRY_OFFSET`]
-//! with X0 = the tree and X1 = the record. EL2 either continues at [`Record::resume`] at EL1, or, with nothing
-//! changed but the processor's EL2 registers, its own memory and the console, at [`Record::refused`] at EL2 with the
-//! MMU off and X1 = the record.
+//! The loader writes the image, the tree and the [`Record`] to the memory that `/chosen` names ([`OWN_MEMORY`]), cleans
+//! it to the point of coherency, masks interrupts, disables the MMU and branches to [`ENTRY_OFFSET`] in the image, with
+//! X0 = the tree and X1 = the record. If EL2 accepts the machine, it returns to [`Record::resume`] at EL1. If EL2
+//! refuses, it branches to [`Record::refused`] at EL2, with the MMU off and X1 = the record. Until then it has changed
+//! only EL2 registers of this CPU, its own memory and the console.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-/// Property of `/chosen`: base and size, two cells each, of EL2's memory, which firmware has reserved.
+/// Property of `/chosen`: base and size of EL2's memory, two cells each. The loader has reserved this memory in the
+/// firmware.
 pub const OWN_MEMORY: &str = "portcullis,own-memory";
 
 /// Offset of the entry for loaders in firmware, after the arm64 header: a branch, then [`VERSION`].
@@ -53,7 +54,7 @@ pub struct El2 {
     pub hcr: u64,
     /// `SCTLR_EL2`.
     pub sctlr: u64,
-    /// `TCR_EL2`, in the form that `hcr` selects.
+    /// `TCR_EL2`, in the format that `hcr` selects.
     pub tcr: u64,
     /// `MAIR_EL2`.
     pub mair: u64,
@@ -65,9 +66,9 @@ pub struct El2 {
     pub vbar: u64,
     /// `TPIDR_EL2`.
     pub tpidr: u64,
-    /// `CPTR_EL2`, in the form that `hcr` selects.
+    /// `CPTR_EL2`, in the format that `hcr` selects.
     pub cptr: u64,
-    /// `CNTHCTL_EL2`, in the form that `hcr` selects.
+    /// `CNTHCTL_EL2`, in the format that `hcr` selects.
     pub cnthctl: u64,
     /// PSTATE's interrupt masks.
     pub daif: u64,
@@ -87,7 +88,7 @@ pub struct Record {
     pub sp: u64,
     /// Address at which the firmware continues at EL1.
     pub resume: u64,
-    /// Where EL2 branches with its MMU off when it refuses; the code is in memory, not only in a cache.
+    /// Address to which EL2 branches, with the MMU off, if it refuses; the code there is cleaned to memory.
     pub refused: u64,
     /// The state at `resume`.
     pub el1: El1,
@@ -100,7 +101,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record without content.
+    /// An empty record.
     #[must_use]
     pub const fn empty() -> Self {
         const EL1: El1 = El1 { sctlr: 0, tcr: 0, mair: 0, ttbr0: 0, ttbr1: 0, vbar: 0, tpidr: 0, pstate: 0 };
@@ -144,7 +145,7 @@ impl Record {
 }
 
 impl core::fmt::Write for Record {
-    /// Adds to the reason; what does not fit is dropped.
+    /// Appends to the reason; text beyond [`REASON_MAX`] is dropped.
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
         for byte in text.bytes() {
             let at = usize::try_from(self.reason_len).unwrap_or(usize::MAX);

@@ -1,5 +1,5 @@
-//! A machine with a policy module. QEMU's `guest-loader` describes a kernel and a ramdisk only, so QEMU first writes its
-//! device tree, and the machine boots with that tree and one more node.
+//! A machine with a policy module. QEMU's `guest-loader` describes a kernel and a ramdisk only, so QEMU first writes
+//! its device tree, and the machine boots with that tree and one more node.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn load(machine: &mut Machine, file: &Path) {
     machine.device(&format!("loader,file={},addr={ADDRESS:#x},force-raw=on", file.display()));
 }
 
-/// Gives `machine`, which is otherwise complete, the policy in `file`; writes its device tree to `dir`.
+/// Adds the policy in `file` to `machine`, which must be otherwise complete; writes its device tree to `dir`.
 ///
 /// # Errors
 /// When QEMU does not write the tree, or a file cannot be read or written.

@@ -1,6 +1,5 @@
 //! Boot input that EL2 must refuse, for rows 58 and 64 of the attack catalogue: well-formed but wrong device trees.
-//!
-//! The payload cannot test this, since it does not run. QEMU generates the tree of a valid machine; one number is
+//! The payload cannot test this, since EL2 does not start it. QEMU generates the tree of a valid machine; one number is
 //! changed or one node added, and the machine boots with this tree.
 
 use std::fs;
@@ -85,7 +84,7 @@ pub const BAD_TREES: [BadTree; 16] = [
         change: |tree| one_bus(tree),
         policy: None,
         end: Expected::Passes(
-            "given: /pcie@10000000: PCI host, every requester of its buses behind smmu0, their numbers kept by EL2",
+            "given: /pcie@10000000: PCI host, every requester of its buses behind smmu0, bus numbers fixed by EL2",
             "t64_bus_numbers_are_kept",
         ),
     },
@@ -233,7 +232,7 @@ fn second_smmu_phandle(tree: &mut [u8]) -> Result<()> {
     change_cell(tree, "apb-pclk", "phandle", 0, phandle)
 }
 
-/// Leaves the IDs of other buses than bus 0 out of the map.
+/// Removes all IDs except those of bus 0 from the map.
 fn one_bus(tree: &mut [u8]) -> Result<()> {
     change_cell(tree, "pcie@", "bus-range", 1, 0)?;
     change_cell(tree, "pcie@", "iommu-map", 3, 0x100)

@@ -96,7 +96,7 @@ pub const FIRMWARE: [Firmware; 11] = [
     later("t66_later_cores_trap_tcr2", 1 << 43 | 1 << 38, "is not accessible: EL3 must set SCR_EL3."),
     passing("t09_smmu_lost_in_standby", "t09_smmu_lost_in_standby"),
     passing("t09_smmu_lost_in_power_down", "t09_smmu_lost_in_power_down"),
-    // Behaves like TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
+    // As TF-A with PSCI_EXTENDED_STATE_ID=1 and PSCI_OS_INIT_MODE=1.
     Firmware { suspend_flags: 0b11, ..passing("t39_extended_states", "t39_extended_states") },
 ];
 

@@ -51,7 +51,7 @@ impl Report {
         found.with_context(|| format!("no result of {attack}"))
     }
 
-    /// Faults that show that `attack` was attempted.
+    /// Number of faults that `attack` caused.
     #[must_use]
     pub fn evidence(&self, attack: &str) -> Vec<DmaFault> {
         let words = if attack == ATTACKS[0] { self.in_flight.as_str() } else { "read" };
@@ -62,7 +62,7 @@ impl Report {
 /// Runs the attacks on a machine with a CPU of type `cpu`; consoles are in `dir`.
 ///
 /// # Errors
-/// When a control fails, or the run does not end with EL2's verdict.
+/// When a control fails, or EL2's last line is not the result of the run.
 pub fn attack(files: &Files, cpu: &str, dir: &Path) -> Result<Report> {
     let token = fresh_token()?;
     let outcome = machine(files, cpu, &token, dir)?.run(dir, DEADLINE)?;
@@ -82,7 +82,7 @@ pub fn run(files: &Files, cpu: &str, wanted: AttackResult, dir: &Path) -> Result
         let result = report.result(name)?;
         ensure!(result == wanted, "{name}: {result:?}, should be {wanted:?} (consoles in {})", dir.display());
         let seen = wanted == AttackResult::Landed || !report.evidence(name).is_empty();
-        ensure!(seen, "{name}: EL2 did not report what it blocked (consoles in {})", dir.display());
+        ensure!(seen, "{name}: EL2 reported no fault of the blocked attack (consoles in {})", dir.display());
     }
     Ok(())
 }
@@ -110,8 +110,8 @@ fn machine(files: &Files, cpu: &str, token: &str, dir: &Path) -> Result<Machine>
     machine.arg("-drive").arg(format!("file=fat:{path},readonly=on,format=raw,if=none,id=esp"));
     machine.device("virtio-blk-pci,drive=esp,iommu_platform=on,disable-legacy=on,romfile=");
     machine.device("edu,dma_mask=0xffffffffff");
-    // Time advances by instructions: the transfer ends 0.1 s after its start, when EL2 has taken over, at any load of
-    // the build machine.
+    // Time advances by instructions, so that at any load of the build machine the transfer ends 0.1 s after its start,
+    // when EL2 has taken over.
     machine.arg("-icount").arg("shift=0,sleep=off");
     Ok(machine)
 }
@@ -122,7 +122,7 @@ fn evaluate(outcome: &Outcome, token: &str) -> Result<Report> {
     let test = tests.first().with_context(|| format!("no result of the application: {console}"))?;
     ensure!(test.result == TestResult::Pass, "{}: {:?}", test.name, test.result);
     let controls = console::control_lines(console);
-    let ours = ["refused_untouched", "memory_by_name", "tables_changed"];
+    let ours = ["refused_untouched", "memory_by_address", "tables_changed"];
     for control in ours.into_iter().chain(ATTACKS.into_iter().skip(1)) {
         ensure!(controls.iter().any(|name| name == control), "control {control} is missing: {controls:?}");
     }

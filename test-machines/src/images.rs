@@ -16,8 +16,7 @@ const MAGIC: &[u8] = b"ARM\x64";
 const TEXT_OFFSET: usize = 8;
 const SIZE_OFFSET: usize = 16;
 
-/// Copies the loadable segments of an ELF to their distances in memory. Memory beyond the
-/// file's bytes (`.bss`) is cleared by the image's own start-up code.
+/// Copies the loadable segments of an ELF to their offsets in memory. The image's start-up code clears `.bss`.
 ///
 /// # Errors
 /// When the file is no 64-bit little-endian ELF with loadable segments, or the result
@@ -66,8 +65,7 @@ pub fn flatten_file(elf: &Path, image: &Path) -> Result<()> {
     fs::write(image, flat).with_context(|| format!("cannot write {}", image.display()))
 }
 
-/// Writes the arm64 Image `image` to `to` with `text_offset` in its header: QEMU loads the image at this distance from
-/// the start of RAM.
+/// Writes the arm64 Image `image` to `to` with `text_offset` in its header: QEMU loads the image at this offset in RAM.
 ///
 /// # Errors
 /// When a file cannot be read or written, or is shorter than a header.
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_are_copied_to_their_distance() -> Result<()> {
+    fn segments_are_copied_to_their_offset() -> Result<()> {
         let image = flatten(&elf(MAGIC))?;
         assert_eq!(image.len(), 0x88);
         assert_eq!(image.get(0x40..0x80), Some([0u8; 64].as_slice()));

@@ -5,7 +5,7 @@
 //! variants of EL2's boot input and firmware, [`two_smmus`] is a machine with two of them, and [`trap_log`] counts what
 //! EL2 prints in each trap. [`linux`] boots
 //! Debian Linux and evaluates what the guest reports; [`guest`] makes its initramfs and disks. [`packages`] fetches
-//! kernels, programs and QEMU itself with apt, without touching the system. All of it is kept in a [`work`] folder.
+//! kernels, programs and QEMU itself with apt, without touching the system. All files are in a [`work`] folder.
 //! [`exec`] and [`progress`] run programs and print progress messages.
 
 pub mod board_policy;

@@ -1,8 +1,7 @@
 //! `virt` of QEMU 11 with two SMMUs: one for the root bus, one for the root bus of an expander (`pxb-pcie`).
-//!
-//! QEMU has the second one for ACPI only, and warns: its device tree leaves it out, and maps every RequesterID to the
-//! first one. The machines of this module boot with a tree that describes both: each bus has its own host bridge, with
-//! its own part of configuration space and of the windows.
+//! QEMU describes the second one in ACPI only, and prints a warning: its device tree omits the second SMMU and maps
+//! every RequesterID to the first. The machines of this module boot with a tree that describes both: each bus has its
+//! own host bridge, with its own part of configuration space and of the windows.
 
 use std::fs;
 use std::path::Path;
@@ -76,8 +75,8 @@ pub fn add(machine: &mut Machine) {
     machine.device(&format!("pcie-root-port,id={SECOND_BUS},bus=pxb,chassis=2"));
 }
 
-/// Gives the machine a tree that describes both SMMUs. Called last: everything that QEMU writes into its tree must be
-/// known. Files are written into `dir`.
+/// Boots the machine with a tree that describes both SMMUs. Called last, when all options that affect QEMU's tree are
+/// set. Files are written into `dir`.
 ///
 /// # Errors
 /// When QEMU does not write its tree, or writes another one than expected.
@@ -100,11 +99,14 @@ pub fn describe(machine: &mut Machine, dir: &Path) -> Result<()> {
 fn correct(tree: &mut Vec<u8>) -> Result<()> {
     let first = |tree: &[u8], name: &str, index| cell(tree, "pcie@", name, index);
     let windows = [first(tree, "ranges", 9)?, first(tree, "ranges", 13)?, first(tree, "ranges", 19)?];
-    ensure!(windows == [WINDOW_32, WINDOW_32_SIZE, WINDOW_64], "QEMU's windows have moved: {windows:x?}");
+    ensure!(
+        windows == [WINDOW_32, WINDOW_32_SIZE, WINDOW_64],
+        "QEMU's windows have unexpected addresses: {windows:x?}"
+    );
     let ecam = [first(tree, "reg", 0)?, first(tree, "reg", 1)?, first(tree, "reg", 3)?];
-    ensure!(ecam == [ECAM.0, ECAM.1, ECAM_SIZE], "QEMU's configuration space has moved: {ecam:x?}");
+    ensure!(ecam == [ECAM.0, ECAM.1, ECAM_SIZE], "QEMU's configuration space is at an unexpected address: {ecam:x?}");
     let smmu = [cell(tree, "smmuv3@", "reg", 1)?, cell(tree, "smmuv3@", "interrupts", 1)?];
-    ensure!(smmu == [SMMUS, FIRST_SPI], "QEMU's SMMUs have moved: {smmu:x?}");
+    ensure!(smmu == [SMMUS, FIRST_SPI], "QEMU's SMMUs are at unexpected addresses: {smmu:x?}");
     change_cell(tree, "pcie@", "bus-range", 1, EXPANDER - 1)?;
     change_cell(tree, "pcie@", "reg", 3, FIRST_ECAM_SIZE)?;
     change_cell(tree, "pcie@", "ranges", 13, FIRST_WINDOW_32_SIZE)?;

@@ -29,7 +29,7 @@ pub fn copy() -> Result<Vec<Vec<u8>>, String> {
     // SAFETY: (1) the configuration table points to an RSDP, which has more than 15 bytes in every revision.
     let revision = unsafe { rsdp.add(RSDP_REVISION).read() };
     if revision < 2 {
-        return Err(format!("the RSDP at {rsdp:p} has revision {revision}, not 2 or more: a newer firmware is needed"));
+        return Err(format!("the RSDP at {rsdp:p} has revision {revision}, not 2 or more: update the firmware"));
     }
     // SAFETY: (1) an RSDP of this revision has 36 bytes.
     let xsdt = unsafe { ptr::read_unaligned(rsdp.add(RSDP_XSDT).cast::<u64>()) };
@@ -45,7 +45,7 @@ fn address(entry: &[u8]) -> u64 {
 fn table(address: u64) -> Result<Vec<u8>, String> {
     let start = address as *const u8;
     if start.is_null() {
-        return Err("the XSDT has an entry of zero: a firmware with valid tables is needed".into());
+        return Err("the XSDT has an entry of zero: update the firmware".into());
     }
     // SAFETY: (1) the XSDT or the RSDP points to a table here, and each table has a header.
     let length = unsafe { ptr::read_unaligned(start.wrapping_add(LENGTH).cast::<u32>()) };
@@ -54,8 +54,8 @@ fn table(address: u64) -> Result<Vec<u8>, String> {
         return Err(format!("the ACPI table at {address:#x} has the length {length:#x}: update the firmware"));
     }
     let mut copy = Vec::with_capacity(length);
-    // SAFETY: (1) the firmware says that the table has this length; (2) the copy has room for it, and does not overlap
-    // it.
+    // SAFETY: (1) the table has this length, by its header; (2) the copy has at least this capacity, and does not
+    // overlap it.
     unsafe {
         ptr::copy_nonoverlapping(start, copy.as_mut_ptr(), length);
         copy.set_len(length);

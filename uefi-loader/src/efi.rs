@@ -18,7 +18,7 @@ fn main() -> Status {
     match run() {
         Ok(()) => {
             println!("portcullis: EL2 runs; all later software is at EL1, and its DMA can only access its memory");
-            // A boot entry that succeeds ends the boot order.
+            // If a boot entry returns success, the firmware starts no further entry.
             if is_boot_entry() { Status::ABORTED } else { Status::SUCCESS }
         }
         Err(why) => {

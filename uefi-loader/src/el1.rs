@@ -25,17 +25,17 @@ const TCR_FIELDS: [(u32, u32, u32); 9] = [
 ];
 /// `TCR_EL2`'s RES1 bits.
 const TCR_EL2_RES1: u64 = 1 << 31 | 1 << 23;
-/// `TCR_EL1.EPD1`: no walks through TTBR1_EL1; TG1 is 4 KiB, since its value does not matter then.
+/// `TCR_EL1.EPD1`: no walks through TTBR1_EL1. TG1 is 4 KiB; it has no effect then.
 const TCR_UPPER_OFF: u64 = 1 << 23 | 0b10 << 30;
 
-/// A field of the firmware's registers that this loader cannot convert for EL1.
+/// An unknown field in a register of the firmware; the loader cannot convert it to EL1's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unknown {
     /// The register.
     pub register: &'static str,
     /// Its value.
     pub value: u64,
-    /// The bits that are not understood.
+    /// The unknown bits.
     pub bits: u64,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Unknown {
         let Self { register, value, bits } = self;
         write!(
             f,
-            "{register} is {value:#x}: bits {bits:#x} have no known meaning at EL1; report it with the firmware's name"
+            "{register} is {value:#x}: bits {bits:#x} are unknown; report this with the firmware's name and version"
         )
     }
 }
@@ -58,7 +58,7 @@ pub const fn sctlr(sctlr_el2: u64) -> u64 {
 /// `TCR_EL1` for a firmware with these registers.
 ///
 /// # Errors
-/// [`Unknown`] for a field that is not known.
+/// [`Unknown`] for an unknown field.
 pub fn tcr(hcr_el2: u64, tcr_el2: u64) -> Result<u64, Unknown> {
     if hcr_el2 & HCR_E2H != 0 {
         return Ok(tcr_el2);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_not_known_is_refused() {
+    fn an_unknown_field_is_refused() {
         // TBID.
         let unknown = tcr(0, 0x8084_3514 | 1 << 29).unwrap_err();
         assert_eq!(unknown.bits, 1 << 29);

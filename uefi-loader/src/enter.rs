@@ -1,4 +1,4 @@
-//! Checks whether EL2 can start on this CPU, and hands the machine over to it.
+//! Checks whether EL2 can start on this CPU, and starts it.
 #![allow(unsafe_code)]
 
 use alloc::format;
@@ -83,7 +83,7 @@ pub fn check() -> Result<(), String> {
     // ID_AA64MMFR4_EL1.E2H0: zero where HCR_EL2.E2H can be cleared (DDI 0487 issue L.a, D24.2.99).
     let e2h0 = (read!("s3_0_c0_c7_4") >> 24) & 0xf;
     if e2h0 != 0 {
-        return Err("HCR_EL2.E2H is fixed to one on this CPU: a CPU that can run EL2 without VHE is needed".into());
+        return Err("HCR_EL2.E2H is fixed to one on this CPU: use a CPU that can run EL2 without VHE".into());
     }
     if read!("sctlr_el2") & 1 == 0 {
         return Err("the firmware runs with its MMU off, but UEFI requires it on: update the firmware".into());
@@ -91,7 +91,7 @@ pub fn check() -> Result<(), String> {
     Ok(())
 }
 
-/// Hands the machine over; returns at EL1.
+/// Enters EL2's image; returns at EL1.
 ///
 /// # Errors
 /// A message: why the firmware cannot continue at EL1, or why EL2 refuses. The firmware then still runs at EL2.
@@ -119,8 +119,9 @@ pub fn hand_over(places: &Places) -> Result<(), String> {
     clean(written.base, written.base.saturating_add(written.size));
     clean((&raw const portcullis_code) as u64, (&raw const portcullis_code_end) as u64);
     let entry = image.wrapping_add(ENTRY_OFFSET as u64);
-    // SAFETY: (1) image, tree and record are complete and in memory, as is the code that runs with the MMU off; (2) it
-    // preserves the callee-saved registers; (3) memory and devices that this program uses remain the firmware's.
+    // SAFETY: (1) image, tree, record and the code that runs with the MMU off are complete and cleaned to memory; (2)
+    // the function preserves the callee-saved registers; (3) at EL1 the program has access to the same memory and
+    // devices.
     match unsafe { portcullis_hand_over(*tree, record, entry) } {
         0 => Ok(()),
         _ => Err(record.reason().to_string()),

@@ -1,4 +1,5 @@
-//! The parts of the loader that call no firmware: conversion of EL2's registers and translation tables for EL1.
+//! The parts of the loader that do not call the firmware: they convert EL2's registers and translation tables to EL1's
+//! format.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -16,14 +16,14 @@ use crate::{acpi, registers, spaces};
 /// Makes the device tree; `own` is EL2's memory, and `command_line` is EL2's command line.
 ///
 /// # Errors
-/// A message, if something that isolation depends on is missing or unknown.
+/// A message, if the firmware's description is incomplete or invalid.
 pub fn describe(own: Range, command_line: &str) -> Result<Vec<u8>, String> {
     let tables = acpi::copy()?;
     let tables: Vec<&[u8]> = tables.iter().map(Vec::as_slice).collect();
     let spaces = spaces::map()?;
     let registers = registers::find(&spaces);
     let apertures = apertures()?;
-    // After the last allocation that is not freed before the hand-over: EL2 uses this map.
+    // Nothing that is allocated from here on remains allocated at the hand-over: EL2 uses this map.
     let memory = memory()?;
     let firmware = Firmware {
         tables: &tables,
@@ -69,7 +69,7 @@ fn apertures() -> Result<Vec<Aperture>, String> {
         let is_bus = |kind: &ResourceRangeType| matches!(kind, ResourceRangeType::Bus);
         let bus = resources.iter().find(|resource| is_bus(&resource.resource_range_type));
         let first_bus = bus.and_then(|bus| u8::try_from(bus.address_min).ok());
-        let first_bus = first_bus.ok_or("a PCI root bridge reports no bus number: a newer firmware is needed")?;
+        let first_bus = first_bus.ok_or("a PCI root bridge reports no bus number: update the firmware")?;
         let segment = u16::try_from(bridge.segment_nr()).unwrap_or(u16::MAX);
         let memory = resources.iter().filter(|resource| {
             matches!(resource.resource_range_type, ResourceRangeType::Memory) && resource.address_length > 0

@@ -1,8 +1,9 @@
-//! `portcullis.efi`: starts EL2 below the UEFI firmware that runs it; the firmware then continues at EL1.
+//! `portcullis.efi`: UEFI firmware at EL2 runs this program, which starts Portcullis at EL2; the firmware continues at
+//! EL1.
 //!
-//! It collects the firmware's description of the machine, reserves memory, copies EL2's image and the device tree
-//! to it, and hands over (`hand-over`). When it returns, the boot continues: every driver, loader and operating system
-//! that starts later is part of the host. On other targets this program is empty.
+//! The program collects the firmware's description of the machine, reserves memory, copies EL2's image and the device
+//! tree to it, and enters the image (`hand-over`). Then it returns to the firmware. Every driver, loader and operating
+//! system that starts later is part of the host. On other targets this program is empty.
 #![cfg_attr(target_os = "uefi", no_std, no_main)]
 #![allow(unreachable_pub)] // A binary exports nothing: `pub` here means visible to its other modules.
 

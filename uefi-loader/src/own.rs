@@ -13,7 +13,7 @@ use uefi::mem::memory_map::MemoryMap;
 const PAGE: u64 = 4096;
 /// Alignment of EL2's memory, so that tables can map it with 2 MiB blocks.
 const BLOCK: u64 = 2 << 20;
-/// EL2 maps the first 512 GiB when it starts.
+/// EL2's boot page table maps 512 GiB.
 const HIGHEST: u64 = (512 << 30) - 1;
 /// Offset of the size in memory in an arm64 Image's header.
 const IMAGE_SIZE: usize = 16;
@@ -77,8 +77,8 @@ impl Own {
         let written = Range { base, size: end.saturating_sub(base) };
         let record = NonNull::new(record_at as *mut Record).filter(|_| self.range.contains(&written));
         let record = record.ok_or("EL2's memory is too small for its image and the device tree")?;
-        // SAFETY: (1) the range is this program's, and has no other use; (2) all stores are to `written`, which
-        // is in the range.
+        // SAFETY: (1) this program allocated the range, and nothing else uses it; (2) all stores are to `written`,
+        // which is in the range.
         unsafe {
             ptr::write_bytes(base as *mut u8, 0, usize::try_from(written.size).unwrap_or(0));
             ptr::copy_nonoverlapping(image.as_ptr(), base as *mut u8, image.len());
@@ -97,8 +97,8 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         if !self.kept {
-            // SAFETY: (1) it was allocated with this number of pages, and nothing refers to it. After a failure
-            // the memory stays reserved.
+            // SAFETY: (1) it was allocated with this number of pages, and nothing refers to it. If the call fails, the
+            // memory remains reserved.
             let _ = unsafe { boot::free_pages(self.allocated, self.pages) };
         }
     }

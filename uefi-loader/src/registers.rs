@@ -1,5 +1,5 @@
-//! Registers that the firmware continues to use although no ACPI table describes them: variables, the code that it
-//! executes in place, its clock.
+//! Registers that no ACPI table describes and that the firmware uses at run time: flash with its variables, flash with
+//! code that it executes in place, and its clock.
 #![allow(unsafe_code)]
 
 use acpi_machine::{Range, Registers, SpaceEntry, Use};
@@ -35,7 +35,7 @@ pub fn find(spaces: &[SpaceEntry]) -> Vec<Registers> {
             Some(space) if space.kind == GCD_MMIO && space.attributes & RUNTIME != 0 => {
                 Registers { range: space.range, used_as: Use::Variables }
             }
-            Some(space) if space.kind != GCD_MMIO && space.kind != GCD_NONE => continue, // A copy in memory.
+            Some(space) if space.kind != GCD_MMIO && space.kind != GCD_NONE => continue, // The volume is a copy in memory.
             _ => Registers { range: pages(volume), used_as: Use::Code },
         };
         if !found.iter().any(|other| other.range.overlaps(&used.range)) {

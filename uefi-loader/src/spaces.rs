@@ -17,7 +17,7 @@ const SIGNATURE: u64 = u64::from_le_bytes(*b"DXE_SERV");
 /// Maximum number of entries.
 const ENTRIES_MAX: usize = 4096;
 
-/// The first part of `EFI_DXE_SERVICES`, up to the last function that is used.
+/// `EFI_DXE_SERVICES` up to the last function that this program calls.
 #[repr(C)]
 struct DxeServices {
     header: Header,
@@ -50,7 +50,7 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
     let without = "the firmware has no DXE services table, so it does not implement the UEFI PI \
                    specification, and EL2 cannot find the windows of PCI root bridges: use firmware that has the table";
     let services = NonNull::new(found.unwrap_or(ptr::null()).cast_mut()).ok_or(without)?;
-    // SAFETY: (1) the configuration table points to it, and it is never changed.
+    // SAFETY: (1) the configuration table points to the services table, which is never changed.
     let services = unsafe { services.as_ref() };
     if services.header.signature != SIGNATURE {
         return Err(without.into());
@@ -69,7 +69,7 @@ pub fn map() -> Result<Vec<SpaceEntry>, String> {
         attributes: entry.attributes,
     });
     let copy = copy.collect();
-    // SAFETY: (1) the caller must free the list, and no reference to it is left. If the call fails, the list leaks.
+    // SAFETY: (1) the caller must free the list, and no reference to it exists. If the call fails, the list leaks.
     let _ = unsafe { boot::free_pool(first.cast()) };
     Ok(copy)
 }

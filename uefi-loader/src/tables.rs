@@ -1,6 +1,5 @@
-//! Converts stage-1 descriptors of EL2 without VHE for EL1: EL2 has a single XN bit and no EL0. Without VHE the
-//! bits below are ignored at EL2, so a table stays the same for EL2 when they are set or cleared (DDI 0487 issue L.a,
-//! D8.3.1).
+//! Converts stage-1 descriptors of EL2 without VHE for EL1: EL2 has a single XN bit and no EL0. Without VHE, EL2
+//! ignores the bits below, so changing them has no effect at EL2 (DDI 0487 issue L.a, D8.3.1).
 
 /// Valid.
 const VALID: u64 = 1;
@@ -16,7 +15,7 @@ const XN: u64 = 1 << 54;
 const PXN_TABLE: u64 = 1 << 59;
 /// XNTable at EL2, UXNTable at EL1.
 const XN_TABLE: u64 = 1 << 60;
-/// APTable\[0\]: no EL0 access below.
+/// APTable\[0\]: no EL0 access through this table.
 const AP_TABLE_EL0: u64 = 1 << 61;
 /// The address in a table descriptor, 4 KiB granule, 48 bits.
 const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
@@ -34,7 +33,7 @@ pub enum Kind {
     Leaf,
 }
 
-/// The kind of `descriptor` at `level`, and the descriptor that has the same meaning at EL2 and at EL1.
+/// The kind of `descriptor` at `level`, and the descriptor that gives EL1 the access that `descriptor` gives EL2.
 #[must_use]
 pub const fn at_el1(descriptor: u64, level: u8) -> (Kind, u64) {
     if descriptor & VALID == 0 {
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_table_is_as_large_as_the_address_space() {
+    fn t0sz_determines_the_size_of_the_first_table() {
         assert_eq!((start_level(16), start_entries(16)), (0, 512));
         assert_eq!((start_level(20), start_entries(20)), (0, 32));
         assert_eq!((start_level(25), start_entries(25)), (1, 512));

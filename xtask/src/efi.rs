@@ -5,10 +5,9 @@ use anyhow::Result;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 
-/// Build portcullis.efi, which puts EL2 below running UEFI firmware
-///
-/// Copy it to the EFI system partition and start it before the operating system's own boot loader; docs/boot.md says
-/// how. Prints its path.
+/// Build portcullis.efi, which starts EL2 from UEFI firmware
+/// Prints the path of the file. Copy it to the EFI system partition and start it before the operating system's own boot
+/// loader, as described in docs/boot.md.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {}
 

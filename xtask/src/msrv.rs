@@ -8,7 +8,7 @@ use test_machines::progress::step;
 use crate::checkout::Checkout;
 use crate::setup::rust;
 
-/// Packages that others may use with an older toolchain than the workspace's.
+/// Packages for which a Rust version older than the workspace's is declared.
 const PACKAGES: [&str; 9] = [
     "io-pgtable",
     "host-access",

@@ -45,15 +45,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// pages that it owned, and undecided those to pages that changed owner during the command.
 /// wrong are commands and transfers of both devices with the wrong result: it must be 0.
 /// edu, edu_blocked and edu_through are the transfers of the edu device, which is slow and
-/// may have no result in a short run; us is the time of the run in microseconds. dma_faults in EL2's exit line can be far smaller
-/// than blocked: hardware's event queue has 128 entries, and QEMU drops events while it is
-/// full.
+/// may have no result in a short run; "us" is the time of the run in microseconds. dma_faults in EL2's exit line can be
+/// far smaller than blocked: hardware's event queue has 128 entries, and QEMU drops events while it is full.
 ///
-/// With --hand-overs a guest gets the NVMe, and it is taken back, so many times, and `edu` now and
-/// then, while three other CPUs look at its registers, let `edu` read the guest's page, and change
-/// the owners of pages. A hand-over takes a fifth of a second at least. QEMU 10 can fail with an
-/// assertion of its own (iotlb_to_section) when one CPU moves BARs and others use devices: use
-/// --qemu 11.
+/// With --hand-overs N, the NVMe is assigned to a guest and returned N times, and sometimes `edu`. Meanwhile three
+/// other CPUs access the registers, let `edu` read the guest's page, and change the owners of pages. A hand-over takes
+/// at least 0.2 s. QEMU 10 can fail with an assertion (iotlb_to_section) when one CPU moves BARs and others use
+/// devices: use --qemu 11.
 ///
 /// Examples:
 ///   cargo xtask stress
@@ -66,7 +64,7 @@ pub(crate) struct Args {
     /// Number of ownership changes
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     transitions: u64,
-    /// Give PCI functions to guests and take them back this many times, on four CPUs
+    /// Assign PCI functions to guests and take them back this many times, on four CPUs
     #[arg(long, value_name = "N", conflicts_with_all = ["transitions", "smp", "smmus"], value_parser = clap::value_parser!(u64).range(1..))]
     hand_overs: Option<u64>,
     /// Number of CPUs, 1 to 8; one of them drives the devices as well
@@ -123,7 +121,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     conclude(&report, args.transitions, least, smmus).with_context(|| format!("seed {seed}"))
 }
 
-/// Gives functions away and takes them back.
+/// Assigns functions to guests and takes them back.
 fn hand_overs(checkout: &Checkout, images: &Images, args: &Args, count: u64, seed: u32) -> Result<()> {
     say(&format!("{count} hand-overs, seed {seed}"));
     let bootargs = format!("transitions={count} seed={seed}");
@@ -208,7 +206,7 @@ fn conclude(report: &Report, transitions: u64, least: u64, smmus: Smmus) -> Resu
     Ok(())
 }
 
-/// Prints EL2's last lines: page counts, pool, audit, result. The pool has to be as it was.
+/// Prints EL2's last lines: page counts, pool, audit, result. The pool must have its initial state.
 fn print_end(report: &Report) -> Result<()> {
     let pool = pool_at_end(&report.outcome.el2_console)?;
     ensure!(pool.is_unchanged(), "EL2's pool has changed since the host's start: {pool:?}");

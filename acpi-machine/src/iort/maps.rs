@@ -65,9 +65,8 @@ impl Ids {
     }
 }
 
-/// Sorts `ids`, and joins contiguous ones.
-///
-/// `Err` with the first duplicate ID.
+/// Sorts `ids` and merges contiguous ranges.
+/// `Err` contains the first duplicate ID.
 pub(crate) fn sorted(mut ids: Vec<Ids>) -> Result<Vec<Ids>, u32> {
     ids.sort_unstable_by_key(|ids| ids.first);
     let mut joined: Vec<Ids> = Vec::new();
@@ -100,13 +99,13 @@ pub(super) fn entries<'a>(node: &Node<'a>) -> Result<Vec<Table<'a>>, Error> {
         return Ok(Vec::new());
     }
     let whole = count.checked_mul(ENTRY).ok_or_else(|| {
-        node.body.bad(COUNT, crate::table::wide(count), "there are more mappings than bytes", FIRMWARE)
+        node.body.bad(COUNT, crate::table::wide(count), "the mappings do not fit in the node", FIRMWARE)
     })?;
     if offset < NODE {
         return Err(node.body.bad(
             OFFSET,
             crate::table::wide(offset),
-            "the mappings begin in the node's header",
+            "the offset of the mappings is inside the node's header",
             FIRMWARE,
         ));
     }
@@ -118,10 +117,10 @@ fn one<'a>(nodes: &Nodes<'a>, numbers: &[usize], entry: Table<'a>) -> Result<Map
     let (first, more, output) = (entry.u32(0)?, entry.u32(4)?, entry.u32(8)?);
     let (reference, flags) = (entry.u32(12)?, entry.u32(16)?);
     if flags & !SINGLE != 0 {
-        return Err(entry.bad(16, flags.into(), "the mapping has flags that are not known", FIRMWARE));
+        return Err(entry.bad(16, flags.into(), "the mapping has unknown flags", FIRMWARE));
     }
     let Some((number, node)) = nodes.at(reference) else {
-        return Err(entry.bad(12, reference.into(), "the mapping leads to no node", FIRMWARE));
+        return Err(entry.bad(12, reference.into(), "the mapping points to no node", FIRMWARE));
     };
     let target = match node.kind {
         SMMU_V3 => numbers.iter().position(|known| *known == number).map(Target::Smmu),
@@ -130,7 +129,7 @@ fn one<'a>(nodes: &Nodes<'a>, numbers: &[usize], entry: Table<'a>) -> Result<Map
         _ => None,
     };
     let Some(target) = target else {
-        let problem = "the mapping leads to a node that is neither an SMMU nor a group of ITSs";
+        let problem = "the mapping points to a node that is neither an SMMU nor an ITS group";
         return Err(entry.bad(12, reference.into(), problem, FIRMWARE));
     };
     // The field is the number of IDs minus one.

@@ -29,7 +29,7 @@ pub(super) fn check_group(node: &Node<'_>, its: &[Its]) -> Result<(), Error> {
     for _ in 0..count {
         let id = body.u32(at)?;
         if !its.iter().any(|its| its.id == id) {
-            return Err(body.bad(at, id.into(), "the MADT has no ITS of this number", FIRMWARE));
+            return Err(body.bad(at, id.into(), "the MADT has no ITS with this ID", FIRMWARE));
         }
         at = at.saturating_add(4);
     }
@@ -51,11 +51,11 @@ pub(super) fn add_root_complex(
     // Cache coherency attribute: the first field of the memory access properties.
     let coherent = body.u32(NODE)? & 1 != 0;
     let mut ids = Vec::new();
-    // An overlap of any two mappings is refused: EL2 cannot know which of them the hardware uses.
+    // Any overlap of two mappings is refused: it is unknown which one the hardware uses.
     let mut all = Vec::new();
     for mapping in mappings {
         let Inputs::Each { first, count } = mapping.inputs else {
-            let what = "all requesters of the segment share a StreamID: withheld";
+            let what = "all requesters of the segment have one StreamID: withheld";
             notes.push(mapping.entry.note(8, mapping.output.into(), what));
             continue;
         };
@@ -69,7 +69,7 @@ pub(super) fn add_root_complex(
         match mapping.target {
             Target::Smmu(smmu) => ids.push(one(smmu)),
             Target::Foreign | Target::Its => {
-                let what = "RequesterIDs from this one on are behind no SMMUv3: not usable";
+                let what = "RequesterIDs from this one on are behind no SMMUv3: the host cannot use them";
                 notes.push(mapping.entry.note(0, first.into(), what));
             }
         }
@@ -78,7 +78,7 @@ pub(super) fn add_root_complex(
     sorted(all).map_err(twice)?;
     let known = segments.iter_mut().find(|segment| segment.number == number);
     match known {
-        // Several root complexes of one segment: their maps add up.
+        // A segment can have several root complexes: their mappings are combined.
         Some(segment) => {
             segment.coherent &= coherent;
             ids.append(&mut segment.ids);
@@ -89,15 +89,15 @@ pub(super) fn add_root_complex(
     Ok(())
 }
 
-/// The streams of a named component. Its object name is a path in AML, which EL2 does not parse: its registers are
-/// not known, and withheld.
+/// The streams of a named component. Only AML, which EL2 does not parse, describes its registers: they are unknown and
+/// withheld.
 pub(super) fn component(
     node: &Node<'_>,
     mappings: Vec<Mapping<'_>>,
     notes: &mut Vec<Note>,
 ) -> Result<Component, Error> {
     let body = &node.body;
-    // The object name has at least its terminating zero.
+    // The object name has at least a terminating zero.
     body.u8(29)?;
     let mut ids = Vec::new();
     let mut behind = true;
@@ -112,7 +112,7 @@ pub(super) fn component(
         }
     }
     if ids.is_empty() || !behind {
-        notes.push(body.note(29, 0, "device of which some IDs are behind no SMMUv3: registers withheld"));
+        notes.push(body.note(29, 0, "device with IDs that are behind no SMMUv3: its registers are withheld"));
     }
     Ok(Component { offset: body.start(), ids })
 }
@@ -126,7 +126,7 @@ pub(super) fn add_reserved(
 ) -> Result<(), Error> {
     let body = &node.body;
     if let Some(other) = mappings.iter().find(|mapping| !matches!(mapping.target, Target::Smmu(_))) {
-        let problem = "memory of a device (RMR) that is behind no SMMUv3 cannot be isolated";
+        let problem = "a device with a reserved memory range (RMR) is behind no SMMUv3";
         return Err(other.entry.bad(12, other.output.into(), problem, FIRMWARE));
     }
     let (count, offset) = (body.u32(20)?, body.u32(24)?);
@@ -139,11 +139,11 @@ pub(super) fn add_reserved(
         let range = Range { base: entry.u64(0)?, size: entry.u64(8)? };
         let whole = range.base.is_multiple_of(PAGE) && range.size.is_multiple_of(PAGE);
         if range.size == 0 || !whole || range.end().is_none() {
-            let problem = "the memory of a device (RMR) is empty, wraps, or is not in whole pages";
+            let problem = "the reserved memory range (RMR) is empty, wraps, or does not consist of whole pages";
             return Err(entry.bad(0, range.base, problem, FIRMWARE));
         }
         if reserved.iter().any(|other| other.overlaps(&range)) {
-            return Err(entry.bad(0, range.base, "two nodes have this memory (RMR)", FIRMWARE));
+            return Err(entry.bad(0, range.base, "two nodes have this reserved memory range (RMR)", FIRMWARE));
         }
         notes.push(entry.note(0, range.base, "reserved memory range of a device (RMR): the host gets it too"));
         reserved.push(range);

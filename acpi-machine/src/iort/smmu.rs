@@ -40,7 +40,7 @@ pub(crate) struct Smmu {
     pub(crate) model: Model,
     /// Interrupts with their names in the device tree; 0 if there is none.
     pub(crate) interrupts: [(&'static str, u32); 4],
-    /// The ID of the first ITS that the SMMU can send MSIs to, if there is one.
+    /// The ID of the first ITS to which the SMMU can send MSIs.
     pub(crate) its: Option<u32>,
 }
 
@@ -51,14 +51,14 @@ pub(super) fn read<'a>(nodes: &Nodes<'a>, node: &Node<'a>) -> Result<Smmu, Error
         return Err(body.bad(BASE, base, "the SMMU's registers are not at a boundary of 64 KiB", FIRMWARE));
     }
     if flags & !(COHERENT | IGNORED | DEVICE_ID) != 0 {
-        return Err(body.bad(FLAGS, flags.into(), "the SMMU has flags that are not known", FIRMWARE));
+        return Err(body.bad(FLAGS, flags.into(), "the SMMU has unknown flags", FIRMWARE));
     }
     let model = match model {
         0 => Model::Generic,
         1 => Model::Hi161x,
         2 => Model::Cn99xx,
         _ => {
-            let problem = "the SMMU's model, and thus its errata, are not known";
+            let problem = "the SMMU has an unknown model, so its errata are unknown";
             return Err(body.bad(MODEL, model.into(), problem, FIRMWARE));
         }
     };
@@ -73,8 +73,8 @@ pub(super) fn read<'a>(nodes: &Nodes<'a>, node: &Node<'a>) -> Result<Smmu, Error
     Ok(Smmu { range: Range { base, size: SIZE }, coherent: flags & COHERENT != 0, model, interrupts, its })
 }
 
-/// The ITS for the SMMU's own MSIs. Before revision 5 (E.e), which added a flag, the mapping for MSIs was valid unless
-/// all interrupts are wired.
+/// The ITS for the SMMU's own MSIs. Revision 5 (E.e) added a flag for the mapping of MSIs. In earlier revisions the
+/// mapping is valid unless all interrupts are wired.
 fn messages<'a>(nodes: &Nodes<'a>, node: &Node<'a>, flags: u32, wired: bool) -> Result<Option<u32>, Error> {
     let valid = match node.revision {
         0 => false,
@@ -86,7 +86,7 @@ fn messages<'a>(nodes: &Nodes<'a>, node: &Node<'a>, flags: u32, wired: bool) -> 
     for (number, entry) in entries.iter().enumerate() {
         let reference = entry.u32(12)?;
         let Some((_, group)) = nodes.at(reference).filter(|(_, group)| group.kind == ITS_GROUP) else {
-            return Err(entry.bad(12, reference.into(), "an SMMU's mapping leads to no group of ITSs", FIRMWARE));
+            return Err(entry.bad(12, reference.into(), "an SMMU's mapping points to no ITS group", FIRMWARE));
         };
         if valid && u32::try_from(number) == Ok(node.body.u32(INDEX)?) {
             its = Some(group.body.u32(20)?);

@@ -18,7 +18,7 @@ pub(super) fn range(range: Range) -> PhysRange {
     PhysRange::new(Pa(range.base), range.size).unwrap()
 }
 
-/// Runs EL2's decisions on the tree.
+/// Runs EL2's parser, policy and check of the plan on the tree.
 pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
     let part = |at: u64, size: u64| range(Range { base: OWN.base + at, size });
     let request = Request {
@@ -61,7 +61,7 @@ const WINDOWS: [Range; 2] =
     [Range { base: 0x1000_0000, size: 0x2f00_0000 }, Range { base: 0x80_0000_0000, size: 1 << 39 }];
 
 #[test]
-fn t70_el2_takes_the_machine_with_one_smmu() {
+fn t70_el2_accepts_the_machine_with_one_smmu() {
     let own_end = OWN.base + OWN.size;
     let machine = virt();
     let given = [
@@ -94,14 +94,14 @@ fn t70_el2_takes_the_machine_with_one_smmu() {
         [interrupts.eventq, interrupts.priq, interrupts.gerror, interrupts.cmdq_sync].map(intid),
         [106, 107, 109, 108]
     );
-    // All memory of the firmware and of operating systems.
+    // All memory that the firmware and operating systems use.
     for (base, size) in [(0x4000_0000, 0x3400_0000), (own_end, 10 * MIB), (own_end + 10 * MIB + 0x1_0000, 22 * MIB)] {
         assert!(layout.host_ram.contains(&range(Range { base, size })), "{}", layout.host_ram);
     }
 }
 
 #[test]
-fn t70_el2_takes_the_machine_with_two_smmus() {
+fn t70_el2_accepts_the_machine_with_two_smmus() {
     let mut machine = virt_two();
     // The second root bridge has a window of its own.
     machine.spaces.push(mmio(0x100_0000_0000, 1 << 30, 1));
@@ -149,7 +149,7 @@ fn t70_a_pci_segment_behind_no_smmu_is_not_in_the_tree() {
     iort.root_complex(0, &[(0, 0x1_0000, 0, group, 0)]);
     let mut machine = virt().with(iort.done());
     machine.refused(&["behind no SMMUv3"]);
-    // Without functions there are no registers of PCI, and no queues that the firmware has left.
+    // Without functions there are no PCI registers and no queues of devices that the firmware has started.
     machine.apertures.clear();
     let dtb = machine.describe().unwrap().dtb;
     let policy = judged(&dtb).unwrap().policy;
@@ -161,9 +161,9 @@ fn t70_a_pci_segment_behind_no_smmu_is_not_in_the_tree() {
     assert!(tree.root.children().all(|node| !node.name().starts_with("pci@")));
 }
 
-/// If two tables describe the same registers, EL2 refuses the tree or gives the registers to nobody.
+/// If two tables describe the same registers, EL2 refuses the tree or withholds the registers.
 #[test]
-fn t70_an_smmu_over_other_registers_or_memory_is_given_to_nobody() {
+fn t70_an_smmu_over_other_registers_or_memory_is_never_given() {
     for (base, accepted) in [
         (0x800_0000, false),
         (0x80a_0000, false),

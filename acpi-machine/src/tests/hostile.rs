@@ -11,7 +11,7 @@ use super::el2::{judged, range};
 use super::virt::*;
 use crate::{Aperture, MemoryEntry, Range, SpaceEntry};
 
-/// A generator of numbers that needs no crate: xorshift64*.
+/// A random number generator, xorshift64*.
 struct Rng(u64);
 
 impl Rng {
@@ -99,7 +99,7 @@ fn t70_corrupted_machines_are_refused_or_isolated() {
             }
         }
     }
-    assert!(accepted > 5_000, "only {accepted} were accepted: the damage is too great to test anything");
+    assert!(accepted > 5_000, "only {accepted} were accepted, too few for this test: corrupt less");
 }
 
 prop_compose! {
@@ -113,7 +113,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn t70_maps_of_any_kind(
+    fn t70_random_maps_are_refused_or_isolated(
         memory in prop::collection::vec((0u32..20, numbers(), numbers(), any::<u64>()), 0..6),
         spaces in prop::collection::vec((0u32..8, numbers(), numbers(), any::<u64>()), 0..6),
         apertures in prop::collection::vec((0u16..2, 0u8..12, numbers(), numbers(), numbers()), 0..4),

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::coverage::{bounds, clipped, is_whole, runs};
 use crate::iort::{Ids, sorted};
 
-/// The stream of every RequesterID, computed one by one.
+/// The stream of each RequesterID, computed without merging ranges.
 fn all(ids: &[Ids]) -> Vec<Option<(usize, u32)>> {
     let mut all = vec![None; 1 << 16];
     for one in ids {
@@ -32,7 +32,7 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn joining_changes_no_stream(ids in some_ids(), turn in any::<prop::sample::Index>()) {
+    fn merging_ranges_changes_no_stream(ids in some_ids(), turn in any::<prop::sample::Index>()) {
         let mut shuffled = ids.clone();
         if !shuffled.is_empty() {
             let at = turn.index(shuffled.len());
@@ -52,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn runs_are_the_buses_that_are_covered(ids in some_ids(), first in 0u8..8, more in 0u8..=247) {
+    fn ranges_contain_exactly_the_covered_buses(ids in some_ids(), first in 0u8..8, more in 0u8..=247) {
         let last = first + more;
         let table = all(&ids);
         let covered = |bus: u8| (0..256).all(|devfn| table[usize::from(bus) * 256 + devfn].is_some());

@@ -77,7 +77,7 @@ fn wrong_lengths_checksums_and_revisions_are_refused() {
             shorter.tables[place].truncate(length);
             let fits = (4..36).contains(&length);
             if length < 4 {
-                // It has no signature any more.
+                // The table now has no signature.
                 assert!(shorter.describe().is_err() || matches!(signature, b"MCFG" | b"SPCR"));
             } else {
                 shorter.refused(&[name, if fits { "header" } else { "length" }]);
@@ -145,7 +145,7 @@ fn malformed_configuration_space_is_refused() {
     other.refused(&["behind no SMMUv3"]);
     other.apertures.clear();
     let notes = other.describe().unwrap().notes;
-    assert!(notes.iter().any(|note| note.to_string().contains("IORT does not have")));
+    assert!(notes.iter().any(|note| note.to_string().contains("not in IORT")));
 }
 
 /// The machine with an IORT of an SMMU, changed, and a root complex with these mappings; the group's node is at 48, the
@@ -182,13 +182,13 @@ fn malformed_smmus_are_refused() {
     elsewhere.group(0);
     let first = elsewhere.smmu(SMMU, 106, &[]);
     elsewhere.smmu(SMMU + 0x2_0000, 110, &[(0, 1, 0, first, 0)]);
-    virt().with(elsewhere.done()).refused(&["no group of ITSs"]);
+    virt().with(elsewhere.done()).refused(&["no ITS group"]);
 }
 
 #[test]
-fn t70_requesters_in_two_mappings_or_in_wrong_ones() {
+fn t70_duplicate_and_invalid_mappings_of_requesters_are_refused() {
     let refused = |maps: &[Map], words: &[&str]| iort(smmu(SMMU, 106), maps).refused(words);
-    refused(&[(0, 0x100, 0, 73, 0)], &["leads to no node", "0x49"]);
+    refused(&[(0, 0x100, 0, 73, 0)], &["points to no node", "0x49"]);
     refused(&[(0, 0x100, 0, 72, 2)], &["flags", "0x2"]);
     refused(&[(0, 0x100, 0, 72, 0), (0xff, 0x100, 0, 72, 0)], &["two mappings", "0xff"]);
     // One of the two mappings bypasses the SMMU.
@@ -198,12 +198,12 @@ fn t70_requesters_in_two_mappings_or_in_wrong_ones() {
     refused(&[(0, 0x100, u32::MAX - 4, 72, 0)], &["wrap"]);
     refused(&[(u32::MAX, 2, 0, 72, 0)], &["wrap"]);
     let itself = 72 + 16 + 52 + 20;
-    refused(&[(0, 0x100, 0, itself, 0)], &["neither an SMMU nor a group"]);
+    refused(&[(0, 0x100, 0, itself, 0)], &["neither an SMMU nor an ITS group"]);
     let mut shared = iort(smmu(SMMU, 106), &[(0, 1, 0x77, 72, 1)]);
     shared.apertures.clear();
     let shared = shared.describe().unwrap();
-    assert!(shared.notes.iter().any(|note| note.to_string().contains("share a StreamID")));
-    assert!(!String::from_utf8_lossy(&shared.dtb).contains("pci@"), "no host whose requesters share a stream");
+    assert!(shared.notes.iter().any(|note| note.to_string().contains("have one StreamID")));
+    assert!(!String::from_utf8_lossy(&shared.dtb).contains("pci@"), "a host whose requesters share a stream");
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn malformed_iort_nodes_are_refused() {
         virt().with(iort.done())
     };
     with(7, 0, &[0; 64]).refused(&["IORT", "type", "not known", "0x7"]);
-    with(6, 0, &[0; 64]).refused(&["revision of the node", "0x0"]);
-    with(4, 6, &[0; 64]).refused(&["revision of the node", "0x6"]);
+    with(6, 0, &[0; 64]).refused(&["unknown revision", "0x0"]);
+    with(4, 6, &[0; 64]).refused(&["unknown revision", "0x6"]);
     with(6, 1, &[0; 64]).refused(&["no range of memory"]);
     with(0, 1, &[0; 8]).refused(&["no ITS"]);
     with(1, 4, &[0; 5]).refused(&["ends before"]);
@@ -227,11 +227,11 @@ fn malformed_iort_nodes_are_refused() {
         virt().with(table)
     };
     table(|bytes| bytes[36] = 4).refused(&["IORT", "ends before"]);
-    table(|bytes| bytes[36] = 2).refused(&["behind the last node"]);
+    table(|bytes| bytes[36] = 2).refused(&["after the last node"]);
     table(|bytes| bytes[38] = 1).refused(&["4096 nodes"]);
-    table(|bytes| bytes[40] = 47).refused(&["begin in the header", "0x2f"]);
+    table(|bytes| bytes[40] = 47).refused(&["inside the table's header", "0x2f"]);
     table(|bytes| bytes[49] = 15).refused(&["shorter than its header", "0xf"]);
-    table(|bytes| bytes[72 + 12] = 15).refused(&["mappings begin in the node's header", "0xf"]);
+    table(|bytes| bytes[72 + 12] = 15).refused(&["mappings is inside the node's header", "0xf"]);
     table(|bytes| bytes[72 + 8] = 2).refused(&["ends before"]);
     table(|bytes| bytes[72 + 11] = 0xff).refused(&["IORT"]);
 }
@@ -249,7 +249,7 @@ fn t70_el2s_memory_is_reserved_and_the_map_has_no_overlaps() {
     with(memory(kinds::CONVENTIONAL, u64::MAX << 12, 8192)).refused(&["wraps"]);
     with(MemoryEntry { pages: u64::MAX, ..memory(7, 0xd000_0000, 0) }).refused(&["wraps"]);
     for kind in [13, 16, 0x7000_0000, 0x8000_0000, u32::MAX] {
-        with(memory(kind, 0xd000_0000, 4096)).refused(&["type of the memory", &std::format!("{kind:#x}")]);
+        with(memory(kind, 0xd000_0000, 4096)).refused(&["unknown type", &std::format!("{kind:#x}")]);
     }
     with(memory(kinds::UNACCEPTED, 0xd000_0000, 4096)).refused(&["not accepted"]);
     let uncached = MemoryEntry { attributes: 1, ..memory(kinds::CONVENTIONAL, 0xd000_0000, 4096) };
@@ -275,7 +275,7 @@ fn t70_el2s_memory_is_reserved_and_the_map_has_no_overlaps() {
 }
 
 #[test]
-fn t70_registers_that_nothing_explains() {
+fn t70_registers_in_no_table_and_not_in_the_list_are_refused() {
     let mut unlisted = virt();
     unlisted.registers.retain(|entry| entry.used_as != Use::Clock);
     unlisted.refused(&["UEFI memory map", "runtime services", "0x9010000"]);
@@ -295,7 +295,7 @@ fn t70_registers_that_nothing_explains() {
 }
 
 #[test]
-fn t70_windows_only_where_the_firmware_put_functions() {
+fn t70_only_spaces_with_a_function_are_windows() {
     let with = |aperture: Aperture| {
         let mut machine = virt();
         machine.apertures.push(aperture);
@@ -349,7 +349,7 @@ fn t70_windows_only_where_the_firmware_put_functions() {
 }
 
 #[test]
-fn command_lines() {
+fn invalid_command_lines_are_refused() {
     Machine { command_line: "console=none\n".to_string(), ..virt() }.refused(&["command line", "0xa", "printable"]);
     Machine { command_line: "a\0b".to_string(), ..virt() }.refused(&["printable"]);
     Machine { command_line: "é".to_string(), ..virt() }.refused(&["printable"]);

@@ -122,7 +122,7 @@ fn a_complete_map_keeps_all_buses() {
 }
 
 #[test]
-fn t70_a_bus_of_which_an_id_is_missing_is_left_out() {
+fn t70_a_bus_with_a_missing_id_is_not_in_the_tree() {
     let mut iort = Iort::default();
     let group = iort.group(0);
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
@@ -161,7 +161,7 @@ fn each_kind_of_console_has_its_binding() {
     assert_eq!(compatible(spcr(0, 8, 1, 0x900_0000)).unwrap(), "ns16550a");
     assert_eq!(compatible(spcr(0x12, 32, 3, 0x900_0000)).unwrap(), "ns16550a");
     assert_eq!(compatible(spcr(0x10, 32, 3, 0x900_0000)), None, "a mini UART");
-    assert_eq!(compatible(spcr(3, 32, 3, 0)), None, "redirection is off");
+    assert_eq!(compatible(spcr(3, 32, 3, 0)), None, "console redirection is disabled");
     let mut machine = virt();
     machine.tables.retain(|table| &table[..4] != b"SPCR");
     assert!(value(&tree(&machine), "/chosen", "stdout-path").is_none());
@@ -178,7 +178,7 @@ fn smmus_that_send_msis_have_an_msi_parent() {
         let tree = tree(&virt().with(iort.done_as(6)));
         value(&tree, "/iommu@9050000", "msi-parent").is_some()
     };
-    assert!(!parent(0, smmu(SMMU, 0), 1), "no field for it");
+    assert!(!parent(0, smmu(SMMU, 0), 1), "this revision has no such field");
     assert!(parent(1, smmu(SMMU, 0), 1));
     assert!(!parent(1, smmu(SMMU, 106), 1));
     assert!(parent(5, smmu(SMMU, 106).u32(8, 0x11), 1));
@@ -202,7 +202,7 @@ fn errata_and_coherency_come_from_the_node() {
 }
 
 #[test]
-fn streams_of_other_devices_are_in_the_tree_and_their_registers_are_not() {
+fn named_components_have_streams_but_no_registers() {
     let mut iort = super::virt::one_smmu();
     let name = b"\\_SB.DMA0\0\0\0";
     let data = [Fields::new(13).u32(0, 0).0, name.to_vec()].concat();
@@ -235,7 +235,7 @@ fn reserved_memory_ranges_are_the_hosts_and_not_in_the_pool() {
     let base = OWN.base + OWN.size + 10 * MIB;
     let inside = tree(&reserved(virt(), base));
     assert_eq!(wide(&inside, &std::format!("/reserved-memory/device-memory@{base:x}"), "reg"), [base, 0x1_0000]);
-    assert_eq!(wide(&inside, "/memory@40000000", "reg"), [0x4000_0000, 1 << 30], "the hole is closed");
+    assert_eq!(wide(&inside, "/memory@40000000", "reg"), [0x4000_0000, 1 << 30], "the memory node has no hole");
     reserved(virt(), OWN.base).refused(&["EL2's memory", "RMR"]);
     reserved(virt(), 0xd000_0000).refused(&["RMR", "not in the map"]);
     reserved(virt(), 0x5000_0800).refused(&["RMR", "whole pages"]);
@@ -243,7 +243,7 @@ fn reserved_memory_ranges_are_the_hosts_and_not_in_the_pool() {
 }
 
 #[test]
-fn notes_name_what_the_host_does_not_get() {
+fn each_withheld_part_has_a_note() {
     let notes = |machine: Machine| {
         machine.describe().unwrap().notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     };
@@ -255,5 +255,5 @@ fn notes_name_what_the_host_does_not_get() {
     iort.add(3, 3, &Fields::new(60).u64(0, 0xaaaa_0000).0, &[]);
     iort.add(5, 1, &Fields::new(24).u64(0, 0xbbbb_0000).0, &[]);
     let more = notes(virt().with(iort.done()));
-    assert!(more.contains("0xaaaa0000: SMMUv1") && more.contains("0xbbbb0000: counters"), "{more}");
+    assert!(more.contains("0xaaaa0000: SMMUv1") && more.contains("0xbbbb0000: performance counters"), "{more}");
 }

@@ -43,7 +43,7 @@ impl Machine {
         })
     }
 
-    /// Puts `table` in place of the one with its signature.
+    /// Replaces the table that has the signature of `table`.
     pub(super) fn with(mut self, table: Vec<u8>) -> Self {
         self.tables.retain(|old| old[..4] != table[..4]);
         self.tables.push(table);
@@ -71,7 +71,7 @@ pub(super) fn controller(cpus: u64) -> Vec<Vec<u8>> {
     entries
 }
 
-/// IORT with one SMMU in front of bus 0.
+/// IORT in which bus 0 is behind one SMMU.
 pub(super) fn one_smmu() -> Iort {
     let mut iort = Iort::default();
     let group = iort.group(0);
@@ -80,7 +80,7 @@ pub(super) fn one_smmu() -> Iort {
     iort
 }
 
-/// IORT with two SMMUs, the second one in front of buses 8 to 10.
+/// IORT with two SMMUs; buses 8 to 10 are behind the second one.
 pub(super) fn two_smmus() -> Iort {
     let mut iort = Iort::default();
     let group = iort.group(0);

@@ -1,5 +1,5 @@
-//! The registers of a redistributor's RD and VLPI frames that the host sees: everything that is not a row here is
-//! RAZ/WI. The SGI frame is the host's own.
+//! The registers of a redistributor's RD and VLPI frames that the host sees: a register without a row is RAZ/WI. The
+//! host accesses the SGI frame directly.
 
 use crate::spec::gicr as reg;
 

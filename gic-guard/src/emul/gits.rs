@@ -1,4 +1,4 @@
-//! The registers of an ITS that the host sees: everything that is not a row here is RAZ/WI.
+//! The registers of an ITS that the host sees: a register without a row is RAZ/WI.
 
 use crate::spec::gits as reg;
 

@@ -8,8 +8,8 @@ use crate::error::GicFinding;
 use crate::platform::{Frame, Platform};
 
 impl<P: Platform> Guard<P> {
-    /// Checks that every table of hardware is the one that EL2 gave it, and that `owned` returns true for each: it is
-    /// in EL2's memory.
+    /// Checks that hardware's registers contain the addresses of EL2's tables, and that `owned` returns true for each
+    /// table, so that it is in EL2's memory.
     ///
     /// # Errors
     /// The first difference, which is a defect. Nothing is changed.

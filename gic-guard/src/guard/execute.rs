@@ -140,13 +140,13 @@ impl<P: Platform> Guard<P> {
         Ok(Some(()))
     }
 
-    /// The redistributor that receives the events of the host's collection `icid` now, if there is one.
+    /// The redistributor that currently receives the events of the host's collection `icid`.
     fn reachable(&self, its: usize, icid: u16) -> Option<usize> {
         let rd = self.its(its).ok()?.collection(icid)?;
         self.rd(rd).is_some_and(|rd| rd.is_on() && rd.enabled == Enable::On).then_some(rd)
     }
 
-    /// Makes sure that hardware has the collection of redistributor `rd`, which is never unmapped.
+    /// Maps the collection of redistributor `rd` in hardware, unless it is mapped. It is never unmapped.
     fn collection_in_hardware(&mut self, its: usize, rd: usize) -> Result<(), Stop> {
         if self.its(its)?.hardware.is_mapped(rd) {
             return Ok(());
@@ -316,8 +316,8 @@ impl<P: Platform> Guard<P> {
     }
 }
 
-/// Bytes of an ITT. Some ITSs write larger entries than their GITS_TYPER.ITT_entry_size says, so entries have the
-/// largest size that the field can hold.
+/// Bytes of an ITT. Some ITSs write larger entries than GITS_TYPER.ITT_entry_size reports, so entries have the largest
+/// size that the field can hold.
 fn itt_bytes(bits: u32) -> usize {
     store::block(1_usize.checked_shl(bits).unwrap_or(usize::MAX).saturating_mul(16))
 }

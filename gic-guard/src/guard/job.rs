@@ -27,11 +27,11 @@ pub(super) enum Then {
 /// The progress of unmapping a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Events from this one on have to be discarded.
+    /// Events from this one on must be discarded.
     Discard(u32),
-    /// Redistributors from this one on have to be synchronised: a SYNC covers one.
+    /// Redistributors from this one on must be synchronised; one SYNC covers one redistributor.
     Sync(usize),
-    /// Hardware still has to unmap the device.
+    /// The device must still be unmapped in hardware.
     Unmap,
 }
 
@@ -151,8 +151,8 @@ impl<P: Platform> Guard<P> {
     /// any more.
     fn release_device(&mut self, its: usize, slot: usize, id: u32) -> Result<(), Stop> {
         self.push(its, Command::Unmapd { device: id })?;
-        // Writes to the ITT are complete before the memory is free: with a SYNC, or, while there is no redistributor
-        // that one could name, with an ITS that is quiescent.
+        // All writes to the ITT must be complete before the memory is freed: by a SYNC or, if no redistributor can be
+        // its target, by making the ITS quiescent.
         let synced = self.synced(its);
         if let Some(rd) = synced {
             let target = self.target(its, rd)?;

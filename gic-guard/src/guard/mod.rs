@@ -48,7 +48,7 @@ pub struct Guard<P: Platform> {
     /// Work that the next traps continue. Every store completes it first.
     job: Option<Job>,
     budget: Budget,
-    /// No ITS is enabled any more.
+    /// All ITSs are disabled permanently.
     quiesced: bool,
     stats: Stats,
 }
@@ -152,8 +152,8 @@ impl<P: Platform> Guard<P> {
         Ok(self.its(its)?.hardware.target(rd.processor(), rd.base))
     }
 
-    /// A redistributor that a SYNC of ITS `its` can name: one whose collection is mapped there, even if it has lost
-    /// its LPIs since then; otherwise one that is on.
+    /// A redistributor that can be the target of a SYNC of ITS `its`: one whose collection is mapped there, even if it
+    /// has lost its LPIs since then; otherwise one with LPIs.
     fn synced(&self, its: usize) -> Option<usize> {
         let hardware = &self.its(its).ok()?.hardware;
         let mapped = (0..MAX_RDS).find(|rd| hardware.is_mapped(*rd));

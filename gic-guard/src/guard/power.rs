@@ -6,8 +6,8 @@ use crate::its::Enable;
 use crate::platform::Platform;
 
 impl<P: Platform> Guard<P> {
-    /// Finds ITSs that lost their registers, and redistributor `rd`, that of the CPU that wakes: they get their tables again, or are failed. Called
-    /// before the host runs on a CPU that was off or suspended.
+    /// Checks whether ITSs, and redistributor `rd` of the CPU that wakes, have lost their registers, and programs them
+    /// again or marks them as failed. Called before the host runs on a CPU that was off or suspended.
     pub fn check_alive(&mut self, rd: Option<usize>) {
         for its in &mut self.its {
             // A failed ITS stays failed, with its first error.

@@ -21,11 +21,11 @@ struct Window<C> {
 }
 
 impl<P: Platform> Guard<P> {
-    /// Consumes commands of ITS `its` until the queue is empty, a job has to continue in another trap, or the budget
-    /// is used up. GITS_CREADR passes commands that hardware has executed.
+    /// Consumes commands of ITS `its` until the queue is empty, a job must continue in another trap, or the budget is
+    /// used up. GITS_CREADR passes commands that hardware has executed.
     ///
     /// # Errors
-    /// [`Stop::Budget`]: the host has to repeat its store.
+    /// [`Stop::Budget`]: the host must repeat its store.
     pub(super) fn consume<H: HostMemory>(&mut self, host: &mut H, its: usize) -> Result<(), Stop> {
         let mut window = None;
         let result = self.consume_in(host, its, &mut window);

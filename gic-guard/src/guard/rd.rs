@@ -48,7 +48,7 @@ struct Bases {
     pend: u64,
 }
 
-/// Bits of GICR_PROPBASER that have to read back as written.
+/// Bits of GICR_PROPBASER that must read back as written.
 const PROPBASER_CHECKED: u64 = union64([mask64(propbaser::ID_BITS), mask64(propbaser::ADDRESS)]);
 
 impl Bases {

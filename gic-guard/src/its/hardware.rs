@@ -149,8 +149,9 @@ impl<B: DmaBuffer> Hardware<B> {
         Ok(())
     }
 
-    /// Checks whether the registers still have the values that EL2 programmed; they may be lost after a CPU was off. If EL2 had disabled the ITS,
-    /// all its tables are in memory, and the registers are written again. Otherwise it may have lost data that it had not written to memory.
+    /// Checks whether the registers still have the values that EL2 programmed; they may be lost after a CPU was off. If
+    /// EL2 had disabled the ITS, all its tables are in memory, and the registers are written again. Otherwise the ITS
+    /// may have lost data that it had not written to memory.
     ///
     /// # Errors
     /// The ITS failed, now or before.

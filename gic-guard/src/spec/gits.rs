@@ -75,7 +75,7 @@ pub mod cbaser {
     pub const SIZE: Field64 = bits64(7, 0);
     /// Shareability.
     pub const SHAREABILITY: Field64 = bits64(11, 10);
-    /// Physical address, not shifted; bits \[15:12\] have to be zero.
+    /// Physical address, not shifted; bits \[15:12\] must be zero.
     pub const ADDRESS: Field64 = bits64(51, 12);
     /// Outer cacheability.
     pub const OUTER: Field64 = bits64(55, 53);

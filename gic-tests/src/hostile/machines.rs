@@ -37,7 +37,7 @@ const REFUSED: [Config; 12] = [
     Config { page_size: Some(3), ..QEMU },
 ];
 
-/// Machines whose hardware fails later; on the last ones EnableLPIs stays 0.
+/// Machines whose hardware fails later; on the last ones EnableLPIs cannot be set.
 const FAILING: [Config; 8] = [
     Config { its: 2, dies_after: Some((0, 0)), ..QEMU },
     Config { its: 2, dies_after: Some((1, 7)), ..QEMU },

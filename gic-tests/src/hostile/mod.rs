@@ -1,9 +1,9 @@
-//! A host that executes any actions, on hardware that can fail: a state machine for property tests and for the fuzz
+//! A host that executes random actions, on hardware that can fail: a state machine for property tests and for the fuzz
 //! target `gic`.
 //!
-//! After every action hardware can access only EL2's memory through its registers and tables; it was used
-//! as the architecture requires; no trap was too long; no LPI reached a CPU on which the host has disabled them; and what
-//! EL2 allocated for the host is within the limit. At the end another kernel starts and receives interrupts.
+//! The checks after every action: by its registers and tables, hardware can access only EL2's memory; EL2 used hardware
+//! as the architecture requires; no trap was too long; no LPI reached a CPU on which the host has disabled LPIs; and
+//! EL2's memory for the host is within the limit. At the end another kernel starts and receives interrupts.
 
 mod action;
 mod machines;
@@ -30,7 +30,7 @@ pub type Finding = String;
 /// The state of a run: a host and its machine.
 struct Execution {
     rig: Rig,
-    /// Whether hardware has not failed; then every command that the guard writes must be valid.
+    /// Whether hardware works. Then every command that the guard writes must be valid.
     sound: bool,
     /// Whether EL2's limits were lowered; then another kernel need not receive interrupts.
     reduced: bool,
@@ -46,14 +46,14 @@ struct Execution {
 /// Executes a run.
 ///
 /// # Errors
-/// The first error, and the action after which it occurred. Panics on work beyond the bounds and on defects of the
-/// guard.
+/// The first error, and the action after which it occurred. Panics if work exceeds the bounds or the guard has a
+/// defect.
 pub fn execute(run: &Run) -> Result<(), Finding> {
     let (config, fate) = machine(run.machine, run.seed);
     let mut rig = match (take_over(config), fate) {
         (Ok(rig), TakeOverResult::Sound | TakeOverResult::Failing) => rig,
         (Err(error), TakeOverResult::Refused) if !error.to_string().is_empty() => return Ok(()),
-        (Err(_), TakeOverResult::Refused) => return Err("a machine is refused without a reason".to_owned()),
+        (Err(_), TakeOverResult::Refused) => return Err("a machine is refused that must be accepted".to_owned()),
         (Ok(_), TakeOverResult::Refused) => return Err(format!("taken over: {config:?}")),
         (Err(error), TakeOverResult::Sound | TakeOverResult::Failing) => return Err(format!("{error}: {config:?}")),
     };
@@ -265,12 +265,12 @@ impl Execution {
             return Err(format!("{hazard:?}"));
         }
         if let Some(reach) = self.rig.model().foreign().first() {
-            return Err(format!("hardware reaches {reach:x?}"));
+            return Err(format!("hardware can access {reach:x?}"));
         }
         let memory = self.rig.guard.platform().memory().clone();
         self.rig.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).map_err(|finding| finding.to_string())?;
         if self.rig.live() - self.base > MAX_DEVICE_BYTES {
-            return Err(format!("{:#x} bytes are used for the host", self.rig.live() - self.base));
+            return Err(format!("EL2 uses {:#x} bytes for the host", self.rig.live() - self.base));
         }
         let _ = self.rig.guard.stats();
         for its in 0..self.rig.config.its {

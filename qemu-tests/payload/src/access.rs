@@ -161,7 +161,7 @@ access_forms! {
     clean "dc cvac, {a}\n/* {v} {t} */";
     /// Cache invalidate by address.
     invalidate "dc ivac, {a}\n/* {v} {t} */";
-    /// SIMD load (with FP access switched on): no valid syndrome.
+    /// SIMD load (with FP access enabled): no valid syndrome.
     load_simd "mrs {t}, cpacr_el1\norr {t}, {t}, #(3 << 20)\nmsr cpacr_el1, {t}\nisb\n.arch_extension fp\nldr q0, [{a}]\n/* {v} */";
     /// SIMD store: no valid syndrome.
     store_simd "mrs {t}, cpacr_el1\norr {t}, {t}, #(3 << 20)\nmsr cpacr_el1, {t}\nisb\n.arch_extension fp\nstr q0, [{a}]\n/* {v} */";

@@ -2,12 +2,12 @@
 //!
 //! The runner writes `SCR_EL3`, `CPTR_EL3`, EL2's entry point, `SCR_EL3` of later CPUs, the number of later CPUs, and
 //! the flags of CPU_SUSPEND to [`SETTINGS`]. A trapped register access is returned to EL2 as an Undefined Instruction
-//! exception, as newer firmware does. Four calls are implemented: SYSTEM_OFF ends the run; CPU_ON starts the later
-//! CPUs, all at the same time, after the last of them was turned on; CPU_SUSPEND resets the SMMU, like the power-off
-//! of its power domain, and resumes the CPU immediately; PSCI_FEATURES of CPU_SUSPEND returns the flags, unless they
-//! are an error. At every entry, also that of a later CPU and after a power-down, EL2's and the host's registers
-//! contain all ones, which a warm reset allows. The image is in flash; the firmware writes no memory except the
-//! entry points of later CPUs.
+//! exception, as newer firmware does. Four calls are implemented: SYSTEM_OFF ends the run; CPU_ON starts no later CPU
+//! until it was called for all of them, then starts all at the same time; CPU_SUSPEND resets the SMMU, like the
+//! power-off of its power domain, and resumes the CPU immediately; PSCI_FEATURES of CPU_SUSPEND returns the flags, or
+//! NOT_SUPPORTED if the runner passes an error. At every entry, also that of a later CPU and after a power-down, EL2's
+//! and the host's registers contain all ones, which a warm reset allows. The image is in flash; the firmware writes no
+//! memory except the entry points of later CPUs.
 #![allow(unsafe_code)]
 
 use core::arch::global_asm;
@@ -175,7 +175,7 @@ el3_suspend:
     dsb     sy
     ldr     x9, ={settings}
     ldr     x9, [x9, #40]
-    lsr     w0, w1, #16             // bit 16 asks for a power-down state,
+    lsr     w0, w1, #16             // bit 16 is set for a power-down state,
     tbnz    x9, #63, 5f
     tbz     x9, #1, 5f
     lsr     w0, w1, #30             // in the extended format bit 30

@@ -22,7 +22,7 @@ pub const EL2_IMAGE: u64 = 0x4020_0000;
 /// How firmware is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduit {
-    /// By SMC: a hypervisor may be below.
+    /// By SMC: a hypervisor may run at EL2.
     Smc,
     /// By HVC: QEMU implements PSCI, there is no hypervisor.
     Hvc,
@@ -37,7 +37,7 @@ pub struct Window {
     pub size: u64,
 }
 
-/// A second SMMU, with its own PCI host. The configuration spaces of both hosts are one after the other.
+/// A second SMMU, with its own PCI host. The configuration spaces of both hosts are contiguous.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Second {
     /// SMMU register base.
@@ -278,7 +278,7 @@ impl Machine {
         digits.map_or(EL2_IMAGE, |digits| u64::from_str_radix(digits, 16).expect("el2= is not a number"))
     }
 
-    /// Whether a hypervisor may be below: firmware is called by SMC.
+    /// Whether a hypervisor may run at EL2: firmware is called by SMC.
     pub fn under_hypervisor(&self) -> bool {
         self.conduit == Conduit::Smc
     }

@@ -22,7 +22,7 @@ pub fn init(machine: &Machine) {
     let image = image::range();
     let mut best = (0, 0);
     for range in machine.ram() {
-        // The parts below and above the image, if the image is in this range.
+        // If the image is in this range: the parts below and above it.
         for (start, end) in [
             (range.start, if range.contains(&image.start) { image.start } else { range.end }),
             (if range.contains(&image.start) { image.end } else { range.end }, range.end),

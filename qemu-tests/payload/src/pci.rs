@@ -1,4 +1,4 @@
-//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment: no firmware has done it.
+//! PCI Express configuration space (ECAM), enumeration of bus 0, and BAR assignment, which no firmware has done.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,7 +50,7 @@ pub fn find_on(machine: &Machine, bus: u32, wanted: impl Fn(u32, u32) -> bool) -
 
 /// Gives the bus behind each bridge on a root bus its own number, as every kernel does before it uses a device.
 ///
-/// After reset every bridge's secondary bus number is 0, and QEMU's SMMU looks devices up by bus number: an
+/// After reset every bridge's secondary bus number is 0, and QEMU's SMMU finds devices by bus number: an
 /// invalidation for a device on the real bus 0 could be ignored as one for a device behind a bridge.
 pub fn number_buses(machine: &Machine) {
     if machine.ecam == 0 {

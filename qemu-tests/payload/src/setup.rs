@@ -193,7 +193,7 @@ impl Setup {
         })
     }
 
-    /// Whether a DMA write to `pa` of a fresh word can be read back by DMA.
+    /// Whether DMA can write a new word to `pa` and read it back.
     ///
     /// # Errors
     /// As [`Setup::read`].

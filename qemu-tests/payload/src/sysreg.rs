@@ -72,7 +72,7 @@ pub fn relax() {
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Waits for an interrupt that may never come.
+/// Waits for an interrupt, possibly forever.
 pub fn wfi() {
     // SAFETY: (1) a hint changes no state.
     unsafe { asm!("wfi", options(nostack, preserves_flags)) };

@@ -18,7 +18,7 @@ const COUNT: usize = 8;
 /// The byte that the transfer in flight writes, and the content of the device's buffer before a read attack.
 const WRITTEN: u8 = 0xa5;
 const CANARY: u8 = 0x5a;
-/// Offset of the magic number in EL2's image, where a read would show it.
+/// Offset of the magic number in EL2's image; a read that is not blocked returns it.
 const MAGIC: u64 = 56;
 
 #[entry]
@@ -36,26 +36,26 @@ fn run() -> Result<(), String> {
     let page = loader::page()?;
     check(level() == 2, "the firmware does not run at EL2")?;
 
-    // A refusal changes nothing; and the test learns from it the address that EL2's memory will have.
+    // A refused start must change nothing. It also shows the address of EL2's memory in the next start.
     check(loader.start("misspelt=1", || ()).is_error(), "a misspelt option is not refused")?;
     check(level() == 2, "after a refusal the firmware does not run at EL2")?;
     println!("CONTROL refused_untouched: ok");
-    let target = loader::left_over().ok_or("no EL2 image in free memory")? + MAGIC;
+    let target = loader::freed_image().ok_or("no EL2 image in free memory")? + MAGIC;
 
-    // A transfer to EL2's image is in flight while EL2 takes the machine over.
+    // A transfer to EL2's image is in flight while EL2 takes over.
     loader::fill(page, WRITTEN, COUNT);
     edu.load(page, COUNT as u64);
     // portcullis.efi returns an error if a boot entry started it, so that firmware starts the next entry.
     let status = loader.start("", || edu.start_store(target, COUNT as u64));
     check(level() == 1, &format!("the firmware does not continue at EL1; portcullis.efi: {status}"))?;
     edu.wait();
-    let own = loader::reserved_around(target).ok_or("EL2's memory has another address than in the refused start")?;
+    let own = loader::reserved_range(target).ok_or("EL2's memory has another address than in the refused start")?;
     println!("ANNOUNCED iova={target:#x} write");
     let seen = read(&edu, page, target);
     attack("firmware_in_flight", seen == [WRITTEN; 4]);
 
     after(&edu, page, target, "firmware_dma")?;
-    by_name(own)?;
+    allocate_by_address(own)?;
     change_tables()?;
     after(&edu, page, target, "firmware_dma_tables_changed")
 }
@@ -77,7 +77,7 @@ fn level() -> u64 {
     level >> 2
 }
 
-/// DMA to memory of the host must work; the attack `name` reads EL2's memory by DMA.
+/// Checks that DMA to memory of the host works; then the attack `name` reads EL2's memory by DMA.
 fn after(edu: &Edu, page: u64, target: u64, name: &str) -> Result<(), String> {
     loader::fill(page, CANARY, COUNT);
     edu.load(page, COUNT as u64);
@@ -101,16 +101,16 @@ fn read(edu: &Edu, page: u64, target: u64) -> [u8; 4] {
 }
 
 /// Checks that the firmware neither allocates EL2's memory by address nor frees it.
-fn by_name((base, size): (u64, u64)) -> Result<(), String> {
+fn allocate_by_address((base, size): (u64, u64)) -> Result<(), String> {
     for address in [base, base + size / 2, base + size - 4096] {
         let given = boot::allocate_pages(AllocateType::Address(address), MemoryType::LOADER_DATA, 1);
         check(given.is_err(), &format!("the firmware allocates or frees {address:#x} in EL2's memory"))?;
     }
-    println!("CONTROL memory_by_name: ok");
+    println!("CONTROL memory_by_address: ok");
     Ok(())
 }
 
-/// Overwrites all ACPI tables but their headers: EL2 must not depend on them any more.
+/// Overwrites all ACPI tables except their headers: EL2 must use only its copies.
 fn change_tables() -> Result<(), String> {
     let rsdp = system::with_config_table(|entries| {
         entries.iter().find(|entry| entry.guid == ConfigTableEntry::ACPI2_GUID).map(|entry| entry.address as u64)

@@ -25,7 +25,7 @@ const TO_MEMORY: u64 = 2;
 
 /// Waits with a timer of the firmware, so that the CPU sleeps: with `-icount` QEMU then skips that time.
 fn sleep(time: Duration) {
-    // SAFETY: (1) the event has no function to call.
+    // SAFETY: (1) the event has no notify function.
     let Ok(event) = (unsafe { boot::create_event(EventType::TIMER, Tpl::APPLICATION, None, None) }) else { return };
     if boot::set_timer(&event, TimerTrigger::Relative(time)).is_ok() {
         // SAFETY: (1) the copy is used only here, and the event is closed afterwards.

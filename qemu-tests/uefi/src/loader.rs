@@ -52,9 +52,9 @@ impl Loader {
     }
 }
 
-/// The address of an EL2 image that a refused start left in free memory, at a multiple of 2 MiB. The
-/// image with the highest address is the newest.
-pub fn left_over() -> Option<u64> {
+/// The address of an EL2 image in free memory, at a multiple of 2 MiB: a refused start frees its memory without zeroing
+/// it. The image with the highest address is the newest.
+pub fn freed_image() -> Option<u64> {
     let map = boot::memory_map(MemoryType::LOADER_DATA).ok()?;
     let free = map.entries().filter(|entry| entry.ty == MemoryType::CONVENTIONAL);
     let spans: Vec<(u64, u64)> = free.map(|entry| (entry.phys_start, entry.page_count * PAGE)).collect();
@@ -66,7 +66,7 @@ pub fn left_over() -> Option<u64> {
 }
 
 /// The base and the size of the reserved memory that contains `address`.
-pub fn reserved_around(address: u64) -> Option<(u64, u64)> {
+pub fn reserved_range(address: u64) -> Option<(u64, u64)> {
     let map = boot::memory_map(MemoryType::LOADER_DATA).ok()?;
     let around = map.entries().find(|entry| {
         let end = entry.phys_start + entry.page_count * PAGE;

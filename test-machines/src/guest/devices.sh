@@ -1,8 +1,7 @@
-# Sourced by init for the modes `devices`, `kexec_devices`, `after_devices` and `hand_over`: interrupts are moved between CPUs,
-# drivers unbound and bound, functions removed and found again. After each step the device has to work: the disks with
-# the same digest, the network with the same file.
-#
-# Names of checks begin with the kernel's: first_ or second_.
+# Sourced by init for the modes `devices`, `kexec_devices`, `after_devices` and `hand_over`: interrupts are moved
+# between CPUs, drivers are unbound and bound, functions are removed and found by a rescan. After each step the devices
+# must work: the disks have the same digest, and the network transfers the same file. Names of checks begin with the
+# name of the kernel: first_ or second_.
 
 pci=/sys/bus/pci
 DISK_MIB=2
@@ -12,14 +11,14 @@ slot_of() { basename "$(readlink -f "$1/device")"; }
 driver_of() { basename "$(readlink "$pci/devices/$1/driver")"; }
 the_link() { ls /sys/class/net | grep -v lo | head -n 1; }
 
-# interrupts SLOT CPU: how many MSIs of the function that CPU has taken.
+# interrupts SLOT CPU: the number of the function's MSIs that this CPU has taken.
 interrupts() {
     for irq in "$pci/devices/$1/msi_irqs/"*; do
         awk -v irq="$(basename "$irq"):" -v column=$(($2 + 2)) '$1 == irq { print $column }' /proc/interrupts
     done | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
-# use_disk NODE MD5: the disk can be read, with this digest.
+# use_disk NODE MD5: reads the disk, which must have this digest.
 use_disk() {
     wait_for 20 test -b "/dev/$1" || return 1
     drop_caches
@@ -49,8 +48,8 @@ use_network() {
 # A few packets.
 ping_gateway() { ping -c 2 -W 2 10.0.2.2 >/dev/null; }
 
-# moved SLOT USE: each MSI whose affinity can be set is moved to each CPU, which then takes those that USE causes.
-# Interrupts of queues have the affinity of their queue; it cannot be set.
+# moved SLOT USE: sets the affinity of each MSI of the function to each CPU in turn; the CPU must take the MSIs that USE
+# causes. The affinity of a queue's interrupt cannot be set.
 moved() {
     for cpu in $(seq $(($(nproc) - 1)) -1 0); do
         accepted=0
@@ -58,7 +57,7 @@ moved() {
             irq=/proc/irq/$(basename "$irq")
             echo "$cpu" 2>/dev/null >"$irq/smp_affinity_list" || continue
             accepted=$((accepted + 1))
-            # The interrupt moves when it is next taken, or at once.
+            # The new affinity takes effect immediately, or when the interrupt is next taken.
             [ "$(cat "$irq/smp_affinity_list")" = "$cpu" ] || return 1
         done
         [ $accepted -gt 0 ] || return 1
@@ -69,7 +68,7 @@ moved() {
     done
 }
 
-# Every CPU reads the NVMe by a queue of its own and takes that queue's interrupt.
+# Every CPU reads the NVMe through its own queue and must take that queue's interrupt.
 each_cpu_interrupted() {
     for cpu in $(seq 0 $(($(nproc) - 1))); do
         before=$(interrupts "$nvme" "$cpu")
@@ -89,7 +88,7 @@ rebound() {
     done
 }
 
-# All three are removed, and found again.
+# Removes all three functions and rescans.
 rescanned() {
     for _ in $(seq $ROUNDS); do
         for slot in "$nvme" "$virtio_blk" "$network"; do
@@ -101,7 +100,7 @@ rescanned() {
     done
 }
 
-# The functions, and what has to be read from them.
+# The functions, and the expected digests.
 name_devices() {
     nvme=$(slot_of /sys/class/nvme/nvme0)
     network=$(slot_of "/sys/class/net/$(the_link)")
@@ -111,7 +110,7 @@ name_devices() {
     network_before=$(md5sum </tmp/packets.bin | cut -d' ' -f1)
 }
 
-# check_devices KERNEL: after the checks of the disks and the network, which leave their digests.
+# check_devices KERNEL: runs after the checks of the disks and the network, which set the digests.
 check_devices() {
     begin=$(cut -d. -f1 /proc/uptime)
     name_devices
@@ -130,7 +129,7 @@ check_devices() {
     value "$1_devices_seconds" $(($(cut -d. -f1 /proc/uptime) - begin))
 }
 
-# Starts the next kernel, which makes the same checks.
+# Starts the next kernel, which runs the same checks.
 next_kernel() {
     . /kexec.sh
     kexec -i -c -l --mem-min=$NEXT_KERNEL --initrd=/kexec/initrd --dtb=/sys/firmware/fdt \

@@ -1,13 +1,13 @@
-# Sourced by init, after devices.sh, for the mode `hand_over`: a guest gets the NVMe, Linux takes it back, binds the driver
-# and reads the disk.
+# Sourced by init, after devices.sh, for the mode `hand_over`: the NVMe is assigned to a guest and returned; then Linux
+# binds the driver and reads the disk.
 
 HAND_OVERS=4
 
-# reaches_config, reaches_registers: whether the kernel, or root, reads something of the function.
+# reaches_config, reaches_registers: whether the kernel can read the function's configuration space, and root its BAR.
 reaches_config() { [ "$(dd if="$pci/devices/$nvme/config" bs=4 count=1 2>/dev/null | hexdump -v -e '4/1 "%02x"')" != ffffffff ]; }
 reaches_registers() { devmem "$bar" 32 >/dev/null 2>&1; }
 
-# Without a driver, so that root may map the BAR. It decodes as long as the function is the kernel's.
+# Without a driver, root can map the BAR. Memory decoding is enabled while the function is the host's.
 control_hand_over() {
     if reaches_config && reaches_registers; then
         echo "CONTROL hand_over_$1: ok"
@@ -16,7 +16,7 @@ control_hand_over() {
     fi
 }
 
-# The rest of the machine goes on.
+# Meanwhile the other disk is read and pages change owner.
 others() {
     while [ ! -e /tmp/stop ]; do
         use_virtio_blk || echo "virtio-blk" >>/tmp/wrong.others_meanwhile
@@ -28,7 +28,7 @@ others() {
 
 note() { echo "round $round: $2" >>"/tmp/wrong.$1"; }
 
-# One hand-over. What is wrong goes into the files.
+# One assignment and return. Errors are written to the files.
 hand_over() {
     echo "$nvme" >$pci/drivers/nvme/unbind || note given "unbind"
     if ! echo "$nvme" >"$edu/assign"; then

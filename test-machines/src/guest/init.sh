@@ -55,7 +55,7 @@ check_boot() {
     value cpus "$(nproc)"
 }
 
-# What the firmware's runtime services do for the kernel: they run at EL1, from memory and flash that EL2 must give.
+# Tests the firmware's runtime services: they run at EL1 and need memory and flash that EL2 gives to the host.
 check_firmware() {
     [ -d /sys/firmware/efi ] || return
     [ -e /sys/firmware/acpi/tables/IORT ] && [ ! -e /proc/device-tree/chosen/stdout-path ] && value description acpi
@@ -115,7 +115,7 @@ read_rounds() {
     touch /tmp/stopped
 }
 
-# Waits until the reader has finished two more rounds, of which one started after this call.
+# Waits for the end of two more rounds of the reader; the second one started after this call.
 more_rounds() {
     until=$(($(wc -l </tmp/rounds) + 2))
     wait_for 30 sh -c "[ \$(wc -l </tmp/rounds) -ge $until ]"
@@ -158,7 +158,7 @@ load_drivers
 case "$(option mode)" in
 shell)
     echo "Leave the shell to power off."
-    # With a fixed size the shell does not query the terminal, which would consume input.
+    # With a fixed size the shell does not query the terminal; a query would consume input.
     stty rows 24 cols 80 </dev/ttyAMA0
     setsid cttyhack sh
     ;;

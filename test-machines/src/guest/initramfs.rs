@@ -17,7 +17,7 @@ const MODULES: [&str; 9] = [
     "e1000e",
     "uio_pci_generic",
     "efivarfs",
-    // These probe what EL2 withholds and only ACPI still lists.
+    // Their drivers would probe devices that EL2 withholds but that ACPI still describes.
     "virtio_mmio",
     "qemu_fw_cfg",
 ];

@@ -9,8 +9,8 @@
 # The first kernel donates pages and never reclaims them. portcullis.target= passes their address to the second,
 # portcullis.target_kind= is as for attacks.
 
-# Loaded above what the first kernel allocates early. Linux 6.12 booted with a device tree reuses and writes the
-# previous kernel's LPI tables, even inside its own image.
+# Loaded above the memory that the first kernel allocates early. Linux 6.12 booted with a device tree reuses and writes
+# the previous kernel's LPI tables, even inside its own image.
 NEXT_KERNEL=0x50000000
 # After exec, the second kernel's memory ends below the donated pages. A crash kernel has only its reserved memory.
 KEPT_FROM=0x70000000

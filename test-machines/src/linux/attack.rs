@@ -54,7 +54,7 @@ pub fn check_faults(el2_console: &str) -> Vec<Finding> {
     [("read", EL2_IMAGE), ("write", EL2_IMAGE + PAGE)]
         .iter()
         .map(|(access, page)| match at_stage_2(&faults, access, *page) {
-            Some(fault) => Finding::good(format!("EL2 saw the {access}: {}", fault.text)),
+            Some(fault) => Finding::good(format!("EL2 reported the {access}: {}", fault.text)),
             None => Finding::bad(format!("EL2 reported no stage-2 fault for the {access} at ipa={page:#x}")),
         })
         .collect()

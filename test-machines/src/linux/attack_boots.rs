@@ -9,7 +9,7 @@ use crate::linux::variant::{Hypervisor, Mode};
 use crate::work::WorkFolder;
 
 const RAM_BASE: u64 = 0x4000_0000;
-/// Distance of the scratch page from the end of memory.
+/// Offset of the scratch page from the end of memory.
 const SCRATCH_BELOW_TOP: u64 = 16 << 20;
 /// Memory excluded from the kernel by `mem=`, so that the scratch page is unused.
 const KEPT_FROM_KERNEL: u64 = 64 << 20;

@@ -1,10 +1,9 @@
-//! Interrupts that move between CPUs, drivers that are unbound and bound, functions that are removed and found again: in
-//! one kernel, or in two that follow each other by `kexec -e`. The GIC that EL2 emulates and the SMMU's stream table
-//! follow what the kernel does with its devices.
+//! Interrupts move between CPUs, drivers are unbound and bound, functions are removed and found by a rescan, in one
+//! kernel or in two kernels (`kexec -e`). The emulated GIC and the SMMU's stream table must follow these changes.
 
 use crate::linux::verdict::Expect;
 
-/// What each kernel checks, besides the digests.
+/// The checks of each kernel, besides the digests.
 const FIRST: [&str; 8] = [
     "first_interrupt_per_cpu",
     "first_network_affinity",
@@ -26,12 +25,12 @@ const SECOND: [&str; 8] = [
     "second_interrupt_per_cpu_again",
 ];
 
-/// Adds what the kernel checks that boots first.
+/// Adds the checks of the first kernel.
 pub fn first(expect: &mut Expect) {
     expect.checks.extend(FIRST);
 }
 
-/// Adds what both kernels check, and that there are two.
+/// Adds the checks of both kernels, and that the second one ran.
 pub fn both(expect: &mut Expect) {
     first(expect);
     expect.checks.push("kexec_loaded");

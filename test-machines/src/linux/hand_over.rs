@@ -1,10 +1,10 @@
-//! A guest gets the NVMe from a running Linux, which takes it back, binds its driver and reads the disk, several times,
-//! while the other disk is read and pages change owner.
+//! The NVMe is assigned to a guest and returned several times under a running Linux, which binds its driver and reads
+//! the disk each time. Meanwhile the other disk is read and pages change owner.
 
 use crate::console::AttackResult::Blocked;
 use crate::linux::verdict::Expect;
 
-/// Adds what the guest's script has to print.
+/// Adds the expected output of the guest's script.
 pub fn add(expect: &mut Expect) {
     expect.checks.extend([
         "module",

@@ -90,7 +90,7 @@ pub fn check_faults(kind: Kind, lines: &GuestLines, el2_console: &str) -> Vec<Fi
     let findings = wanted.into_iter().map(|(access, offset, whose)| {
         let page = kept.saturating_add(offset);
         match at_stage_2(&faults, access, page) {
-            Some(fault) => Finding::good(format!("EL2 saw {whose} {access}: {}", fault.text)),
+            Some(fault) => Finding::good(format!("EL2 reported {whose} {access}: {}", fault.text)),
             None => Finding::bad(format!("EL2 reported no stage-2 fault for {whose} {access} at ipa={page:#x}")),
         }
     });

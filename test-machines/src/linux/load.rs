@@ -1,5 +1,5 @@
-//! Every CPU of the guest reads both disks for a while: tests the SMMU's command queue, its size and its lock. Kernels
-//! before 7.0 lock up with a short queue and many CPUs.
+//! Every CPU of the guest reads both disks for some seconds. This tests the size and the lock of the SMMU's command
+//! queue: kernels before 7.0 lock up if many CPUs use a short queue.
 
 use crate::linux::verdict::Expect;
 use crate::qemu::Machine;

@@ -1,4 +1,4 @@
-//! The loadable test: a small module for Debian's kernel, built against its headers, that donates and reclaims pages
+//! The test module: a small module for Debian's kernel, built against its headers, that donates and reclaims pages
 //! under disk load, and makes a device, a disk and the kernel itself access a donated page.
 //!
 //! User space cannot do this: only the kernel can make hypercalls and map a page for DMA.
@@ -93,7 +93,7 @@ pub fn check_faults(lines: &GuestLines, el2_console: &str) -> Vec<Finding> {
         };
         for access in ["read", "write"] {
             findings.push(match faults.iter().find(|fault| at(fault, access, page)) {
-                Some(fault) => Finding::good(format!("EL2 saw the {receiver} {access}: {}", fault.text)),
+                Some(fault) => Finding::good(format!("EL2 reported the {receiver} {access}: {}", fault.text)),
                 None => Finding::bad(format!("EL2 reported no stage-2 fault for the {receiver} {access} at {page:#x}")),
             });
         }

@@ -18,12 +18,13 @@ pub struct Uefi {
     pub loader: Option<PathBuf>,
 }
 
-/// Slot of the disk with the boot files: after all others, so that the guest's disks have the same names as without
-/// firmware.
+/// Slot of the disk with the boot files. It is the last one, so that the guest's other disks have the same names as in
+/// a boot without firmware.
 const SLOT: &str = "0x1e";
 
 impl Uefi {
-    /// Makes the boot disk below `dir` and sets `machine` up for it. The kernel gets `bootargs`, EL2 the words `el2`.
+    /// Makes the boot disk below `dir` and adds it to `machine`. `bootargs` is the kernel's command line, `el2` is
+    /// EL2's.
     ///
     /// # Errors
     /// When a file cannot be copied or written.
@@ -69,14 +70,14 @@ impl Uefi {
         Ok(())
     }
 
-    /// Adds what the guest must report on such a machine.
+    /// Adds the expected output of the guest on such a machine.
     pub(crate) fn expect(expect: &mut Expect) {
         expect.values.push(("description", "acpi".to_owned()));
         expect.checks.extend(["firmware_variable", "firmware_clock"]);
     }
 }
 
-/// The same file under another name: a copy where the file systems differ.
+/// Links a file under another name, or copies it to another file system.
 fn link(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to)
         .or_else(|_| fs::copy(from, to).map(|_| ()))

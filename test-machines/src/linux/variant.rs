@@ -48,7 +48,7 @@ pub enum Mode {
     AttackUnbound,
     /// The test module: transitions under load, and attacks on a donated page.
     Module,
-    /// The test module gives the NVMe to a guest and takes it back, several times; the driver is bound each time.
+    /// The test module assigns the NVMe to a guest and takes it back, several times; the driver is bound each time.
     HandOver,
     /// Every CPU reads both disks.
     Load,

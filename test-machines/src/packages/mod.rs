@@ -1,5 +1,5 @@
-//! Software that must be on the machine before a test runs. It is installed without prompts, and only if it is
-//! missing. If it may not be installed, the error has the command to type.
+//! Software that a test needs on the build machine. If it is missing, it is installed without prompts; if that is not
+//! allowed, the error contains the command to type.
 
 pub mod apt;
 pub mod debian;

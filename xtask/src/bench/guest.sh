@@ -1,6 +1,6 @@
 #!/bin/sh
-# The guest of the benchmark: loads the disks' drivers, runs the reads of portcullis.job=, prints the time,
-# powers off. It does nothing else, so that two boots with different jobs differ only in their I/O.
+# The guest of the benchmark: loads the disks' drivers, runs the reads in portcullis.job=, prints the time, powers off.
+# It does nothing else, so that two boots with different jobs differ only in their I/O.
 #
 #   portcullis.job=DEVICE,BLOCK_SIZE,COUNT,READERS,PASSES     portcullis.io_ratio=1
 

@@ -215,7 +215,7 @@ pub(crate) fn measure(guest: &BenchGuest<'_>, report: &mut Report) -> Result<()>
     smp4(guest, report)
 }
 
-/// Interrupts are delivered without an exit: reads cause none at the GIC.
+/// Interrupts are delivered without an exit, so reads must cause no exits at the GIC.
 fn gic_per_read(name: &str, job: &Job, with: Totals, without: Totals, report: &mut Report) {
     let (with, without) = (with.gic.sum(), without.gic.sum());
     let value = per_read(with, without, f64::from(job.reads()));

@@ -20,7 +20,7 @@ const TRAPS: [(&str, Option<f64>, Option<f64>, &str); 10] = [
         Some(215.0),
         "mean of 64 PROD writes, TLBI_NH_VA and SYNC, queue and lock uncontended; peer: prototype without checks",
     ),
-    ("prod_tlbi_sync_msi", Some(450.0), None, "the same with Linux's kind of completion: EL2 stores to the entry"),
+    ("prod_tlbi_sync_msi", Some(450.0), None, "the same with Linux's completion: EL2 stores to the entry"),
     ("prod_cfgi_ste", None, None, "CFGI_STE of an aborting entry, and SYNC"),
     ("prod_sync", None, None, "SYNC alone"),
     ("hvc_version", Some(150.0), None, "mean of 64"),
@@ -55,7 +55,7 @@ pub(crate) fn measure(checkout: &Checkout, images: &Images, report: &mut Report)
 }
 
 fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()> {
-    // Without a hypervisor the same counter shows the loader's stub alone.
+    // Without a hypervisor the same counter counts only the loader's stub.
     let stub = payload::run(checkout, images, HypervisorKind::Native, "bench_boot", "1G")?.value("reset_to_host")?;
     for (mem, name, target) in [("1G", "host_1g", Some(5e6)), ("4G", "host_4g", None)] {
         let run = payload::run(checkout, images, HypervisorKind::Portcullis, "bench_boot", mem)?;
@@ -66,7 +66,7 @@ fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()>
             let kib = |after: &str, before: &str| {
                 number_before(&run.el2_console, after, before)
                     .map(|kib| kib * 1024.0)
-                    .with_context(|| format!("EL2's console does not have the figure between {after:?} and {before:?}"))
+                    .with_context(|| format!("EL2's console has no figure between {after:?} and {before:?}"))
             };
             let tables = kib("for CPUs, ", " KiB for DMA")?;
             let note = "IOMMU stage 2 with blocks; peer: pKVM's 4K leaves";

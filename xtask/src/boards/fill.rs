@@ -1,4 +1,5 @@
-//! Completes a board's device tree as a boot loader does before it starts EL2: memory, the command line and the modules.
+//! Completes a board's device tree as a boot loader does before it starts EL2: memory, the command line and the
+//! modules.
 
 use anyhow::{Context, Result, ensure};
 use dtoolkit::fdt::Fdt;
@@ -23,7 +24,7 @@ const KERNEL_ROOM: u64 = 64 * MIB;
 const RAMDISK_ROOM: u64 = 16 * MIB;
 const POLICY_ROOM: u64 = 2 * MIB;
 
-/// What the board's author says.
+/// The author's options and rules.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Author<'o> {
     /// EL2's command line.
@@ -32,7 +33,7 @@ pub(super) struct Author<'o> {
     pub(super) policy: Option<&'o [u8]>,
 }
 
-/// A tree as EL2 gets it, and the other results of the boot loader.
+/// The tree that EL2 gets, and the other results of the boot loader.
 pub(super) struct Filled {
     pub(super) dtb: Vec<u8>,
     pub(super) image: PhysRange,
@@ -45,10 +46,10 @@ pub(super) struct Filled {
     pub(super) notes: Vec<String>,
 }
 
-/// Completes `dtb`, with the words of its author.
+/// Completes `dtb`, with the author's options and rules.
 ///
 /// # Errors
-/// When it is no device tree, or has no room for the modules.
+/// When `dtb` is not a device tree, or memory has no room for the modules.
 pub(super) fn fill(dtb: &[u8], author: Author<'_>) -> Result<Filled> {
     let start = dtb.first_chunk().context("the file is shorter than a header")?;
     let size = dtb_size(start).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -84,7 +85,7 @@ pub(super) fn fill(dtb: &[u8], author: Author<'_>) -> Result<Filled> {
 /// # Errors
 /// When `dtb` is not a device tree.
 pub(super) fn enable_smmus(dtb: &mut Vec<u8>) -> Result<()> {
-    // A malformed tree is judged without a change.
+    // A malformed tree is not changed: EL2's parser must refuse it.
     if Tree::parse(dtb).is_err() || !dtb.windows(SMMU.len()).any(|window| window == SMMU) {
         return Ok(());
     }
@@ -115,7 +116,7 @@ struct Places(RangeSet<512>);
 impl Places {
     fn of(memory: &Memory) -> Result<Self> {
         let mut free = RangeSet::new();
-        let full = |_| anyhow::anyhow!("memory is in too many pieces");
+        let full = |_| anyhow::anyhow!("memory has too many separate ranges");
         memory.ram.iter().try_for_each(|range| free.insert(*range)).map_err(full)?;
         memory.reserved.iter().try_for_each(|range| free.remove(range)).map_err(full)?;
         Ok(Self(free))
@@ -127,7 +128,7 @@ impl Places {
             PhysRange::new(Pa(start), size).filter(|place| range.contains(place))
         };
         let place = self.0.iter().find_map(fit).context("no room for EL2, a kernel and a ramdisk in memory")?;
-        self.0.remove(&place).map_err(|_| anyhow::anyhow!("memory is in too many pieces"))?;
+        self.0.remove(&place).map_err(|_| anyhow::anyhow!("memory has too many separate ranges"))?;
         Ok(place)
     }
 }

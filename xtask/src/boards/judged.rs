@@ -1,4 +1,4 @@
-//! The verdict on one board.
+//! EL2's decision about one board.
 
 use hyp::boot_info::policy::Verdict;
 use hyp::boot_info::{Judged, PhysRange, Request, image::HEADER_SIZE, judge as judge_tree, judge_with_policy};
@@ -15,7 +15,7 @@ pub(super) struct Outcome {
     pub(super) verdict: Result<Accepted, String>,
     /// The tree has an SMMUv3, enabled or not.
     pub(super) smmu: bool,
-    /// What a boot loader has to add.
+    /// What a boot loader must add.
     pub(super) notes: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Accepted {
     pub(super) console: String,
     pub(super) given: Vec<(String, String)>,
     pub(super) withheld: Vec<(String, String)>,
-    /// Rules of the author that found no device.
+    /// Rules of the author that match no device.
     pub(super) unused: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Outcome {
     }
 }
 
-/// Judges the board whose device tree is `dtb`, with the words of its author.
+/// Runs EL2's decisions for the board with the device tree `dtb` and the author's options and rules.
 pub(super) fn judge(dtb: &[u8], author: Author<'_>) -> Outcome {
     let smmu = dtb.windows(SMMU.len()).any(|window| window == SMMU);
     match fill(dtb, author) {

@@ -1,4 +1,4 @@
-//! `cargo xtask boards`: what EL2 would do on the boards whose device trees Debian's kernel has.
+//! `cargo xtask boards`: EL2's decisions for the boards whose device trees are in Debian's kernel packages.
 
 mod fill;
 mod judged;
@@ -20,12 +20,11 @@ use crate::checkout::Checkout;
 use judged::judge;
 use summary::Summary;
 
-/// Judge the device trees of real boards as a boot would
-///
-/// Debian's arm64 kernel package has a device tree for each board that it supports. Each is read by the functions that a
-/// boot calls, on this machine, and the command prints what the board would get or why it is refused. A boot loader adds
-/// memory, the command line and the modules; the command adds them where they are missing, and prints this. Nothing is
-/// run, and nothing here was tested on that hardware.
+/// Print EL2's decisions for the device trees of real boards
+/// Debian's arm64 kernel package has a device tree for each board that it supports. The command calls the functions of
+/// a boot with each tree, and prints the decisions, or why the board is refused. If memory, the command line or the
+/// modules are missing, which a boot loader adds, the command adds them and prints this. EL2 is not started, and
+/// nothing was tested on that hardware.
 ///
 /// Examples:
 ///   cargo xtask boards
@@ -37,23 +36,23 @@ use summary::Summary;
 #[derive(Clone, Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// Debian kernel series whose device trees are judged
+    /// Debian kernel series of the device trees
     #[arg(long, value_parser = ["6.1", "6.12", "7.3"], default_value = "6.12")]
     release: String,
     /// A device tree instead of Debian's, or a folder of them
     #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath, conflicts_with = "release")]
     file: Option<PathBuf>,
-    /// Details of one board: every device with the reason, and what the board's author has to do
+    /// Details of one board: every device with the reason, and what the board's author must do
     #[arg(long, value_name = "NAME")]
     board: Option<String>,
     /// A line for each board, not only for those with an SMMUv3
     #[arg(long)]
     all: bool,
-    /// Judge as if firmware had enabled every SMMUv3: it is disabled in the trees of many boards
+    /// Enable every SMMUv3 in the trees, as firmware must: it is disabled in the trees of many boards
     #[arg(long)]
     enable_smmus: bool,
-    /// Change trees at random this many times, and check that EL2 does not panic or run for long, and that accepted
-    /// plans do not overlap
+    /// Make this many random changes of trees, and check that EL2 neither panics nor hangs, and that the ranges in
+    /// accepted plans do not overlap
     #[arg(long, value_name = "N", conflicts_with_all = ["board", "all"])]
     mutate: Option<u64>,
     /// Number of the first random change
@@ -62,7 +61,7 @@ pub(crate) struct Args {
     /// Options of EL2's command line, for example allow=/soc/clock-controller@100000
     #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
     el2_append: String,
-    /// Rules of the board's author about kinds of devices, as EL2 gets them in a boot module (docs/boot.md)
+    /// File with rules of the board's author, as in the boot module (docs/boot.md)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     policy: Option<PathBuf>,
 }

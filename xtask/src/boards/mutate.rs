@@ -11,7 +11,7 @@ use super::Board;
 use super::fill::{Author, Filled, fill};
 use super::judged::with_plan;
 
-/// If judging a tree takes longer than this, it counts as a hang.
+/// If the decisions for a tree take longer than this, it counts as a hang.
 const SLOW: Duration = Duration::from_secs(20);
 /// A token that must not reach the host's tree.
 const TOKEN: &str = "c0ffee00c0ffee11";
@@ -19,23 +19,23 @@ const TOKEN: &str = "c0ffee00c0ffee11";
 const VALUES: [u32; 14] =
     [0, 1, 2, 3, 4, 9, 0x1000, 0x1_0000, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, 0xffff_f000, 0xffff_fffc, u32::MAX];
 
-/// Judges `count` trees, each one of `boards` with one to eight changes, from `seed` on.
+/// Checks `count` trees, each one of `boards` with one to eight changes; `seed` is the number of the first.
 ///
 /// # Errors
-/// When an accepted plan does not hold or a tree takes too long. A panic ends the command with the number of the change.
+/// When an accepted plan is wrong or a tree takes too long. A panic ends the command with the number of the change.
 pub(super) fn run(boards: &[Board], count: u64, seed: u64, policy: Option<&[u8]>) -> Result<()> {
     let options = format!("token={TOKEN}");
     let author = Author { options: &options, policy };
     let filled: Vec<(&str, Filled)> = boards
         .iter()
         .filter_map(|board| Some((board.name.as_str(), fill(&board.bytes, author).ok()?)))
-        // Those that are refused as they are reach less code.
+        // Trees that are refused without a change reach less code.
         .filter(|(_, filled)| with_plan(filled, |_, _| ()).is_ok())
         .collect();
     ensure!(!filled.is_empty(), "none of the trees is accepted without a change: try --enable-smmus");
     let (mut accepted, mut slowest) = (0u64, (Duration::ZERO, String::new()));
     let slow = &mut slowest;
-    step(&format!("Judging {count} changed trees of {} boards", filled.len()), || {
+    step(&format!("Checking {count} changed trees of {} boards", filled.len()), || {
         for number in seed..seed.saturating_add(count) {
             let mut random = Random(number);
             let (name, original) = random.pick(&filled);

@@ -6,7 +6,7 @@ use super::Board;
 use super::fill::Author;
 use super::judged::judge;
 
-/// Prints it, with the words of its author.
+/// Prints the details, with the author's options and rules.
 pub(super) fn print(board: &Board, author: Author<'_>) {
     let outcome = judge(&board.bytes, author);
     println!("{}: {}", board.name, outcome.line());
@@ -39,7 +39,7 @@ pub(super) fn print(board: &Board, author: Author<'_>) {
         println!("  policy: {rule}");
     }
     println!(
-        "  The host has no device that is withheld. Where a device is no DMA master and cannot stop or redirect one, \
+        "  The host does not get withheld devices. If a device is not a DMA master and cannot stop or redirect one, \
          give it with allow=PATH on EL2's command line, or give its kind with a rule; try them here with --el2-append and \
          --policy."
     );

@@ -1,11 +1,11 @@
-//! Boards counted by verdict.
+//! Number of boards with each decision.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::judged::Outcome;
 
-/// The number of boards with each verdict: of all boards, and of those whose tree has an SMMUv3.
+/// The number of boards with each decision: of all boards, and of those whose tree has an SMMUv3.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Summary {
     verdicts: BTreeMap<String, (usize, usize)>,
@@ -23,7 +23,7 @@ impl Summary {
         *smmu += usize::from(outcome.smmu);
     }
 
-    /// Boards with an SMMUv3 by verdict.
+    /// Boards with an SMMUv3, by decision.
     #[cfg(test)]
     pub(super) fn with_smmu(&self) -> Vec<(&str, usize)> {
         self.verdicts

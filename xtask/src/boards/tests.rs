@@ -5,10 +5,10 @@ use super::summary::Summary;
 use super::{Board, fill, read};
 use crate::checkout::Checkout;
 
-/// The number of boards with each verdict.
+/// The number of boards with each decision.
 type Counts = &'static [(&'static str, usize)];
 
-/// A kernel package's version, the number of its trees with an SMMUv3, and their verdicts.
+/// A kernel package's version, the number of its trees with an SMMUv3, and the decisions for them.
 struct Expected {
     series: &'static str,
     version: &'static str,
@@ -59,9 +59,9 @@ fn check(boards: &[Board], expected: Counts) {
     assert_eq!(summary.with_smmu(), expected, "\n{summary}");
 }
 
-/// A change after which fewer boards are accepted has to change these numbers.
+/// A commit that changes a decision must update these numbers.
 #[test]
-fn the_number_of_boards_of_each_verdict_is_unchanged() {
+fn the_number_of_boards_of_each_decision_is_unchanged() {
     for expected in EXPECTED {
         let Some(folder) = fetched(&expected) else {
             println!("the trees of {} are missing: cargo xtask boards fetches them", expected.version);

@@ -15,8 +15,9 @@ use crate::setup::rust::{self, BARE_METAL, UEFI};
 
 /// Check formatting, lints, documentation, the unsafe inventory, dependencies, packages, patches and panics
 ///
-/// All checks run even if one fails. The first run builds cargo-deny, which takes minutes. `cargo xtask check --fix` formats the sources and adds new modules with unsafe
-/// code, and new panics that a host can reach, to the lists; you add the reasons.
+/// All checks run even if one fails. The first run builds cargo-deny, which takes minutes. `cargo xtask check --fix`
+/// formats the sources and adds new modules with unsafe code, and new panics that a host can reach, to the lists; you
+/// add the reasons.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Format the sources, and add new entries to the lists of unsafe modules and panics
@@ -76,7 +77,7 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
                 let mut cargo = checkout.cargo();
                 cargo.arg("clippy").args(["--quiet", "--no-deps", "--keep-going"]).args(&arguments);
                 cargo.args(["--", "-D", "warnings"]);
-                // A program for UEFI contains EL2's image; for its lints any file will do.
+                // A program for UEFI contains EL2's image; the lints need any existing file.
                 cargo.env("PORTCULLIS_IMAGE", checkout.root().join("Cargo.toml"));
                 exec::output(&mut cargo).map(|_| ())
             }),

@@ -111,11 +111,12 @@ fn from_firmware(checkout: &Checkout, args: &Args) -> Result<()> {
     conclude(&rows)
 }
 
-/// The number of accesses to the interrupt controller that EL2 emulated, from its last lines; `None` if there were none.
+/// The number of accesses to the interrupt controller that EL2 emulated, from its last lines; `None` if there were
+/// none.
 fn emulated(el2_console: &str) -> Option<String> {
     let mut lines = el2_console.lines().filter_map(|line| line.trim().strip_prefix("portcullis: gic: "));
     let count = lines.find_map(|line| Some(line.split_once(" exits of the host")?.0))?;
-    (count != "0").then(|| format!("none: EL2 answered {count} accesses to the GIC"))
+    (count != "0").then(|| format!("none: EL2 emulated {count} accesses to the GIC"))
 }
 
 fn conclude(rows: &[Row<'_>]) -> Result<()> {
@@ -200,7 +201,7 @@ mod tests {
         let console = |line: &str| format!("portcullis: gic: 1 ITS\nportcullis: gic: {line}\n");
         let lines = ["26 exits of the host, 20 at ITSs", "0 exits of the host, 0 at ITSs", ""];
         let found = lines.map(|line| emulated(&console(line)));
-        assert_eq!(found, [Some("none: EL2 answered 26 accesses to the GIC".to_owned()), None, None]);
+        assert_eq!(found, [Some("none: EL2 emulated 26 accesses to the GIC".to_owned()), None, None]);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use test_machines::two_smmus::Smmus;
 use crate::checkout::Checkout;
 use crate::images::{self, Isolation};
 
-/// Boot Debian Linux behind Portcullis and check that its devices work
+/// Boot Debian Linux under Portcullis and check that its devices work
 ///
 /// The kernel is fetched with apt into the build folder (no root needed, nothing is
 /// installed). The guest reads and writes NVMe and virtio-blk by DMA, exchanges packets,
@@ -69,10 +69,10 @@ pub(crate) struct Args {
     /// Added to EL2's command line, for example cmdq=8
     #[arg(long, value_name = "ARGS", default_value = "", conflicts_with = "native")]
     el2_append: String,
-    /// Rules of a board's author about kinds of devices, given to EL2 as a boot module (docs/boot.md)
+    /// File with rules of a board's author, passed to EL2 as a boot module (docs/boot.md)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "native")]
     policy: Option<PathBuf>,
-    /// QEMU to use instead of the installed one; 11 stands for Debian 13's, fetched into target/
+    /// QEMU to use instead of the installed one; 11 selects the QEMU of Debian 13, which is fetched into target/
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     qemu: Option<PathBuf>,
     /// Added to QEMU's command line; repeat it for each argument
@@ -92,7 +92,7 @@ pub(crate) struct Args {
     /// (6.12; needs a cross compiler, installed if run as root)
     #[arg(long, conflicts_with_all = ["kernel", "attack", "no_default_devices", "interactive"])]
     module: bool,
-    /// Load the same module, which gives the NVMe to a guest and takes it back; Linux binds its driver after each
+    /// Load the same module, which assigns the NVMe to a guest and takes it back; Linux binds its driver after each
     #[arg(long, conflicts_with_all = ["kernel", "attack", "module", "kexec", "devices", "native", "no_default_devices", "interactive"])]
     hand_over: bool,
     /// With --module: the build in which the host uses the SMMU directly, where the attacks land

@@ -1,4 +1,4 @@
-//! The Linux boots: both kernels, three CPU models, Linux's three ways to use an SMMU, the attacks of root, the module
+//! The Linux boots: both kernels, three CPU models, Linux's three IOMMU modes, the attacks of root, the module
 //! that donates pages, and kexec. Each boot varies several parameters at once, because a boot takes half a minute.
 
 use std::num::NonZero;
@@ -87,7 +87,8 @@ const MODULES: [Attack; 3] = [
     attack("t68_hand_over", Mode::HandOver, HypervisorKind::Portcullis, module::SERIES, 2, ""),
 ];
 
-/// Drivers are unbound and functions removed, with the older kernel; with the newer one, and kexec afterwards, in [`LONG_KEXECS`].
+/// Drivers are unbound and functions removed, with the older kernel; with the newer one, and kexec afterwards, in
+/// [`LONG_KEXECS`].
 const LONG_DEVICES: [Attack; 3] = [
     attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 1, ""),
     attack("devices", Mode::Devices, HypervisorKind::Portcullis, "6.1", 4, ""),

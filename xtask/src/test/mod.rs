@@ -52,7 +52,7 @@ enum Suite {
     Payload,
     /// Machines that must be refused
     BadInput,
-    /// EL2 below running UEFI firmware that attacks it
+    /// EL2 started by UEFI firmware that attacks it
     Uefi,
     /// Linux boots and attacks from Linux
     Linux,

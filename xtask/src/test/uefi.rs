@@ -1,4 +1,4 @@
-//! EL2 below running UEFI firmware: the attacks of that firmware, on CPUs without and with VHE.
+//! EL2 started by UEFI firmware: the attacks of that firmware, on CPUs without and with VHE.
 
 use std::path::Path;
 

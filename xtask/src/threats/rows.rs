@@ -108,7 +108,7 @@ pub(crate) const ROWS: [(u8, &str, Layers); 70] = [
     (67, "a second kernel (kexec, crash) with DMA in flight", Both),
     (68, "a device of another owner: the host's entries, commands, events and registers", Both),
     (69, "a VMID used again; a guest destroyed with a device", Both),
-    (70, "firmware that goes on as a part of the host (UEFI)", Model),
+    (70, "firmware that continues as a part of the host (UEFI)", Model),
 ];
 
 /// The rows in a test's name: `t02_t04_stale` is about rows 2 and 4. The module path is ignored.

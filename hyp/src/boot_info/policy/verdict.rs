@@ -20,8 +20,8 @@ pub enum Given {
         /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
         smmu: u8,
     },
-    /// A PCI host with requesters behind SMMUs, this one first, on all buses that it has. Its configuration space is not
-    /// mapped: EL2 keeps the numbers of the buses.
+    /// A PCI host with requesters behind SMMUs, this one first, on all buses that it has. Its configuration space is
+    /// not mapped: EL2 keeps the numbers of the buses.
     PciBuses {
         /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
         smmu: u8,
@@ -114,7 +114,7 @@ impl fmt::Display for Given {
             Self::Its => f.write_str("interrupt translation service, its registers emulated by EL2"),
             Self::Pci { smmu } => write!(f, "PCI host, every requester behind smmu{smmu}"),
             Self::PciBuses { smmu } => {
-                write!(f, "PCI host, every requester of its buses behind smmu{smmu}, their numbers kept by EL2")
+                write!(f, "PCI host, every requester of its buses behind smmu{smmu}, bus numbers fixed by EL2")
             }
             Self::FirmwareCode => f.write_str("flash that the firmware executes, read-only"),
             Self::FirmwareVariables => f.write_str("flash with the firmware's variables"),

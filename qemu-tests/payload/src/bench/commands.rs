@@ -22,7 +22,7 @@ fn publish(smmu: &Smmu, memory: u64) -> u64 {
 }
 
 payload_test!(bench_commands, Runs::ON_REQUEST);
-/// Batches of 1 to 256 invalidations followed by one SYNC, as far as the SMMU's queue is long enough.
+/// Batches of 1 to 256 invalidations followed by one SYNC; longer batches are skipped if the SMMU's queue is too short.
 fn bench_commands(ctx: &Ctx) -> TestResult {
     counts_instructions(ctx)?;
     if ctx.machine.smmu == 0 {

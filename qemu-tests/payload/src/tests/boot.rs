@@ -1,4 +1,4 @@
-//! How the host is started: exception level, CPUs, memory.
+//! The state in which the host starts: exception level, CPUs, memory.
 
 use crate::outcome::TestResult;
 use crate::registry::Runs;

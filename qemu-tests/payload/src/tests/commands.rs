@@ -116,7 +116,7 @@ fn t24_inconsistent_queue_indices(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t18_stream_ids, Runs::HYP);
-/// CFGI for StreamIDs out of range and at the edges; level-1 descriptors with every SPAN, cleared, and pointing to
+/// CFGI for StreamIDs out of range and at the limits; level-1 descriptors with every SPAN, cleared, and pointing to
 /// EL2's memory.
 fn t18_stream_ids(ctx: &Ctx) -> TestResult {
     let setup = Setup::new(ctx, Mode::Stage1)?;
@@ -207,7 +207,7 @@ fn t14_queue_changes_under_check(ctx: &Ctx) -> TestResult {
     FLIP.store(false, Ordering::SeqCst);
     cpu::wait(1)?;
     println!("{answers}");
-    ensure!(answers.has_each(1), "the other CPU's writes never raced with EL2: {answers}");
+    ensure!(answers.has_each(1), "the other CPU's writes never changed a result: {answers}");
     smmu.off()?;
     smmu.acknowledge();
     check_isolation(ctx)

@@ -163,7 +163,7 @@ fn t38_everything_at_once(ctx: &Ctx) -> TestResult {
     }
     let (wrong, blocked, through) =
         (WRONG.load(Ordering::SeqCst), BLOCKED.load(Ordering::SeqCst), LANDED.load(Ordering::SeqCst));
-    println!("{transitions} transitions, {blocked} transfers blocked, {through} let through, {wrong} wrong");
+    println!("{transitions} transitions, {blocked} transfers blocked, {through} landed, {wrong} wrong");
     ensure!(wrong == 0, "{wrong} transfers had the wrong result");
     ensure!(transitions > ENOUGH && blocked > ENOUGH && through > ENOUGH, "too few transitions or transfers");
     setup.smmu.borrow().off()?;
@@ -282,7 +282,7 @@ fn t14_queue_changes_by_dma(ctx: &Ctx) -> TestResult {
         smmu.cmdq.set_prod(prod);
         answers.submit(&mut smmu)?;
     }
-    println!("{answers}, {written} times the disk wrote the queue");
+    println!("{answers}, the disk wrote the queue {written} times");
     ensure!(answers.has_each(50) && written >= 200, "too few results or disk writes");
     smmu.off()?;
     smmu.acknowledge();

@@ -40,7 +40,7 @@ fn interrupt_late(smmu: &Smmu) -> Result<u64, Fail> {
     let target = smmu.read(reg::CMDQ_CONS).wrapping_add(entries / 2) & (2 * entries - 1);
     let deadline = sysreg::cntvct() + sysreg::ticks(SOON_US);
     let Some(taken) = gic::interrupted(deadline, || mmio::write32(prod, target)) else {
-        fail!("no interrupt came");
+        fail!("no interrupt was taken");
     };
     Ok((taken - deadline.min(taken)) * 1_000_000 / sysreg::cntfrq())
 }

@@ -44,7 +44,7 @@ fn t01_el2_memory_by_cpu(ctx: &Ctx) -> TestResult {
         fail!("the device tree lists all RAM as the host's");
     };
     println!("EL2 memory {hole:#x?}");
-    ensure!(!ctx.machine.is_ram(EL2_IMAGE), "EL2's image is described as the host's");
+    ensure!(!ctx.machine.is_ram(EL2_IMAGE), "the device tree describes EL2's image as the host's memory");
     let step = ((hole.end - hole.start) / 64).max(4096) & !0xfff;
     let mut addr = hole.start;
     while addr < hole.end {
@@ -82,7 +82,7 @@ fn unmapped_mmio(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t40_masters_without_smmu, Runs::EITHER);
-/// fw_cfg and virtio-mmio, whose DMA no SMMU translates, are neither described nor reachable.
+/// fw_cfg and virtio-mmio, whose DMA no SMMU translates, are neither enabled in the tree nor accessible.
 fn t40_masters_without_smmu(ctx: &Ctx) -> TestResult {
     for node in ctx.machine.fdt().root().children() {
         let withheld = node.is_compatible("qemu,fw-cfg-mmio") || node.is_compatible("virtio,mmio");

@@ -1,4 +1,4 @@
-//! PCI functions that are given to guests and taken back: the host's access to them, and DMA that started before.
+//! PCI functions that are assigned to guests and returned: the host's access to them, and DMA that started before.
 
 pub mod attacks;
 pub mod kept;
@@ -22,7 +22,7 @@ use crate::{ensure, payload_test, println, time};
 const MOST_CALLS: u64 = 100;
 /// Default number of hand-overs of the loop (`transitions=N` on the command line).
 const HAND_OVERS: u64 = 200;
-/// The same while other CPUs interfere.
+/// Default number of hand-overs while other CPUs interfere.
 const HAND_OVERS_UNDER_LOAD: u64 = 12;
 
 /// Makes a call that is refused; returns X0 and X1.
@@ -43,14 +43,14 @@ pub fn until_done(call: Hypercall, function: u32, guest: u64) -> Answer {
     Answer::Busy
 }
 
-/// Gives a function to a guest.
+/// Assigns a function to a guest.
 pub fn assign(function: Function, guest: u64) -> TestResult {
     let answer = until_done(Hypercall::DeviceAssign, function.rid, guest);
     ensure!(answer == Answer::Success, "DEVICE_ASSIGN({:#x}, {guest}): {answer:?}", function.rid);
     Ok(())
 }
 
-/// Takes a function back.
+/// Takes a function back from a guest.
 pub fn give_back(function: Function) -> TestResult {
     let answer = until_done(Hypercall::DeviceReturn, function.rid, 0);
     ensure!(answer == Answer::Success, "DEVICE_RETURN({:#x}): {answer:?}", function.rid);
@@ -86,8 +86,7 @@ pub fn end(guest: u64, page: u64) -> TestResult {
     Ok(())
 }
 
-/// Checks that the host reaches neither configuration space nor BARs of a function that is away; returns the number of
-/// accesses that landed.
+/// Accesses configuration space and BARs of a function that is away; returns the number of accesses that landed.
 pub fn host_reaches(function: Function, bar: u64) -> u64 {
     let mut landed = 0;
     for offset in [0, COMMAND, BAR0, 0x34, 0x80, 0xffc] {
@@ -114,20 +113,20 @@ pub fn working_nvme(ctx: &Ctx) -> Result<(Nvme, Setup), Fail> {
     Ok((nvme, setup))
 }
 
-payload_test!(t68_nvme_given_and_taken_back, Runs::HYP);
-/// A guest gets the NVMe: the host reaches none of its registers, and other functions still work. After it is taken
-/// back, it was reset, its BAR is restored, and it works.
-fn t68_nvme_given_and_taken_back(ctx: &Ctx) -> TestResult {
+payload_test!(t68_nvme_assigned_and_returned, Runs::HYP);
+/// The NVMe is assigned to a guest: the host cannot access its registers, and other functions still work. After its
+/// return the NVMe is reset, its BAR is restored, and it works.
+fn t68_nvme_assigned_and_returned(ctx: &Ctx) -> TestResult {
     let (mut nvme, setup) = working_nvme(ctx)?;
     let guest = create()?;
     let secret = page();
     mmio::fill(secret, PAGE, 0x5ec2_e700_0000_0001);
     donate(secret, guest)?;
     let first = reason(Hypercall::DeviceAssign, nvme.function.rid, guest);
-    ensure!(first.0 == Answer::Busy && (1..=100_000).contains(&first.1), "it was given without a reset: {first:?}");
-    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it while it is moving");
+    ensure!(first.0 == Answer::Busy && (1..=100_000).contains(&first.1), "it was assigned without a reset: {first:?}");
+    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host can access it while it is in transition");
     assign(nvme.function, guest)?;
-    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host reaches it");
+    ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host can access it");
     setup.control(ctx)?;
     ensure!(mmio::read32(setup.edu.function.config(0)) != u32::MAX, "another function is absent");
     give_back(nvme.function)?;
@@ -187,16 +186,16 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
     Ok(setup.smmu.borrow().off()?)
 }
 
-payload_test!(t68_given_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11e8");
+payload_test!(t68_assigned_under_load, Runs::HYP, 4, Clock::Real, "no-reset=1234:11e8");
 /// The same while other CPUs change owners of pages, destroy guests and read the functions' registers.
-fn t68_given_under_load(ctx: &Ctx) -> TestResult {
+fn t68_assigned_under_load(ctx: &Ctx) -> TestResult {
     attacks::under_load(ctx)
 }
 
 payload_test!(t68_hand_overs_under_load, Runs::ON_REQUEST, 4, Clock::Real, "no-reset=1234:11e8");
-/// The NVMe changes hands again and again while one CPU looks at its registers, one lets `edu` read the guest's page, and one
-/// changes the owners of pages: nobody reaches anything of another owner, and no hand-over fails. For `cargo xtask stress`:
-/// each takes a fifth of a second of real time.
+/// The NVMe is assigned and returned repeatedly while one CPU accesses its registers, one lets `edu` read the guest's
+/// page, and one changes the owners of pages: no access to memory or registers of another owner lands, and no hand-over
+/// fails. For `cargo xtask stress`: each hand-over takes 0.2 s of real time.
 fn t68_hand_overs_under_load(ctx: &Ctx) -> TestResult {
     load::hand_overs(ctx)
 }

@@ -36,7 +36,7 @@ fn edu_stage1_linear(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(gbpa_abort, Runs::ALL);
-/// With SMMUEN=0 and GBPA.ABORT=1 the device reaches no page, not even the host's own.
+/// With SMMUEN=0 and GBPA.ABORT=1 the device can access no page, not even the host's own.
 fn gbpa_abort(ctx: &Ctx) -> TestResult {
     let mut setup = Setup::new(ctx, Mode::Off)?;
     setup.control(ctx)?;

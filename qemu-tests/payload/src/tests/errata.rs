@@ -32,8 +32,8 @@ fn t62_tlbi_is_repeated(_ctx: &Ctx) -> TestResult {
         take_back(base, pages)?;
         let returned = firmware::stat(Stat::TlbiRepeats) - before - donated;
         println!("MIDR {midr:#x}: {donated} and {returned} repetitions");
-        ensure!(donated > 0 || !listed, "nothing is repeated before {base:#x} is EL2's");
-        ensure!(returned > 0 || !listed, "nothing is repeated before the host owns {base:#x} again");
+        ensure!(donated > 0 || !listed, "TLBI and DSB are not repeated in the donation of {base:#x}");
+        ensure!(returned > 0 || !listed, "TLBI and DSB are not repeated in the return of {base:#x}");
         ensure!(donated + returned == 0 || listed, "TLBI and DSB are repeated on a core that does not need it");
     }
     Ok(())

@@ -159,7 +159,7 @@ const NEVER: u64 = 16;
 
 const SAMPLES: &[Sample] = &[
     ("RAS: ERRIDR_EL1", 4, 0, 28, 1, mrs([3, 0, 5, 3, 0])),
-    // It is never available, since it injects errors; QEMU also lacks it.
+    // EL2 hides it, since it can inject errors; QEMU lacks it too.
     ("RAS: ERXPFGF_EL1", 4, 0, 28, NEVER, mrs([3, 0, 5, 4, 4])),
     ("SVE: RDVL", 4, 0, 32, 1, 0x04bf_5020),
     ("SVE: ZCR_EL1", 4, 0, 32, 1, mrs([3, 0, 1, 2, 0])),

@@ -32,7 +32,7 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     // The control: with the table in the payload's memory the ITS executes commands, and the event's entry is written,
     // unless hardware uses EL2's tables.
     let mut its = Its::start(ctx.machine.its, page());
-    ensure!(its.map_device(device, translations) && its.map_event(device), "the ITS does not take commands");
+    ensure!(its.map_device(device, translations) && its.map_event(device), "the ITS does not execute commands");
     if ctx.expect == Expect::Landed {
         ensure!(written() == Landed::Yes, "control: no entry was written");
     }
@@ -59,7 +59,7 @@ fn t45d_its_translation_table(ctx: &Ctx) -> TestResult {
     }
     let translations = page();
     let mut its = Its::start(ctx.machine.its, page());
-    ensure!(its.map_device(3, translations) && its.map_event(3), "the ITS does not take commands");
+    ensure!(its.map_device(3, translations) && its.map_event(3), "the ITS does not execute commands");
     println!("CONTROL {}: ok", ctx.name);
     let landed = Landed::from(mmio::find_other(translations, PAGE, 0).is_some());
     verdict(ctx, landed)?;
@@ -85,7 +85,7 @@ fn t45g_lpi_tables(ctx: &Ctx) -> TestResult {
     enable_lpis(gicr, properties, pending)?;
     let mut its = Its::start(ctx.machine.its, page());
     // The LPI is disabled in the configuration table, so it stays pending.
-    ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
+    ensure!(its.raise_lpi(3, page()), "the ITS does not execute commands");
     println!("CONTROL {}: ok", ctx.name);
     verdict(ctx, Landed::from(mmio::find_other(pending, TABLE, 0).is_some()))?;
     if ctx.expect == Expect::Blocked {
@@ -132,7 +132,7 @@ fn t45j_every_register(ctx: &Ctx) -> TestResult {
     }
     let translations = page();
     let mut queue = Its::start(its, page());
-    ensure!(queue.map_device(3, translations) && queue.map_event(3), "the ITS does not take commands any more");
+    ensure!(queue.map_device(3, translations) && queue.map_event(3), "the ITS no longer executes commands");
     Ok(())
 }
 

@@ -148,7 +148,7 @@ fn t45k_its_queue_indices(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t45l_its_flood, Runs::HYP);
-/// Maps every DeviceID with the maximum of events: EL2 still has memory for its other work.
+/// Maps every DeviceID with the maximum number of events: EL2 must still have memory for other allocations.
 fn t45l_its_flood(ctx: &Ctx) -> TestResult {
     if ctx.machine.its == 0 || ctx.machine.gicr == 0 {
         skip!("no ITS");

@@ -20,7 +20,7 @@ fn t45b_its_level_2_tables(ctx: &Ctx) -> TestResult {
     let written = |table| mmio::find_other(table, TABLE, 0).is_some();
     mmio::write64(first, VALID | own);
     let mut its = Its::start(ctx.machine.its, INDIRECT | PAGES_64K | first);
-    ensure!(its.map_device(3, page()) && its.map_event(3), "the ITS does not take commands");
+    ensure!(its.map_device(3, page()) && its.map_event(3), "the ITS does not execute commands");
     if ctx.expect == Expect::Landed {
         ensure!(written(own), "control: no device table entry was written");
     }
@@ -47,7 +47,7 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
     }
     let base = ctx.machine.its;
     let mut its = Its::start(base, page());
-    ensure!(its.map_device(3, page()), "the ITS does not take commands");
+    ensure!(its.map_device(3, page()), "the ITS does not execute commands");
     println!("CONTROL {}: ok", ctx.name);
     // CWRITER is set to two commands; their content is whatever that memory contains.
     let consumed = |queue: u64| {
@@ -79,7 +79,7 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
         ensure!(mmio::read64(base + gits::CWRITER) == 0, "GITS_CWRITER is beyond the queue");
     }
     let mut its = Its::start(base, page());
-    ensure!(its.map_device(3, page()), "the ITS does not take commands any more");
+    ensure!(its.map_device(3, page()), "the ITS no longer executes commands");
     Ok(())
 }
 
@@ -95,7 +95,7 @@ fn t45h_lpi_enable(ctx: &Ctx) -> TestResult {
     let mut its = Its::start(ctx.machine.its, page());
     mmio::write64(frame + gicr::PENDBASER, second);
     // The LPI is disabled in the configuration table, so it stays pending.
-    ensure!(its.raise_lpi(3, page()), "the ITS does not take commands");
+    ensure!(its.raise_lpi(3, page()), "the ITS does not execute commands");
     println!("CONTROL {}: ok", ctx.name);
     verdict(ctx, Landed::from(mmio::find_other(second, TABLE, 0).is_some()))?;
     if ctx.expect == Expect::Landed {

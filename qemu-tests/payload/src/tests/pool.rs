@@ -45,7 +45,7 @@ fn give_until_refused(base: u64, blocks: u64, mut call: impl FnMut(u64) -> Answe
 fn nothing_else_changed(setup: &Setup, base: u64, given: u64) -> TestResult {
     let refused = page_of(base, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
-    ensure!(setup.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    ensure!(setup.write_lands(refused + 0x100)?, "the device cannot access the refused page");
     for block in [0, given / 2, given - 1] {
         let (value, caught) = catch(|| mmio::read64(page_of(base, block)));
         ensure!(
@@ -57,7 +57,7 @@ fn nothing_else_changed(setup: &Setup, base: u64, given: u64) -> TestResult {
         let other = page_of(base, block) + PAGE;
         mmio::write64(other, block);
         ensure!(mmio::read64(other) == block, "the rest of block {block} has changed");
-        ensure!(setup.write_lands(other + 0x100)?, "the rest of block {block} is out of the device's reach");
+        ensure!(setup.write_lands(other + 0x100)?, "the device cannot access the rest of block {block}");
     }
     Ok(())
 }
@@ -79,7 +79,7 @@ fn t35_pool_exhaustion(ctx: &Ctx) -> TestResult {
             give_until_refused(base, blocks, |attacked| Hypercall::HostDonateGuest.call_for(attacked, 1, guest))?;
         nothing_else_changed(&setup, base, given)?;
         let again = Hypercall::HostDonateGuest.call_for(page_of(base, given), 1, guest);
-        ensure!(again == Answer::NoMemory, "the refused page is taken the second time: {again:?}");
+        ensure!(again == Answer::NoMemory, "the refused page is accepted the second time: {again:?}");
         let destroyed = Answer::of(Hypercall::VmDestroy.raw(guest, 0)[0]);
         ensure!(destroyed == Answer::Success, "VM_DESTROY: {destroyed:?}");
         for block in 0..given {
@@ -169,7 +169,7 @@ fn t35_stream_tables(ctx: &Ctx) -> TestResult {
     let given = give_until_refused(attacked_pages, 16, |attacked| Hypercall::HostDonateHyp.call(attacked, 1))?;
     let refused = page_of(attacked_pages, given);
     ensure!(mmio::find_other(refused, PAGE, CONTENT | given).is_none(), "the refused page has changed");
-    ensure!(setup.write_lands(refused + 0x100)?, "the refused page is out of the device's reach");
+    ensure!(setup.write_lands(refused + 0x100)?, "the device cannot access the refused page");
     {
         let mut smmu = setup.smmu.borrow_mut();
         for upper in 1..u64::from(LAST) {

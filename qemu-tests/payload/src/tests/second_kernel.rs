@@ -1,4 +1,4 @@
-//! A second kernel on the same machine: it reaches no more memory through state that the first one left.
+//! A second kernel on the same machine: state of the first kernel must not give it access to more memory.
 
 use crate::mem::page;
 use crate::outcome::TestResult;

@@ -95,7 +95,7 @@ fn t39_hotplug_storm(ctx: &Ctx) -> TestResult {
     for round in 0..20 {
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
             cpu::start(ctx.machine, index)?;
-            cpu::send(index, reach_el2, 0);
+            cpu::send(index, read_el2_memory, 0);
         }
         for index in 1..ctx.machine.cpu_count.min(MAX_CPUS) {
             ensure!(cpu::wait(index)? == 1, "CPU {index} reads EL2's memory in round {round}");
@@ -105,7 +105,7 @@ fn t39_hotplug_storm(ctx: &Ctx) -> TestResult {
     Ok(())
 }
 
-fn reach_el2(_argument: u64) -> u64 {
+fn read_el2_memory(_argument: u64) -> u64 {
     let (_, caught) = crate::vectors::catch(|| crate::mmio::read32(EL2_IMAGE));
     u64::from(caught.is_some())
 }

@@ -90,8 +90,8 @@ fn t66_registers_have_any_value_at_resume(_ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t39_extended_states, Runs::ON_REQUEST);
-/// For the same firmware with extended states and OS-initiated mode: bit 30 asks for a power-down, which needs an entry point
-/// of the host; bit 16 does not; and OS-initiated mode is not reported.
+/// For the same firmware with extended states and OS-initiated mode: bit 30 requests a power-down, which needs an entry
+/// point of the host; bit 16 does not; and OS-initiated mode is not reported.
 fn t39_extended_states(_ctx: &Ctx) -> TestResult {
     const PSCI_FEATURES: u64 = 0x8400_000a;
     const CPU_SUSPEND: u64 = 0xc400_0001;

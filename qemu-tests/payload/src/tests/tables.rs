@@ -33,8 +33,8 @@ fn host_stage2() -> [u64; 2] {
     [t0sz | start_level1 | walks | ps | aa64 | record, root]
 }
 
-/// Starts a DMA read of the attacked's known word, makes the entry `ste` take effect, and lets the read finish. Returns
-/// whether the read got the word. Restores the entry that reaches own pages.
+/// Starts a DMA read of the known word in attacked memory, makes the entry `ste` take effect, and waits for the read.
+/// Returns whether the read got the word. Restores the entry that maps own pages.
 fn lands_under(setup: &Setup, ste: Ste, target: u64, content: u64) -> Result<bool, Fail> {
     let sid = setup.edu.function.sid;
     let good = setup.stage1.ste();
@@ -84,8 +84,8 @@ fn t16_entry_fields(ctx: &Ctx) -> TestResult {
     let setup = Setup::new(ctx, Mode::Stage1)?;
     setup.control(ctx)?;
     let attacked = AttackedMemory::el2(ctx)?;
-    // (word, bits): S1CDMax; DRE, CONT, DCP, PPAR, MEV, S2FWB, S1STALLD, EATS, STRW, MemAttr, MTCFG, ALLOCCFG, SHCFG, NSCFG,
-    // PRIVCFG, INSTCFG; all of words 2 to 7.
+    // (word, bits): S1CDMax; DRE, CONT, DCP, PPAR, MEV, S2FWB, S1STALLD, EATS, STRW, MemAttr, MTCFG, ALLOCCFG, SHCFG,
+    // NSCFG, PRIVCFG, INSTCFG; all of words 2 to 7.
     let fields: [(usize, u64); 26] = [
         (0, 1 << 59),
         (0, 0x1f << 59),

@@ -31,7 +31,7 @@ fn check(ctx: &Ctx, landed: impl Into<crate::setup::Landed>) -> TestResult {
     Ok(())
 }
 
-/// Starts a read of the guest's page by `edu`, gives `edu` to the guest and takes it back; returns the word in its
+/// Starts a read of the guest's page by `edu`, assigns `edu` to the guest and takes it back; returns the word in its
 /// buffer.
 fn read_across(setup: &Setup, guest: u64, secret: u64) -> Result<u64, Fail> {
     let own = setup.bus(setup.own);
@@ -96,10 +96,10 @@ fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
     check_isolation(ctx)
 }
 
-payload_test!(t68_host_reaches_nothing, Runs::HYP);
-/// Configuration space and BARs of a guest's function, by the CPU; its BAR and the guest's page by DMA; and the host's entry
-/// and commands for its stream.
-fn t68_host_reaches_nothing(ctx: &Ctx) -> TestResult {
+payload_test!(t68_host_cannot_access_a_guests_function, Runs::HYP);
+/// Configuration space and BARs of a guest's function, by the CPU; its BAR and the guest's page by DMA; and the host's
+/// entry and commands for its stream.
+fn t68_host_cannot_access_a_guests_function(ctx: &Ctx) -> TestResult {
     let (nvme, setup) = working_nvme(ctx)?;
     let guest = create()?;
     let secret = page();
@@ -213,7 +213,7 @@ pub(super) fn under_load(ctx: &Ctx) -> TestResult {
         Answer::Success | Answer::Denied => {}
         answer => fail!("DEVICE_RETURN: {answer:?}"),
     }
-    println!("given {given}, not given {lost}, {} rounds of others", CALLS.load(Ordering::SeqCst));
+    println!("assigned {given} times, refused {lost} times, {} rounds of the other CPUs", CALLS.load(Ordering::SeqCst));
     nvme.function.enable();
     nvme_round_trip(&mut nvme, |pa| setup.bus(pa))?;
     setup.control(ctx)?;

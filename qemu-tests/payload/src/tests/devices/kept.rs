@@ -1,4 +1,4 @@
-//! A PCI host of which SMMUs cover only the buses that it has.
+//! A PCI host whose SMMUs cover only the buses in `bus-range`.
 
 use crate::mmio;
 use crate::outcome::TestResult;
@@ -8,12 +8,12 @@ use crate::setup::Ctx;
 use crate::tests::registers::check_isolation;
 use crate::{ensure, payload_test, skip};
 
-/// Where a bridge has its bus numbers.
+/// Offset of a bridge's bus numbers.
 const NUMBERS: u64 = 0x18;
 
 payload_test!(t64_bus_numbers_are_kept, Runs::HYP);
-/// No bridge gets the number of a bus that no SMMU covers, by stores of any size; other buses have no function; and the
-/// rest of configuration space is as it was.
+/// Stores of any size cannot give a bridge the number of a bus that no SMMU covers; other buses have no functions; and
+/// the host can still access the rest of configuration space.
 fn t64_bus_numbers_are_kept(ctx: &Ctx) -> TestResult {
     if ctx.machine.last_bus == 0xff {
         skip!("every bus is behind the SMMU");
@@ -43,7 +43,7 @@ fn t64_bus_numbers_are_kept(ctx: &Ctx) -> TestResult {
             2 => mmio::write16(line, u16::from(value)),
             _ => mmio::write32(line, u32::from(value)),
         }
-        ensure!(mmio::read8(line) == value, "the bridge's other registers are not the host's");
+        ensure!(mmio::read8(line) == value, "the host cannot write the bridge's other registers");
     }
     check_isolation(ctx)
 }

@@ -1,4 +1,4 @@
-//! Hand-overs, again and again, while three other CPUs look at the function, let `edu` read the guest's page, and change the
+//! Repeated hand-overs while three other CPUs access the function, let `edu` read the guest's page, and change the
 //! owners of pages.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,32 +18,32 @@ use crate::tests::registers::check_isolation;
 use crate::vectors::catch;
 use crate::{cpu, ensure, mmio, println, time};
 
-/// What the guest's page holds.
+/// Content of the guest's page.
 const SECRET: u64 = 0x5ec2_e75e_c2e7_0002;
-/// What `edu` holds before.
+/// Content of the buffer of `edu` before a read.
 const CANARY: u64 = 0xca9a_11e5_0dd5_ca9b;
-/// In its own page, before the buffer is copied there.
+/// Content of its own page before the buffer is copied there.
 const MARK: u64 = 0x3a4b_3a4b_3a4b_3a4c;
-/// Rounds between two in which the devices are used, and in which `edu` changes hands, too.
+/// Number of rounds after which the devices are used and `edu` is also assigned.
 const USE_EVERY: u64 = 32;
-/// Longest pause of the other CPUs, in microseconds, which is random: the others have to get the locks too.
+/// Longest pause of the other CPUs, in microseconds. The pause is random, so that every CPU gets the locks.
 const PAUSE_US: u64 = 2_000;
 
-/// How long the guest keeps the function.
+/// Time for which the guest has the function.
 const KEPT_US: u64 = 5_000;
 
-/// Where the NVMe is: `4 * round` and one of these.
+/// State of the NVMe: `4 * round` plus one of these.
 const HOSTS: u64 = 0;
 const GUESTS: u64 = 2;
 
 static SEED: AtomicU64 = AtomicU64::new(0);
 static STOP: AtomicBool = AtomicBool::new(false);
 static NVME_PLACE: AtomicU64 = AtomicU64::new(HOSTS);
-/// Odd while the guest has the page.
+/// Odd while the guest owns the page.
 static SECRET_PLACE: AtomicU64 = AtomicU64::new(0);
 /// Accesses with a wrong result.
 static WRONG: AtomicU64 = AtomicU64::new(0);
-/// Decided looks at the function, reads by `edu` and changes of owners.
+/// Number of accesses to the function, of reads by `edu`, and of changes of owners.
 static LOOKS: AtomicU64 = AtomicU64::new(0);
 static READS: AtomicU64 = AtomicU64::new(0);
 static CHANGES: AtomicU64 = AtomicU64::new(0);
@@ -55,7 +55,7 @@ static NEIGHBOUR_CONFIG: AtomicU64 = AtomicU64::new(0);
 /// Bus addresses of the secret, and the address and bus address of `edu`'s own page.
 static SECRET_BUS: AtomicU64 = AtomicU64::new(0);
 static OWN: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-/// Whoever holds it may use `edu`.
+/// Held by the CPU that uses `edu`.
 static EDU: SpinMutex<Option<Edu>> = SpinMutex::new(None);
 
 fn random(index: u64) -> Random {
@@ -67,7 +67,8 @@ fn wrong(what: &str, value: u64) {
     WRONG.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Loads from configuration space and the BAR of the NVMe: nothing while a guest has it, the function while it is the host's.
+/// Loads from configuration space and the BAR of the NVMe: absent while a guest has it, the function's values while it
+/// is the host's.
 fn look(index: u64) -> u64 {
     let mut random = random(index);
     let [config, bar, neighbour] =
@@ -91,14 +92,14 @@ fn look(index: u64) -> u64 {
             _ => {}
         }
         if mmio::read32(neighbour) == u32::MAX {
-            wrong("configuration space of a neighbour", 0);
+            wrong("configuration space of another function", 0);
         }
         time::delay_us(random.below(PAUSE_US));
     }
     0
 }
 
-/// Lets `edu` read the guest's page, which arrives only while it is the host's.
+/// Lets `edu` read the guest's page, which must land only while the page is the host's.
 fn read(index: u64) -> u64 {
     let mut random = random(index);
     let (own, own_bus) = (OWN[0].load(Ordering::SeqCst), OWN[1].load(Ordering::SeqCst));
@@ -120,7 +121,7 @@ fn read(index: u64) -> u64 {
         let word = mmio::read64(own + 8);
         match copied {
             Err(why) => println!("wrong: {why}"),
-            Ok(_) if word == MARK => wrong("edu does not reach its own page", word),
+            Ok(_) if word == MARK => wrong("edu cannot access its own page", word),
             Ok(true) if word == CANARY || word == 0 => {
                 READS.fetch_add(1, Ordering::SeqCst);
                 continue;
@@ -133,7 +134,7 @@ fn read(index: u64) -> u64 {
     0
 }
 
-/// Donates pages to EL2 and to guests that come and go.
+/// Donates pages to EL2 and to guests that are created and destroyed.
 fn change(index: u64) -> u64 {
     let mut random = random(index);
     let own = page();
@@ -178,14 +179,14 @@ fn change(index: u64) -> u64 {
     0
 }
 
-/// As many hand-overs of the NVMe as `transitions=` says, and one of `edu` for each [`USE_EVERY`].
+/// Hand-overs of the NVMe, `transitions=` on the command line, and one of `edu` in every [`USE_EVERY`] rounds.
 pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
     let (mut nvme, lab) = working_nvme(ctx)?;
     let count = ctx.machine.argument("transitions").and_then(|text| text.parse().ok()).unwrap_or(HAND_OVERS_UNDER_LOAD);
     let secret = page();
     let root_port = crate::pci::find(ctx.machine, |_, class| class == crate::pci::CLASS_BRIDGE);
     NEIGHBOUR_CONFIG.store(root_port.map_or(nvme.function.config(0), |port| port.config(0)), Ordering::SeqCst);
-    ensure!(root_port.is_some(), "no neighbour that stays the host's");
+    ensure!(root_port.is_some(), "no other function on the bus");
     SEED.store(ctx.seed, Ordering::SeqCst);
     NVME_CONFIG.store(nvme.function.config(0), Ordering::SeqCst);
     NVME_BAR.store(nvme.bar(), Ordering::SeqCst);
@@ -207,7 +208,7 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
         NVME_PLACE.fetch_add(1, Ordering::SeqCst);
         time::delay_us(KEPT_US);
         let reached = host_reaches(nvme.function, nvme.bar());
-        ensure!(reached == 0, "round {round}: the host reaches {reached} registers of the guest's function");
+        ensure!(reached == 0, "round {round}: the host can access {reached} registers of the guest's function");
         if round % USE_EVERY == 1 {
             let edu = EDU.lock();
             assign(lab.edu.function, guest)?;
@@ -241,13 +242,13 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
     STOP.store(true, Ordering::SeqCst);
     for index in 1..4 {
         cpu::wait(index)?;
-        // A CPU that only waits for work would take its turns.
+        // Under -icount an idle CPU in a polling loop would take time from the others.
         cpu::stop(ctx.machine, index)?;
     }
     let [looks, reads, changes, wrong] = [&LOOKS, &READS, &CHANGES, &WRONG].map(|count| count.load(Ordering::SeqCst));
     println!("{count} hand-overs, {looks} looks, {reads} reads of edu, {changes} changes of owners, {wrong} wrong");
     ensure!(wrong == 0, "{wrong} wrong results");
-    ensure!(looks > 0 && reads > 0 && changes > count, "the other CPUs did too little");
+    ensure!(looks > 0 && reads > 0 && changes > count, "the other CPUs did not reach their minimum numbers");
     nvme.function.enable();
     nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     lab.control(ctx)?;

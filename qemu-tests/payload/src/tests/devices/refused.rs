@@ -77,8 +77,8 @@ fn t68_functions_that_are_refused(ctx: &Ctx) -> TestResult {
 }
 
 payload_test!(t68_calls_out_of_order, Runs::HYP);
-/// A function is given twice, to two guests, to a destroyed guest; is taken back while it is moving; its guest is
-/// destroyed while it is moving.
+/// A function is assigned twice, to two guests, and to a destroyed guest; it is taken back while it is in transition;
+/// its guest is destroyed while it is in transition.
 fn t68_calls_out_of_order(ctx: &Ctx) -> TestResult {
     let nvme = find_nvme(ctx)?;
     let rid = nvme.function.rid;
@@ -88,23 +88,23 @@ fn t68_calls_out_of_order(ctx: &Ctx) -> TestResult {
         Ok(())
     };
     let (one, two) = (create()?, create()?);
-    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given without a reset");
-    ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "moving to another guest");
+    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was assigned without a reset");
+    ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "in transition to another guest");
     give_back(nvme.function)?;
-    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was given without a reset");
+    ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was assigned without a reset");
     destroy(one)?;
-    ensure!(until_done(ASSIGN, rid, one) == Answer::Denied, "a destroyed guest gets it");
+    ensure!(until_done(ASSIGN, rid, one) == Answer::Denied, "it was assigned to a destroyed guest");
     let three = create()?;
-    ensure!(three != one, "the handle of a guest is reused while a function is moving to it");
+    ensure!(three != one, "the handle of a guest is reused while a function is in transition to it");
     give_back(nvme.function)?;
     ensure!(create()? == one, "the handle stays in use");
     assign(nvme.function, two)?;
     ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "given twice");
-    ensure!(reason(ASSIGN, rid, three) == (Answer::Denied, NOT_THE_HOSTS), "given to another guest");
+    ensure!(reason(ASSIGN, rid, three) == (Answer::Denied, NOT_THE_HOSTS), "assigned to another guest");
     destroy(two)?;
     ensure!(create()? != two, "the handle of a guest is reused while it has a function");
     give_back(nvme.function)?;
-    ensure!(reason(RETURN, rid, 0) == (Answer::Denied, UNKNOWN), "taken back twice");
+    ensure!(reason(RETURN, rid, 0) == (Answer::Denied, UNKNOWN), "returned twice");
     check_isolation(ctx)
 }
 

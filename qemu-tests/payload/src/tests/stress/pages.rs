@@ -18,7 +18,7 @@ use crate::setup::Setup;
 pub const PAGES: usize = 512;
 /// Number of adjacent pages: the longest range of one call.
 pub const LONGEST: usize = 8;
-/// Distance between two runs of adjacent pages, so that about ten blocks are split and coalesced.
+/// Distance between two ranges of adjacent pages, so that about ten blocks are split and coalesced.
 const STRIDE: u64 = 0x5_0000;
 /// Maximum number of guests.
 pub const GUESTS: usize = 4;
