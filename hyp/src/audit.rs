@@ -1,4 +1,4 @@
-//! EL2 compares its tables with the ownership map: both stage 2 tables and every SMMU's shadow against it.
+//! EL2 compares both stage 2 tables and the shadow table of every SMMU with the ownership map.
 //!
 //! This is done once when the host ends the run, in every build, so that the last lines of a run contain the result,
 //! and by the ghost build after every trap. In addition to the map it needs the registers that boot gave to the
@@ -31,8 +31,8 @@ struct Given {
     dma: ArrayVec<PageRange, RANGES>,
 }
 
-/// Stores the register ranges mapped for the host's CPUs and devices, at most [`RANGES`] of each; called once, before the
-/// host runs.
+/// Stores the register ranges mapped for the host's CPUs and devices, at most [`RANGES`] of each; called once, before
+/// the host runs.
 pub fn init(cpu: impl Iterator<Item = PageRange>, dma: impl Iterator<Item = PageRange>) {
     GIVEN.call_once(|| Given { cpu: cpu.take(RANGES).collect(), dma: dma.take(RANGES).collect() });
 }

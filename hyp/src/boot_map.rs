@@ -10,11 +10,11 @@ use crate::boot_info::PhysRange;
 pub const GIGABYTE: u64 = 1 << 30;
 /// Bytes of a level-2 block.
 pub const BLOCK: u64 = 2 << 20;
-/// First address beyond what the boot table maps from the start, and can map as normal memory.
+/// End of the addresses that the boot table maps from the start, and that it can map as normal memory.
 pub const LIMIT: u64 = 512 * GIGABYTE;
-/// First address beyond the boot table: it has four levels.
+/// End of the addresses that the boot table can map: it has four levels.
 pub const DEVICE_LIMIT: u64 = 1 << 48;
-/// Regions of 512 GiB above the first in which boot can reach devices; `BOOT_HIGH` of head.S.
+/// Maximum number of regions of 512 GiB above the first in which boot maps devices; `BOOT_HIGH` of head.S.
 pub const HIGH_REGIONS: usize = 4;
 
 /// The part of one gigabyte to map as normal.
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_are_reached_in_the_regions_that_they_touch() {
+    fn devices_are_mapped_in_every_region_that_they_overlap() {
         let of =
             |start, end| regions(&PhysRange::between(Pa(start), Pa(end)).unwrap()).map(Iterator::collect::<Vec<_>>);
         assert_eq!(of(0x800_0000, 0x900_0000), Some(Vec::new()));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     proptest! {
-        /// Exactly the blocks that the range touches are normal.
+        /// Exactly the blocks that the range overlaps are normal.
         #[test]
         fn exactly_the_blocks_of_the_range(start in 0..(4 * GIGABYTE), bytes in 1..(3 * GIGABYTE)) {
             let end = start + bytes;

@@ -1,7 +1,7 @@
 //! Tracks the pages that the host donated to EL2's pool, and which of them are free.
 //!
-//! There are two bitmaps outside the pages, slightly more than two bits for each page. The content of such a page is
-//! never read before EL2 has written it: the host determined it, and an earlier write of a device may still arrive (as
+//! There are two bitmaps outside the pages, slightly more than two bits for each page. EL2 never reads such a page
+//! before it has written to it: the content is from the host, and an earlier write of a device may still arrive (as
 //! with QEMU's disks, see docs/threat-model.md).
 #![deny(
     clippy::indexing_slicing,

@@ -54,7 +54,7 @@ impl Ending {
         ends != 0 && ends != mpidr
     }
 
-    /// Takes `lock`; `None` if the run ends, which is checked with the lock held: the caller then parks without it.
+    /// Takes `lock`. `None` if the run ends, which is checked with the lock held; the caller must then park.
     #[inline]
     pub fn lock<'l, T>(&self, lock: &'l TicketMutex<T>) -> Option<TicketMutexGuard<'l, T>> {
         let guard = lock.lock();

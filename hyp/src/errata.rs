@@ -12,7 +12,7 @@ pub type Revision = (u8, u8);
 
 /// Workaround for an erratum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Workaround {
     /// Every broadcast TLBI and DSB is repeated once, on every core.
     RepeatTlbi,
     /// The core never runs the host; as the boot CPU it ends the boot.
@@ -23,7 +23,7 @@ pub enum Answer {
 
 /// Condition besides the part number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
+pub enum Condition {
     /// No condition.
     Always,
     /// Streaming SVE (ID_AA64PFR1_EL1.SME).
@@ -51,11 +51,11 @@ pub struct Erratum {
     /// The affected part.
     pub part: Part,
     /// Condition besides the part number.
-    pub when: When,
+    pub when: Condition,
     /// The erratum's number.
     pub number: &'static str,
     /// The workaround.
-    pub answer: Answer,
+    pub workaround: Workaround,
 }
 
 /// ID registers of a core.
@@ -89,7 +89,7 @@ const fn repeat(
     erratum: &'static str,
 ) -> Erratum {
     let part = Part { name, implementer, numbers: (number, number), revisions };
-    Erratum { part, when: When::Always, number: erratum, answer: Answer::RepeatTlbi }
+    Erratum { part, when: Condition::Always, number: erratum, workaround: Workaround::RepeatTlbi }
 }
 
 const fn family(name: &'static str, implementer: u8, numbers: (u16, u16), erratum: &'static str) -> Erratum {
@@ -101,14 +101,14 @@ const fn refuse(
     implementer: u8,
     number: u16,
     revisions: (Revision, Revision),
-    when: When,
+    when: Condition,
     erratum: &'static str,
 ) -> Erratum {
     Erratum {
         part: Part { name, implementer, numbers: (number, number), revisions },
         when,
         number: erratum,
-        answer: Answer::Refuse,
+        workaround: Workaround::Refuse,
     }
 }
 
@@ -149,14 +149,14 @@ pub const ERRATA: [Erratum; 35] = [
     family("Rainier", PROTOTYPE, (0x412, 0x412), "4193800"),
     // TLBI and DSB do not wait for stores in streaming mode; some r1p2 are fixed, but only REVIDR_EL1 shows
     // it.
-    refuse("C1-Pro", ARM, 0xd8b, ((0, 0), (1, 2)), When::Sme, "4193714"),
+    refuse("C1-Pro", ARM, 0xd8b, ((0, 0), (1, 2)), Condition::Sme, "4193714"),
     // The host's write to TTBR0_EL1 may cause a spurious data abort in any thread of the core, also at EL2.
-    refuse("ThunderX2", CAVIUM, 0x0af, ANY, When::LaterThread, "219"),
-    refuse("Vulcan", BROADCOM, 0x516, ANY, When::LaterThread, "219"),
+    refuse("ThunderX2", CAVIUM, 0x0af, ANY, Condition::LaterThread, "219"),
+    refuse("Vulcan", BROADCOM, 0x516, ANY, Condition::LaterThread, "219"),
     // Cleaning a line, as EL2 does for SMMUs that do not snoop, may corrupt the line.
-    refuse("Cortex-A53", ARM, 0xd03, ((0, 0), (0, 2)), When::Always, "826319"),
+    refuse("Cortex-A53", ARM, 0xd03, ((0, 0), (0, 2)), Condition::Always, "826319"),
     // Loads and stores in flight while HCR_EL2 changes: EL2 changes it on entry only, between a DSB and an ISB.
-    Erratum { answer: Answer::HcrBetweenBarriers, ..repeat("AmpereOne", AMPERE, 0xac4, ANY, "AC04_CPU_23") },
+    Erratum { workaround: Workaround::HcrBetweenBarriers, ..repeat("AmpereOne", AMPERE, 0xac4, ANY, "AC04_CPU_23") },
 ];
 
 /// Errata of `core`.
@@ -178,7 +178,7 @@ impl Part {
     }
 }
 
-impl When {
+impl Condition {
     /// Whether the condition is true for `core`.
     fn holds(self, core: Core) -> bool {
         match self {
@@ -210,8 +210,8 @@ mod tests {
     const PAGE: &str = include_str!("../../docs/cpu-errata.md");
 
     /// The workarounds for a core without SME, as the first thread of its core.
-    fn answers(midr: u64) -> Vec<Answer> {
-        of(Core { midr, mpidr: 0x8000_0000, pfr1: 0 }).map(|erratum| erratum.answer).collect()
+    fn workarounds(midr: u64) -> Vec<Workaround> {
+        of(Core { midr, mpidr: 0x8000_0000, pfr1: 0 }).map(|erratum| erratum.workaround).collect()
     }
 
     /// MIDR values of TF-A's CPU files, which are a second source for the part numbers; revisions r0p0 to r3p1.
@@ -245,21 +245,21 @@ mod tests {
         ];
         for midr in notice {
             for revision in [0, 1, 1 << 20, 3 << 20 | 1, 0xf << 20 | 0xf] {
-                assert_eq!(answers(midr | revision), [Answer::RepeatTlbi], "{:#x}", midr | revision);
+                assert_eq!(workarounds(midr | revision), [Workaround::RepeatTlbi], "{:#x}", midr | revision);
             }
         }
     }
 
     #[test]
     fn t62_fixed_revisions_need_no_workaround() {
-        let a510 = |variant: u64, revision: u64| answers(0x410f_d460 | variant << 20 | revision);
-        assert_eq!(a510(0, 0), [Answer::RepeatTlbi]);
-        assert_eq!(a510(0, 9), [Answer::RepeatTlbi]);
-        assert_eq!(a510(1, 1), [Answer::RepeatTlbi]);
+        let a510 = |variant: u64, revision: u64| workarounds(0x410f_d460 | variant << 20 | revision);
+        assert_eq!(a510(0, 0), [Workaround::RepeatTlbi]);
+        assert_eq!(a510(0, 9), [Workaround::RepeatTlbi]);
+        assert_eq!(a510(1, 1), [Workaround::RepeatTlbi]);
         assert_eq!((a510(1, 2), a510(2, 0)), (Vec::new(), Vec::new()));
-        assert_eq!(answers(0x510f_8000), [Answer::RepeatTlbi]);
-        assert_eq!(answers(0x510f_8001), []);
-        assert_eq!(answers(0x511f_2110), [Answer::RepeatTlbi]);
+        assert_eq!(workarounds(0x510f_8000), [Workaround::RepeatTlbi]);
+        assert_eq!(workarounds(0x510f_8001), []);
+        assert_eq!(workarounds(0x511f_2110), [Workaround::RepeatTlbi]);
     }
 
     /// QEMU's `max`, Cortex-A53, A57, A72, A520, A64FX, Neoverse N3, and a part of another vendor with one of Arm's
@@ -269,19 +269,23 @@ mod tests {
         for midr in
             [0x000f_0510, 0x410f_d034, 0x411f_d070, 0x410f_d083, 0x410f_d800, 0x461f_0010, 0x410f_d8e0, 0x480f_d0b0]
         {
-            assert_eq!(answers(midr), [], "{midr:#x}");
+            assert_eq!(workarounds(midr), [], "{midr:#x}");
         }
     }
 
     #[test]
     fn a_core_without_a_workaround_is_refused_in_affected_revisions_only() {
-        let core = |midr, mpidr, pfr1| of(Core { midr, mpidr, pfr1 }).map(|erratum| erratum.answer).collect::<Vec<_>>();
-        assert_eq!(core(0x411f_d8b2, 0, 1 << 24), [Answer::Refuse]);
+        let core =
+            |midr, mpidr, pfr1| of(Core { midr, mpidr, pfr1 }).map(|erratum| erratum.workaround).collect::<Vec<_>>();
+        assert_eq!(core(0x411f_d8b2, 0, 1 << 24), [Workaround::Refuse]);
         assert_eq!((core(0x411f_d8b2, 0, 0), core(0x411f_d8b3, 0, 1 << 24)), (Vec::new(), Vec::new()));
-        assert_eq!(core(0x431f_0af1, 0x8100_0001, 0), [Answer::Refuse]);
+        assert_eq!(core(0x431f_0af1, 0x8100_0001, 0), [Workaround::Refuse]);
         assert_eq!(core(0x431f_0af1, 0x8100_0100, 0), []);
-        assert_eq!(core(0x420f_5160, 3, 0), [Answer::Refuse]);
-        assert_eq!((core(0x410f_d032, 0, 0).as_slice(), core(0x410f_d033, 0, 0)), (&[Answer::Refuse][..], Vec::new()));
+        assert_eq!(core(0x420f_5160, 3, 0), [Workaround::Refuse]);
+        assert_eq!(
+            (core(0x410f_d032, 0, 0).as_slice(), core(0x410f_d033, 0, 0)),
+            (&[Workaround::Refuse][..], Vec::new())
+        );
     }
 
     #[test]

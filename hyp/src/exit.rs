@@ -1,4 +1,4 @@
-//! The end of a run: one line on EL2's console that only EL2 can write, then power off.
+//! The end of a run: a line on EL2's console that only EL2 can write, then power-off.
 //!
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
 //! can replace it. If host and EL2 share a UART, EL2 unmaps it from the host first ([`ownership::take_console`]).
@@ -138,9 +138,9 @@ pub fn requested(reason: Reason, audit: Audit) -> ! {
 }
 
 /// Refuses to start, with the reason and the remedy. `conduit` is that of the firmware call that ends the run.
-/// Where firmware started EL2 and nothing of the machine was changed yet, the firmware goes on instead.
+/// In a start from UEFI, before EL2 has changed a device, this returns to the firmware instead.
 pub fn refuse(why: fmt::Arguments<'_>, conduit: Conduit) -> ! {
-    arch::warm::refuse(why);
+    arch::uefi::refuse(why);
     log!("error: {why}");
     console::last_line(format_args!("{}", Line(Reason::Boot, Audit::None)));
     arch::end_run(Failed::Yes, conduit)

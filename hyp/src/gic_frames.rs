@@ -1,5 +1,5 @@
-//! The frames of the interrupt controller that EL2 keeps from the host's CPUs: ITSs, and redistributor regions except
-//! the SGI frames of redistributors that belong to a CPU. The host keeps the distributor.
+//! The frames of the interrupt controller that EL2 withholds from the host's CPUs: ITSs, and redistributor regions
+//! except the SGI frames of redistributors that belong to a CPU. The host gets the distributor.
 //!
 //! A region of the device tree contains consecutive redistributors. `GICR_TYPER` of each shows its length and whether
 //! it is the last (Arm IHI 0069, H.b, 12.10). The values are checked, and an inconsistent region is refused.
@@ -37,13 +37,14 @@ pub struct Redistributor {
 }
 
 impl Redistributor {
-    /// The only frame that the host's CPUs reach.
+    /// The only frame that the host's CPUs can access.
     pub fn sgi(&self) -> Option<PhysRange> {
         PhysRange::new(Pa(self.range.base().0.checked_add(FRAME)?), FRAME)
     }
 }
 
-/// Why a machine's redistributors cannot be identified. The host might then get a frame that EL2 has to keep.
+/// Why a machine's redistributors cannot be identified. Without this check the host could get a frame that EL2 must
+/// withhold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramesError {
     /// More redistributors than the guard has room for.
@@ -78,13 +79,13 @@ impl fmt::Display for FramesError {
             }
             Self::NoLast(region) => write!(
                 f,
-                "no redistributor at {region} says that it is the last (GICR_TYPER.Last): correct reg in the device \
+                "no redistributor at {region} has GICR_TYPER.Last: correct reg in the device \
                  tree"
             ),
             Self::Unknown(at, affinity) => write!(
                 f,
-                "the redistributor at {:#x} is of CPU {affinity:#010x}, which the device tree does not have: add \
-                 the CPU, or give each run of redistributors a region of its own",
+                "the redistributor at {:#x} belongs to CPU {affinity:#010x}, which is not in the device tree: add \
+                 the CPU, or give each group of redistributors its own region",
                 at.0
             ),
             Self::Twice(at, affinity) => write!(
@@ -94,8 +95,8 @@ impl fmt::Display for FramesError {
             ),
             Self::Missing(affinity) => write!(
                 f,
-                "CPU {affinity:#010x} has no redistributor: add its region to the device tree; what follows one with \
-                 GICR_TYPER.Last needs a region of its own"
+                "CPU {affinity:#010x} has no redistributor: add its region to the device tree; a redistributor after one with \
+                 GICR_TYPER.Last needs its own region"
             ),
             Self::Stride => f.write_str(
                 "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a \
@@ -169,8 +170,8 @@ fn read(region: &PhysRange, at: Pa, typer: impl Fn(Pa) -> u64) -> Result<(Redist
     Ok((Redistributor { range, affinity }, get64(gicr::typer::LAST, register) == 1))
 }
 
-/// Removes the frames that EL2 keeps from `mmio`, the registers that the host is to reach: all of `its`, and all of
-/// `regions` except the SGI frames of `rds`.
+/// Removes the frames that EL2 withholds from `mmio`, the registers for the host: all of `its`, and all of `regions`
+/// except the SGI frames of `rds`.
 ///
 /// # Errors
 /// [`Full`]: too many ranges are left.
@@ -209,10 +210,10 @@ pub fn check_stride(dtb: &[u8]) -> Result<(), FramesError> {
 /// Whether the GIC's accesses to its tables snoop caches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Snooping {
-    /// They do if its registers report it.
+    /// Yes, if its registers report it.
     #[default]
     AsReported,
-    /// They do not, even if its registers report it.
+    /// No, even if its registers report it.
     Never,
 }
 

@@ -34,14 +34,14 @@ pub fn enter(cpu: usize, entry: u64, context: u64) -> ! {
     arch::start_host(cpu, context, entry, psci::ENTRY_PSTATE)
 }
 
-/// Initialises this CPU, on which firmware started EL2; the firmware goes on as the host.
-pub fn go_on(cpu: usize) -> ! {
+/// Initialises this CPU, on which firmware started EL2, and resumes the firmware as the host.
+pub fn resume_firmware(cpu: usize) -> ! {
     prepare(cpu);
-    arch::warm::go_on(cpu);
+    arch::uefi::resume(cpu);
     exit::fatal(format_args!("no firmware started EL2"))
 }
 
-/// Everything of this CPU that the host must not run without.
+/// Prepares this CPU; the host must not run before this.
 #[inline(always)]
 fn prepare(cpu: usize) {
     match STAGE2.get() {
@@ -89,7 +89,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     }
     match audit {
         Ok(lost) if !ownership.explains(lost) => {
-            exit::fatal(format_args!("audit at the end: no call explains that the host lost pages: {lost:?}"))
+            exit::fatal(format_args!("audit at the end: the host lost pages without a failed call: {lost:?}"))
         }
         Ok(lost) => log!(
             "audit {}; free in the pool: {} KiB, {} KiB at the host's start, {} KiB donated",

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(all(span), always | 1 << 13);
         assert_eq!(all(spintmask), always | 1 << 22);
         assert_eq!(all(span | spintmask | dssbs), always | 1 << 12);
-        // SCTLR_EL1.NMI decides what ALLINT does, not whether it is set.
+        // SCTLR_EL1.NMI controls the effect of ALLINT, not whether it is set.
         assert_eq!(all(span | 1 << 61), always | 1 << 13);
     }
 

@@ -42,8 +42,8 @@ pub fn init(ownership: HostOwnership) {
     OWNERSHIP.call_once(|| TicketMutex::new(ownership));
 }
 
-/// Takes the lock; `None` only before [`init`]. If the run ends after a bug of EL2, this CPU parks instead: every change of a table of the
-/// host needs this lock.
+/// Takes the lock; `None` only before [`init`]. If the run ends after a bug of EL2, this CPU parks instead: every
+/// change of a table of the host needs this lock.
 #[inline]
 pub fn lock() -> Option<TicketMutexGuard<'static, HostOwnership>> {
     let lock = OWNERSHIP.get()?;
@@ -56,32 +56,32 @@ pub fn is_hosts(ownership: &HostOwnership, ipa: Ipa) -> bool {
     ownership.map().owner(ipa.0 / PAGE) == Owner::Host
 }
 
-/// What is at an address where the host's access had a stage-2 fault.
+/// The state of a page at which the host's access had a stage-2 fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// It is mapped now, because another CPU changed the table around it: the access may be tried again.
+pub enum FaultedPage {
+    /// Mapped: another CPU was changing the table, and the access can be retried.
     Mapped,
-    /// No memory that has an owner.
+    /// Not memory with an owner.
     NoMemory,
     /// Memory that is not mapped for the host.
     Memory,
 }
 
-/// What is at `ipa`.
-pub fn found(ownership: &mut HostOwnership, ipa: Ipa) -> Found {
+/// The state of the page at `ipa`.
+pub fn faulted_page(ownership: &mut HostOwnership, ipa: Ipa) -> FaultedPage {
     match ownership.map().owner(ipa.0 / PAGE) {
-        Owner::Host if ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry => Found::Mapped,
-        Owner::Device if ownership.cpu().is_mapped(ipa) => Found::Mapped,
-        Owner::Device => Found::NoMemory,
-        Owner::Host | Owner::Hyp | Owner::Guest(_) => Found::Memory,
+        Owner::Host if ownership.host_fault(ipa.0 / PAGE) == FaultAnswer::Retry => FaultedPage::Mapped,
+        Owner::Device if ownership.cpu().is_mapped(ipa) => FaultedPage::Mapped,
+        Owner::Device => FaultedPage::NoMemory,
+        Owner::Host | Owner::Hyp | Owner::Guest(_) => FaultedPage::Memory,
     }
 }
 
-/// Unmaps a shared console UART from the host after a bug of EL2: when it returns no CPU of the host writes to it. Every wait is bounded, so
-/// that a panic can call it in any state.
+/// Unmaps a shared console UART from the host after a bug of EL2: when it returns no CPU of the host writes to it.
+/// Every wait is bounded, so that a panic can call it in any state.
 ///
-/// A CPU that still holds the lock afterwards is this one, waits for a lock that this CPU never releases, or waits for an SMMU; the last one
-/// checks whether the run ends before it changes the table again (`memory/host_s2.rs`).
+/// A CPU that still holds the lock afterwards is this one, waits for a lock that this CPU never releases, or waits for
+/// an SMMU; the last one checks whether the run ends before it changes the table again (`memory/host_s2.rs`).
 pub fn take_console() {
     if let Some(lock) = OWNERSHIP.get() {
         let until = arch::deadline_ms(WAIT_MS);

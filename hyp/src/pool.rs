@@ -1,7 +1,7 @@
 //! EL2's memory pool: pages for tables, queues and shadow structures.
 //!
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
-//! host donated are separate and used last, so that unused ones can be returned to it. The host has no access to the
+//! host donated are separate and used last, so that unused ones can be returned. The host has no access to the
 //! pool. One of the modules that may use `unsafe`: it allocates and frees memory by address.
 #![deny(
     clippy::indexing_slicing,
@@ -131,7 +131,8 @@ pub unsafe fn free(block: Pa, size: usize) {
 /// Adds `count` donated pages from page number `first`.
 ///
 /// # Safety
-/// The pages are mapped for EL2, and no CPU or device of the host reaches them, and no cache line of the host is left.
+/// The pages are mapped for EL2, no CPU or device of the host can access them, and no cache contains a line that the
+/// host wrote.
 pub unsafe fn donate(first: u64, count: u64) {
     let mut pool = POOL.lock();
     for page in first..first.saturating_add(count) {
@@ -139,7 +140,8 @@ pub unsafe fn donate(first: u64, count: u64) {
     }
 }
 
-/// Removes `count` donated pages from page number `first` from the pool. If one of them is in use, removes none and returns `false`.
+/// Removes `count` donated pages from page number `first` from the pool. If one of them is in use, removes none and
+/// returns `false`.
 pub fn remove_donated(first: u64, count: u64) -> bool {
     POOL.lock().donated.remove(first..first.saturating_add(count))
 }

@@ -80,7 +80,7 @@ fn set_entry(index: usize, entry: u64, context: u64) {
     barrier::dsb(barrier::SY);
 }
 
-/// `CPU_ON`; `is_hosts` says whether the host owns an address. Firmware is always called with the 64-bit function,
+/// `CPU_ON`; `is_hosts` returns whether the host owns an address. Firmware is always called with the 64-bit function,
 /// since EL2's own entry point may need it.
 pub fn cpu_on(target: u64, entry: u64, context: u64, is_hosts: impl FnOnce(Ipa) -> bool) -> i64 {
     let Some(index) = index_of(target).filter(|_| target & !AFFINITY == 0) else { return INVALID_PARAMETERS };
@@ -155,8 +155,8 @@ pub fn cpu_suspend(
     set_entry(index, entry, context);
     let [status, ..] =
         arch::smc([u64::from(smccc::CPU_SUSPEND_64), u64::from(power_state), arch::secondary_entry_pa(), index as u64]);
-    // An SMMU or the GIC may also lose its state in a standby state of a cluster or system. A CPU that resumes from a power-down state does this
-    // check at its entry point.
+    // An SMMU or the GIC may also lose its state in a standby state of a cluster or system. A CPU that resumes from a
+    // power-down state does this check at its entry point.
     iommu::check_alive();
     gic::guard::check_alive(CPUS.get(index).map_or(u64::MAX, |cpu| cpu.mpidr.load(Ordering::Relaxed)));
     smccc::status(status)

@@ -49,9 +49,9 @@ impl Filter {
 /// Layout of `power_state` in `CPU_SUSPEND` (DEN0022 5.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateFormat {
-    /// Bit 16 asks for a power-down state.
+    /// Bit 16 requests a power-down state.
     Original,
-    /// Bit 30 asks for a power-down state; bit 16 is part of the state's number.
+    /// Bit 30 requests a power-down state; bit 16 is part of the state's number.
     Extended,
 }
 
@@ -73,8 +73,8 @@ impl StateFormat {
         if power_state & 1 << bit != 0 { SuspendKind::PowerDown } else { SuspendKind::Standby }
     }
 
-    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at `entry`: `is_hosts` returns whether
-    /// that is memory of the host.
+    /// The result of `CPU_SUSPEND` without a firmware call, if any. From a power-down state the CPU resumes at `entry`:
+    /// `is_hosts` returns whether that is memory of the host.
     pub fn refusal(self, power_state: u32, entry: u64, is_hosts: impl FnOnce(u64) -> bool) -> Option<i64> {
         match self.kind(power_state) {
             SuspendKind::PowerDown if entry & 3 != 0 || !is_hosts(entry) => Some(INVALID_ADDRESS),
@@ -101,7 +101,7 @@ pub const SVE_HINT: u32 = 1 << 16;
 /// State of a CPU in EL2's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
-    /// Off, or turning off: firmware is asked for the state.
+    /// Off, or turning off: firmware has the exact state.
     Off,
     /// Turned on, and not yet at EL2's entry.
     Pending,

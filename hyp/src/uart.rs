@@ -10,7 +10,7 @@ use safe_mmio::{field, fields::ReadPureWrite};
 
 /// Maximum polls of a full transmitter before a byte is dropped: much longer than one byte takes at any baud rate.
 const TX_POLLS: u32 = 100_000;
-/// UARTCLK if firmware set no divisor, as under an emulator, which ignores the value.
+/// UARTCLK if firmware set no divisor, as under an emulator; emulators ignore the value.
 const UARTCLK: u32 = 24_000_000;
 /// Bits per second.
 const BAUD: u32 = 115_200;
@@ -23,7 +23,8 @@ pub const DIVISOR: [u64; 2] = [0x24, 0x28];
 /// Offset of [`Modes`] from the base of a PL011.
 pub const MODES: u64 = 0x48;
 
-/// Registers that redirect a PL011's bytes and are not in its driver (DDI 0183 issue G, 3.3.14 and 4.4.2). Zero after reset.
+/// Registers that redirect a PL011's bytes and are not in its driver (DDI 0183 issue G, 3.3.14 and 4.4.2). Zero after
+/// reset.
 #[repr(C)]
 pub struct Modes {
     /// `UARTDMACR`: TXDMAE and RXDMAE connect the FIFOs to a DMA controller.
@@ -59,7 +60,7 @@ impl Driver<'_> {
                 let config = LineConfig { data_bits: DataBits::Bits8, parity: Parity::None, stop_bits: StopBits::One };
                 // With these two the driver computes firmware's divisor.
                 let (baud, clock) = if *divisor >= DIVISOR_MIN { (4, *divisor) } else { (BAUD, UARTCLK) };
-                // An impossible divisor leaves the UART as firmware set it up, which still prints.
+                // With an invalid divisor the UART keeps firmware's settings, and still prints.
                 let _ = uart.enable(config, baud, clock);
             }
             Self::Sbsa(_) => {}
@@ -104,7 +105,8 @@ impl<'a> Port<'a> {
         Self { driver, timed_out: false, dropped: 0 }
     }
 
-    /// Sets the UART up: firmware's speed, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test mode, FIFOs on.
+    /// Sets the UART up: firmware's speed, 8 bits, no parity, 1 stop bit, no flow control, no loopback, no DMA, no test
+    /// mode, FIFOs on.
     pub fn start(&mut self) {
         if let Some(driver) = &mut self.driver {
             driver.start();
@@ -216,7 +218,8 @@ mod tests {
         let set_up = |registers: &[u32; 1024]| [CR, LCR_H, IBRD, FBRD].map(|n| registers[n]);
         // 8 bits and FIFOs; UARTEN, TXE, RXE; 13 and 1/64 for 115,200 baud at 24 MHz.
         assert_eq!(set_up(&fresh), [0x301, 0x70, 13, 1]);
-        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or full.
+        // Off; loopback; both flow controls; each with a break, 5 bits, two stop bits and even parity; sending, or
+        // full.
         for (cr, fr) in [(0, 0), (0x381, 0), (0xc301, BUSY), (0, BUSY | TXFF)] {
             let mut registers = [0; 1024];
             for (n, value) in [(CR, cr), (FR, fr), (LCR_H, 0xf), (IBRD, 1), (FBRD, 63)] {

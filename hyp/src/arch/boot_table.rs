@@ -11,8 +11,8 @@ use hyp::boot_map::{BLOCK, GIGABYTE, HIGH_REGIONS, LIMIT, Part, parts, regions};
 
 /// Descriptors of a table.
 const ENTRIES: usize = 512;
-/// Level-2 tables: two ends for each of the image, the device tree, the kernel's header, the policy module, the pool and the
-/// host's device tree, and the start of the device tree; `BOOT_L2` of head.S.
+/// Level-2 tables: two ends for each of the image, the device tree, the kernel's header, the policy module, the pool
+/// and the host's device tree, and the start of the device tree; `BOOT_L2` of head.S.
 const TABLES: usize = 13;
 
 /// As in head.S: normal write-back, inner shareable; and device, never executable.
@@ -30,7 +30,7 @@ unsafe extern "C" {
     static mut boot_l2: [[u64; ENTRIES]; TABLES];
 }
 
-/// The range ends beyond what the table can map, or every table is in use.
+/// The range ends above the addresses that the table can map, or every table is in use.
 #[derive(Clone, Copy, Debug)]
 pub struct Beyond;
 
@@ -44,7 +44,7 @@ pub struct Beyond;
 pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     for (gigabyte, part) in parts(range).ok_or(Beyond)? {
         let index = usize::try_from(gigabyte).map_err(|_| Beyond)?;
-        // SAFETY: (1) the index is below 512, since `parts` stays below the limit; (2) no one else uses the table.
+        // SAFETY: (1) the index is below 512, since `parts` ends below the limit; (2) no other code uses the table.
         let entry = unsafe { (&raw mut boot_l1).cast::<u64>().add(index) };
         // SAFETY: (1) as above.
         let old = unsafe { entry.read_volatile() };
@@ -82,7 +82,7 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
     Ok(())
 }
 
-/// Maps `range` as device memory; below 512 GiB all that is not normal is device memory.
+/// Maps `range` as device memory. Below 512 GiB, everything that is not normal memory is already device memory.
 ///
 /// # Errors
 /// [`Beyond`].
@@ -92,7 +92,7 @@ pub unsafe fn make_normal(range: &PhysRange) -> Result<(), Beyond> {
 pub unsafe fn make_device(range: &PhysRange) -> Result<(), Beyond> {
     for region in regions(range).ok_or(Beyond)? {
         let index = usize::try_from(region).map_err(|_| Beyond)?;
-        // SAFETY: (1) the index is below 512, since `regions` stays below 48 bits; (2) no one else uses the table.
+        // SAFETY: (1) the index is below 512, since `regions` ends below 48 bits; (2) no other code uses the table.
         let entry = unsafe { (&raw mut boot_l0).cast::<u64>().add(index) };
         // SAFETY: (1) as above.
         if unsafe { entry.read_volatile() } != 0 {
@@ -111,8 +111,8 @@ fn new_table(base: u64) -> Option<*mut u64> {
     filled((&raw mut boot_l2).cast::<[u64; ENTRIES]>(), TABLES, base, BLOCK)
 }
 
-/// One of the `count` tables at `tables`, with device blocks of `size` bytes from `base` on; `None` if all are in use (the
-/// first descriptor is then not 0).
+/// One of the `count` tables at `tables`, with device blocks of `size` bytes from `base` on; `None` if all are in use
+/// (the first descriptor is then not 0).
 fn filled(tables: *mut [u64; ENTRIES], count: usize, base: u64, size: u64) -> Option<*mut u64> {
     for n in 0..count {
         // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.

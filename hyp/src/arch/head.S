@@ -1,10 +1,10 @@
 // The arm64 Image header, and the code from the boot loader's state (MMU off, caches unknown) to Rust.
 //
-// x19 DTB, x20 exception level, x26 the record of a loader in firmware or 0, x23 on the boot CPU the address at which it continues after an exception. No code
-// before `1:` below accesses the stack, .bss or .data.
+// x19 DTB, x20 exception level, x26 the record of a loader in firmware or 0, x23 on the boot CPU the address at which
+// it continues after an exception. No code before `1:` below accesses the stack, .bss or .data.
 //
-// The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are the
-// linked addresses until `relocate` adds the distance.
+// The image runs at any page boundary below 512 GiB. Code has no absolute addresses; those in constants and data are
+// the linked addresses until `relocate` adds the load offset.
 
 .equ SCTLR_EL2_RES1,  0x30c50830
 .equ SCTLR_M,         1 << 0
@@ -76,12 +76,12 @@ _head:
     .ascii  "ARM\x64"
     .word   0
 
-// At HAND_OVER_ENTRY of the image, from a loader in firmware that has turned the MMU off (the crate hand-over): x0 DTB, x1
-// record.
+// At HAND_OVER_ENTRY of the image, from a loader in firmware that has turned the MMU off (the crate hand-over): x0 DTB,
+// x1 record.
 .org _head + HAND_OVER_ENTRY
-    b       warm_start
+    b       uefi_start
     .word   HAND_OVER_VERSION
-warm_start:
+uefi_start:
     mov     x26, x1
     b       start
 
@@ -118,9 +118,9 @@ start:
     isb
     reset_el2
 
-    // The blocks of 2 MiB with the image and the start of the DTB are normal memory, the rest is device memory: there may be devices
-    // in the same gigabyte. The final table replaces this one before the host runs.
-    // A dirty or stale cache line of the boot loader could overwrite or hide the tables: invalidate those lines first.
+    // The blocks of 2 MiB with the image and the start of the DTB are normal memory, the rest is device memory: there
+    // may be devices in the same gigabyte. The final table replaces this one before the host runs. A dirty or stale
+    // cache line of the boot loader could overwrite or hide the tables: invalidate those lines first.
     mrs     x2, ctr_el0
     ubfx    x2, x2, #16, #4
     mov     x3, #4
@@ -208,8 +208,8 @@ start:
     mov     x4, x26
     bl      rust_wrong_el
 
-// Maps the block of 2 MiB with the address x2 as normal memory in the table x1, whose gigabyte gets a level-2 table of device memory
-// at x5 if it has none. Rust handles an address beyond the table. Changes x3 to x8.
+// Maps the block of 2 MiB with the address x2 as normal memory in the table x1, whose gigabyte gets a level-2 table of
+// device memory at x5 if it has none. Rust handles an address beyond the table. Changes x3 to x8.
 map_block:
     lsr     x6, x2, #30
     cmp     x6, #512
@@ -234,7 +234,7 @@ map_block:
     str     x3, [x4, x6, lsl #3]
 3:  ret
 
-// Adds the distance between the image's address and its linked address to each address in constants and data. The
+// Adds the load offset, the image's address minus its linked address, to each address in constants and data. The
 // linker lists their locations in the format RELR [ELF gABI, "Relative relocations"]: an even entry is the location of
 // an address; an odd entry has a bit for each of the 63 doublewords after the last location. Runs once, with the MMU
 // on; changes x1 to x8.
@@ -270,8 +270,8 @@ relocate:
     b       1b
 5:  ret
 
-// An exception before the MMU is on: EL3 traps a register. On the boot CPU x21 is the syndrome and x22 the address of the
-// instruction, and the code continues as for a wrong exception level.
+// An exception before the MMU is on: EL3 traps a register. On the boot CPU x21 is the syndrome and x22 the address of
+// the instruction, and the code continues as for a wrong exception level.
 early_exception:
     mrs     x24, tpidr_el2           // not zero while the first exception is reported: Rust then uses x23
 4:  cbnz    x24, 4b
@@ -280,10 +280,10 @@ early_exception:
     mrs     x22, elr_el2
     mov     x20, #EARLY_TRAP
     br      x23
-    // A later CPU cannot report the exception here: other CPUs share the console and the state of the run, and exclusive
-    // accesses work in cacheable memory only. So it continues without the register, whose value is treated as zero while EL3
-    // traps it (DDI 0487 issue L.a, D24.2.169), and reports the exception with the MMU on. It stops at any other exception.
-    // Only x24 and x25 are free: the interrupted code uses all others.
+    // A later CPU cannot report the exception here: other CPUs share the console and the state of the run, and
+    // exclusive accesses work in cacheable memory only. So it continues without the register, whose value is treated as
+    // zero while EL3 traps it (DDI 0487 issue L.a, D24.2.169), and reports the exception with the MMU on. It stops at
+    // any other exception. Only x24 and x25 are free: the interrupted code uses all others.
 2:  mrs     x24, esr_el2
     lsr     x25, x24, #26            // EC 0: the instruction is undefined
 3:  cbnz    x25, 3b
@@ -301,8 +301,8 @@ early_vectors:
     b       early_exception
     .endr
 
-// The image is not at a page boundary, or beyond the boot table's range. Nothing can be printed safely: end with an
-// error status.
+// The image is not at a page boundary, or outside the boot table's range. The console is unknown, so nothing is
+// printed: end with an error status.
 misplaced:
     adr     x1, exit_block
     mov     w0, #0x18                // SYS_EXIT

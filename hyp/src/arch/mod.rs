@@ -10,7 +10,7 @@ pub mod features;
 #[allow(clippy::arithmetic_side_effects)] // `+` combines fields of registers there.
 pub mod setup;
 pub mod tlb;
-pub mod warm;
+pub mod uefi;
 
 use aarch64_cpu::asm::barrier;
 use aarch64_cpu::registers::{CNTFRQ_EL0, Readable};
@@ -28,7 +28,7 @@ global_asm!(
 );
 global_asm!(include_str!("head.S"));
 global_asm!(include_str!("vectors.S"));
-global_asm!(include_str!("warm.S"));
+global_asm!(include_str!("uefi.S"));
 
 unsafe extern "C" {
     fn leave(failed: u64, hvc: u64) -> !;
@@ -192,7 +192,7 @@ pub fn smc(args: [u64; 4]) -> [u64; 4] {
     [x0, x1, x2, x3]
 }
 
-/// For builds that only check these sources on another architecture, which lacks these registers. Never called.
+/// For checks of these sources on another architecture, which lacks these registers. Never called.
 #[cfg(not(target_arch = "aarch64"))]
 pub fn smc(args: [u64; 4]) -> [u64; 4] {
     args
@@ -240,7 +240,7 @@ macro_rules! host_register {
         $(#[doc = $doc])?
         pub fn $name() -> u64 {
             let value: u64;
-            // SAFETY: (1) the caller checked that the feature of this register is there; (2) the read has no side effect.
+            // SAFETY: (1) the caller checked for the feature of this register; (2) the read has no side effect.
             unsafe { asm!(concat!("mrs {}, ", $reg), out(reg) value, options(nomem, nostack, preserves_flags)) };
             value
         }
@@ -291,8 +291,8 @@ pub fn now_us() -> u64 {
 /// Ticks of the counter per second, from the boot CPU; 0 before [`keep_counter_hz`].
 static COUNTER_HZ: AtomicU64 = AtomicU64::new(0);
 
-/// Stores CNTFRQ_EL0 of this CPU for all CPUs: they share the counter, and firmware may leave the register zero on a
-/// CPU that it starts later, and no wait would end on that CPU.
+/// Stores CNTFRQ_EL0 of this CPU for all CPUs. They share the counter, but firmware may leave the register zero on a
+/// CPU that it starts later; then no wait on that CPU would end.
 pub fn keep_counter_hz() {
     COUNTER_HZ.store(CNTFRQ_EL0.get(), Ordering::Relaxed);
 }

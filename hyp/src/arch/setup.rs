@@ -40,8 +40,8 @@ macro_rules! write_sysreg {
     ($($(#[doc = $doc:literal])? $name:ident = $reg:literal;)*) => {$(
         $(#[doc = $doc])?
         fn $name(value: u64) {
-            // SAFETY: (1) the caller checked that the feature of this register is there; (2) it controls EL1 and EL0,
-            // and no state that Rust code in EL2 depends on.
+            // SAFETY: (1) the caller checked for the feature of this register; (2) it controls EL1 and EL0, and no
+            // state that Rust code in EL2 depends on.
             unsafe { asm!(concat!("msr ", $reg, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
         }
     )*};
@@ -86,7 +86,7 @@ fn pmcr_n() -> u64 {
     (pmcr >> 11) & 0x1f
 }
 
-/// Sets up this CPU, with EL2's CPU number `index`, for a host behind `stage2`. Idempotent.
+/// Sets up this CPU, with EL2's CPU number `index`, for a host with the stage 2 `stage2`. Idempotent.
 pub fn cpu(index: usize, stage2: HostStage2Regs) {
     TPIDR_EL2.set(index as u64);
     VBAR_EL2.set(vectors());

@@ -3,7 +3,7 @@
 use crate::arch::tlb;
 use aarch64_cpu::registers::{ID_AA64PFR1_EL1, MIDR_EL1, MPIDR_EL1, Readable};
 use core::fmt;
-use hyp::errata::{self, Answer, Core, Erratum};
+use hyp::errata::{self, Core, Erratum, Workaround};
 
 /// The core must not run the host.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +29,14 @@ pub fn this_core() -> Result<Option<&'static Erratum>, Refused> {
     let core = Core { midr: MIDR_EL1.get(), mpidr: MPIDR_EL1.get(), pfr1: ID_AA64PFR1_EL1.get() };
     let mut repeats = None;
     for erratum in errata::of(core) {
-        match erratum.answer {
-            Answer::RepeatTlbi => {
+        match erratum.workaround {
+            Workaround::RepeatTlbi => {
                 tlb::repeat_from_now_on();
                 repeats = Some(erratum);
             }
-            Answer::Refuse => return Err(Refused(erratum)),
+            Workaround::Refuse => return Err(Refused(erratum)),
             // Every core does this where it writes HCR_EL2.
-            Answer::HcrBetweenBarriers => {}
+            Workaround::HcrBetweenBarriers => {}
         }
     }
     Ok(repeats)

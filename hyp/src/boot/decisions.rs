@@ -6,7 +6,7 @@ use crate::exit::refuse;
 use crate::{devices, gic, log};
 use hyp::boot_info::pci::Upstream;
 use hyp::boot_info::{MmioPolicy, Platform, policy};
-use hyp::pci::kept::Unfit;
+use hyp::pci::kept::BusNumberError;
 
 /// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
 const GICD_TYPER_LPIS: u32 = 1 << 17;
@@ -23,8 +23,8 @@ fn once(platform: &Platform<'_>) -> MmioPolicy {
     MmioPolicy::decide(platform).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc))
 }
 
-/// Refuses to boot with a bus that has a number which SMMUs do not cover. Returns whether a PCI host must be withheld because
-/// its bridges have no numbers yet, and EL2 would keep them.
+/// Refuses to boot if a bus has a number that SMMUs do not cover. Returns whether a PCI host must be withheld because
+/// its bridges have no bus numbers yet, which the host could then not set.
 fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
     let tree = platform.tree;
     let mut withhold = false;
@@ -32,14 +32,14 @@ fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
         let path = tree.path(host.node);
         match devices::check_numbers(host) {
             Ok(()) => continue,
-            Err(Some(Unfit::Outside(rid))) => refuse(
+            Err(Some(BusNumberError::Outside(rid))) => refuse(
                 format_args!(
                     "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
-                     remove it, or switch them off in the firmware's setup"
+                     remove it, or disable them in the firmware's setup"
                 ),
                 Conduit::Smc,
             ),
-            Err(Some(Unfit::Unnumbered(rid))) => log!("{path}: bridge {rid} has no bus numbers"),
+            Err(Some(BusNumberError::Unnumbered(rid))) => log!("{path}: bridge {rid} has no bus numbers"),
             Err(None) => log!(
                 "{path}: EL2 cannot use its configuration space: it is above 512 GiB or incomplete, or another node can \
                  switch the PCI host off"
@@ -58,7 +58,7 @@ pub fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
     }
     for (n, smmu) in platform.smmus.iter().enumerate() {
         if let Some(why) = smmu.interrupts.absent {
-            log!("smmu{n}: an interrupt of {} is not raised: {why}", platform.path(smmu.node));
+            log!("smmu{n}: EL2 does not raise an interrupt of {}: {why}", platform.path(smmu.node));
         }
     }
     for decision in policy.decisions() {
@@ -66,7 +66,7 @@ pub fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
         match decision.verdict {
             policy::Verdict::Given(_) => log!("given: {path}: {}", policy.shown(platform, decision)),
             policy::Verdict::Emulated if cfg!(feature = "no-isolation") => {
-                log!("given: {path}: SMMU, left to the host")
+                log!("given: {path}: SMMU, used by the host directly")
             }
             policy::Verdict::Emulated => log!("emulated: {path}: {}", decision.verdict),
             policy::Verdict::Withheld(_) => log!("withheld: {path}: {}", policy.shown(platform, decision)),
@@ -78,11 +78,17 @@ pub fn announce(platform: &Platform<'_>, policy: &MmioPolicy) {
 }
 
 /// Prints which parts of the interrupt controller access memory without stage 2.
-pub fn announce_holes(platform: &Platform<'_>) {
+pub fn announce_not_isolated(platform: &Platform<'_>) {
     for frame in platform.gic.its.iter() {
-        log!("hole: {}: ITS: host-named tables are written past stage 2", platform.path(frame.node));
+        log!(
+            "not isolated: {}: ITS: it uses tables at the host's addresses, without stage 2",
+            platform.path(frame.node)
+        );
     }
     if gic::typer() & GICD_TYPER_LPIS != 0 {
-        log!("hole: {}: redistributors: host-named LPI tables are used past stage 2", platform.path(platform.gic.node));
+        log!(
+            "not isolated: {}: redistributors: they use LPI tables at the host's addresses, without stage 2",
+            platform.path(platform.gic.node)
+        );
     }
 }

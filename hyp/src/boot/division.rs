@@ -45,12 +45,12 @@ impl Division {
         let (Some(image), Some(dtb)) =
             (PhysRange::between(Pa(image.start), Pa(image.end)), PhysRange::new(dtb, blob.len() as u64))
         else {
-            refuse(format_args!("the image or the device tree lies above the physical address space"), Conduit::Smc)
+            refuse(format_args!("the image or the device tree is above the physical address space"), Conduit::Smc)
         };
         let request = Request {
             image,
             dtb,
-            record: arch::warm::record().unwrap_or_default(),
+            record: arch::uefi::record().unwrap_or_default(),
             pool_size: rounded(map_bytes) + bitmaps + POOL_MIN + gic_bytes(platform) + (ram >> POOL_SHIFT),
             kernel_header,
         };

@@ -1,4 +1,4 @@
-//! The interrupt controller at boot: which of its frames EL2 keeps, and its take-over.
+//! The interrupt controller at boot: the frames that EL2 withholds, and its take-over.
 #![allow(unsafe_code)]
 
 use crate::arch::Conduit;
@@ -20,7 +20,7 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
         // Capacity is one per frame.
         let _ = its.try_push(ItsFrames { range: frame.range, given: !policy.is_withheld(frame.node) });
     }
-    // SAFETY: (1) the device tree says that redistributors are there; (2) the boot table maps them as device memory.
+    // SAFETY: (1) the device tree has redistributors at these addresses; (2) the boot table maps them as device memory.
     let typer = |register| unsafe { read_typer(register) };
     let regions = &platform.gic.redistributors;
     let cpus = platform.cpus.iter().map(|cpu| cpu.mpidr);
@@ -29,14 +29,14 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
     Some(Frames { its, regions: regions.clone(), rds, snooping: Snooping::AsReported })
 }
 
-/// The registers that the host's CPUs reach: what `policy` gives, without the frames that EL2 keeps.
+/// The registers that the host's CPUs can access: those that `policy` gives, without the frames that EL2 withholds.
 pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MAX> {
     let mut mmio = policy.mmio().clone();
     if let Some(frames) = frames {
         let its = frames.its.iter().map(|its| its.range);
         if gic_frames::keep(&mut mmio, frames.regions.iter(), &frames.rds, its).is_err() {
             refuse(
-                format_args!("more than {MMIO_MAX} separate register ranges, with the GIC's frames apart"),
+                format_args!("more than {MMIO_MAX} separate register ranges, including the GIC's frames"),
                 Conduit::Smc,
             );
         }
@@ -44,8 +44,8 @@ pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MA
     mmio
 }
 
-/// Disables every ITS and redistributor, in whatever state firmware left it, and waits until it accesses no memory.
-/// `dtb` is the device tree.
+/// Disables every ITS and redistributor, for any state in which firmware left it, and waits until it accesses no
+/// memory. `dtb` is the device tree.
 pub fn make_quiescent(platform: &Platform<'_>, policy: &MmioPolicy, dtb: &[u8]) {
     if let Err(error) = gic_frames::check_stride(dtb) {
         refuse(format_args!("{error}"), Conduit::Smc);

@@ -10,7 +10,7 @@ mod decisions;
 mod division;
 mod gic_frames;
 mod smmus;
-mod warm;
+mod uefi;
 
 use crate::arch::{self, Conduit, PAGE, features};
 use crate::exit::{self, refuse};
@@ -42,20 +42,22 @@ const EARLY_TRAP: u64 = 0x23;
 /// First Rust code of the boot CPU, on the boot stack, with the MMU on through the boot table.
 #[unsafe(no_mangle)]
 extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
-    warm::begin(record);
+    uefi::begin(record);
     let blob = early(dtb);
     log!("Portcullis {}, DMA isolation at EL2", env!("CARGO_PKG_VERSION"));
     if cfg!(feature = "no-isolation") {
-        log!("WARNING: built without isolation: the SMMU is the host's, and its devices reach all memory");
+        log!(
+            "WARNING: built without isolation: the host uses the SMMU directly, and its devices can access all memory"
+        );
     }
     check_core();
     let mut rules = [0; POLICY_MAX];
     let platform = Platform::parse(blob).and_then(|platform| board_policy::read(platform, &mut rules));
     let mut platform = platform.unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
-    warm::check(&platform);
+    uefi::check(&platform);
     let policy = decisions::decide(&mut platform);
     decisions::announce(&platform, &policy);
-    reach_gic(&platform);
+    map_gic(&platform);
     register_cpus(&platform);
     psci::init();
     let division = Division::of(&platform, &policy, Pa(dtb), blob);
@@ -67,13 +69,13 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     let gic_frames = gic_frames::find(&platform, &policy);
     let mmio = gic_frames::without(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, policy.code(), &division);
-    // An SMMU may be above all memory and registers of the host.
+    // An SMMU may be at a higher address than all memory and registers of the host.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);
     if let Start::Kernel(kernel) = &start {
         write_host_dtb(&platform, &policy, layout, &kernel.dtb);
     }
     if gic_frames.is_none() {
-        decisions::announce_holes(&platform);
+        decisions::announce_not_isolated(&platform);
     }
     let mut translaters = ArrayVec::<Pa, ITS_MAX>::new();
     for page in policy.translaters(&platform) {
@@ -96,7 +98,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     if let Err(error) = dma_table.snapshot(&division.map, translaters.iter().copied()) {
         refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc);
     }
-    arch::warm::commit();
+    arch::uefi::commit();
     smmus::take_over(&dma_table, &smmu_nodes, probed);
     if let Some(frames) = &gic_frames {
         gic_frames::take_over(frames);
@@ -114,7 +116,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     start_host(cpu, start)
 }
 
-/// Starts the host, or lets the firmware go on as the host.
+/// Starts the host, or resumes the firmware as the host.
 fn start_host(cpu: usize, start: Start) -> ! {
     match start {
         Start::Kernel(kernel) => {
@@ -123,8 +125,8 @@ fn start_host(cpu: usize, start: Start) -> ! {
             host::enter(cpu, entry, context)
         }
         Start::Firmware => {
-            log!("firmware goes on at EL1 as the host");
-            host::go_on(cpu)
+            log!("firmware continues at EL1 as the host");
+            host::resume_firmware(cpu)
         }
     }
 }
@@ -190,7 +192,9 @@ extern "C" fn rust_secondary(cpu: u64) -> ! {
 extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
     match arch::withheld(esr, elr) {
         Some(withheld) => exit::withheld(withheld),
-        None => exit::withheld(&format_args!("an undefined instruction before EL2 was up: ESR {esr:#x}, ELR {elr:#x}")),
+        None => exit::withheld(&format_args!(
+            "an undefined instruction before EL2 had its vectors: ESR {esr:#x}, ELR {elr:#x}"
+        )),
     }
 }
 
@@ -198,17 +202,20 @@ extern "C" fn rust_secondary_withheld(esr: u64, elr: u64) -> ! {
 /// early exception, `esr` and `elr` describe it.
 #[unsafe(no_mangle)]
 extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64, record: u64) -> ! {
-    warm::begin(record);
+    uefi::begin(record);
     let _ = early(dtb);
     if level == EARLY_TRAP {
         match arch::withheld(esr, elr) {
             Some(withheld) => refuse(format_args!("{withheld}"), Conduit::Smc),
-            None => refuse(format_args!("an exception before EL2 was up: ESR {esr:#x}, ELR {elr:#x}"), Conduit::Smc),
+            None => refuse(
+                format_args!("an exception before EL2 had its vectors: ESR {esr:#x}, ELR {elr:#x}"),
+                Conduit::Smc,
+            ),
         }
     }
     if level == VHE_ONLY {
         refuse(
-            format_args!("HCR_EL2.E2H is fixed to one on this CPU: a CPU that can run EL2 without VHE is needed"),
+            format_args!("HCR_EL2.E2H is fixed to one on this CPU: use a CPU that can run EL2 without VHE"),
             Conduit::Smc,
         );
     }
@@ -219,14 +226,15 @@ extern "C" fn rust_wrong_el(dtb: u64, level: u64, esr: u64, elr: u64, record: u6
 
 /// Finds the device tree and starts the console. Refuses to boot without a device tree.
 fn early(dtb: u64) -> &'static [u8] {
-    // Without a tree there is no console: at a guessed address there may be anything.
+    // Without a tree there is no console: a guessed address may be that of any device.
     if dtb == 0 || !dtb.is_multiple_of(8) {
         refuse(
             format_args!("x0 = {dtb:#x} at entry is not the address of a device tree: boot as an arm64 Image"),
             Conduit::Smc,
         );
     }
-    // SAFETY: (1) the boot protocol puts a device tree at x0, 8-byte aligned; (2) it is not written while EL2 boots.
+    // SAFETY: (1) by the boot protocol x0 is the address of a device tree, 8-byte aligned; (2) it is not written while
+    // EL2 boots.
     let start = unsafe { &*(dtb as *const [u8; 8]) };
     let size = boot_info::dtb_size(start).unwrap_or_else(|error| refuse(format_args!("{error}"), Conduit::Smc));
     if mmu_is_on()
@@ -258,19 +266,22 @@ fn normal(what: &str, range: &PhysRange) {
     // addresses.
     if unsafe { arch::boot_table::make_normal(range) }.is_err() {
         refuse(
-            format_args!("{what} at {range} lies beyond the first 512 GiB, which is all that boot maps"),
+            format_args!("{what} at {range} is not in the first 512 GiB, which is all that boot code can map"),
             Conduit::Smc,
         )
     }
 }
 
-/// Maps the interrupt controller in the boot table: boot silences it before EL2 has its own tables.
-fn reach_gic(platform: &Platform<'_>) {
+/// Maps the interrupt controller in the boot table: boot disables it before EL2 has its own tables.
+fn map_gic(platform: &Platform<'_>) {
     for frame in platform.gic.frames() {
         address_bits(frame.end());
         // SAFETY: (1) only the boot CPU runs yet; (2) the CPU has the addresses, or the boot was refused.
         if unsafe { arch::boot_table::make_device(frame) }.is_err() {
-            refuse(format_args!("the interrupt controller at {frame} lies beyond what boot maps"), Conduit::Smc)
+            refuse(
+                format_args!("the interrupt controller at {frame} is above the addresses that boot code can map"),
+                Conduit::Smc,
+            )
         }
     }
 }
@@ -353,7 +364,7 @@ fn el2_table(bits: u32, platform: &Platform<'_>, policy: &MmioPolicy, division: 
         if let Some(base) = console::base() {
             table.device(base & !(PAGE - 1), PAGE)?;
         }
-        if let Some(record) = arch::warm::record().map(|record| record.page_rounded()) {
+        if let Some(record) = arch::uefi::record().map(|record| record.page_rounded()) {
             table.data(record.base().0, record.end().0)?;
         }
         table.device(platform.gic.distributor.base().0, GICD_SIZE)?;

@@ -40,7 +40,7 @@ pub fn stage2(bits: u32, smmus: &[Option<Probed<SmmuPlatform>>; SMMUS_MAX]) -> D
     DmaTable::new(&config).unwrap_or_else(|error| refuse(format_args!("IOMMU stage 2: {error}"), Conduit::Smc))
 }
 
-/// Takes over every SMMU: from now on each stream reaches only the memory that `table` maps.
+/// Takes over every SMMU: from now on each stream can only access the memory that `table` maps.
 pub fn take_over(
     table: &DmaTable,
     nodes: &ArrayVec<SmmuNode, SMMUS_MAX>,

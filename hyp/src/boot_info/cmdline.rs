@@ -1,4 +1,4 @@
-//! EL2's own command line, `/chosen/bootargs`: options of the user who starts the machine. The host cannot read it.
+//! EL2's own command line, `/chosen/bootargs`. The host cannot read it.
 
 use super::error::BootError;
 use arrayvec::ArrayVec;
@@ -37,7 +37,7 @@ pub struct Options<'a> {
     pub pool: Option<u64>,
     /// `no-reset=`: kinds of PCI functions that a guest may get although they have no reset.
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
-    /// `console=`: EL2's console, if it does not choose one.
+    /// `console=`: EL2's console; `None` for the default.
     pub console: Option<ConsoleChoice<'a>>,
     /// `cmdq=`: log2 of the largest command queue that the host may have, for tests.
     pub cmdq: Option<u32>,

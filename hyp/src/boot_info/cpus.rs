@@ -32,11 +32,11 @@ pub fn find<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Cpu, CPUS_MAX>, BootError<'a
             Some(Ok(Reg::OnBus(mpidr))) => mpidr,
             Some(Err(error)) => return Err(error),
             Some(Ok(Reg::Visible(_))) | None => {
-                return Err(node.bad("reg", "does not hold the CPU's number"));
+                return Err(node.bad("reg", "is not the CPU's affinity"));
             }
         };
         if cpus.iter().any(|cpu| cpu.mpidr == mpidr) {
-            return Err(node.bad("reg", "repeats the number of another CPU"));
+            return Err(node.bad("reg", "repeats the affinity of another CPU"));
         }
         if let Some(method) = node.string("enable-method")?
             && method != "psci"
@@ -55,11 +55,11 @@ pub fn find<'a>(tree: &Tree<'a>) -> Result<ArrayVec<Cpu, CPUS_MAX>, BootError<'a
     Ok(cpus)
 }
 
-/// Checks that PSCI 0.2 or later is reached by SMC: the only conduit that a hypervisor at EL2 can use. The node is found by
-/// its `compatible`, wherever it is.
+/// Checks for PSCI 0.2 or later with SMC, the only conduit that a hypervisor at EL2 can use. The node is found by its
+/// `compatible`, anywhere in the tree.
 ///
 /// # Errors
-/// [`BootError::Missing`] without PSCI, [`BootError::Unsupported`] when it is reached by HVC or too old.
+/// [`BootError::Missing`] without PSCI, [`BootError::Unsupported`] if the conduit is HVC or the version too old.
 pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
     let mut found = false;
     let mut old = None;
@@ -76,8 +76,8 @@ pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
         if node.string("method")? != Some("smc") {
             return Err(BootError::Unsupported {
                 path: node.path(),
-                what: "PSCI is not reached by SMC",
-                remedy: "firmware must not use EL2 itself (QEMU: -machine virtualization=on)",
+                what: "the conduit of PSCI is not SMC",
+                remedy: "firmware must start EL2 in it (QEMU: -machine virtualization=on)",
             });
         }
         found = true;

@@ -1,4 +1,4 @@
-//! How EL2 was started: by a boot loader with a kernel for the host, or by firmware that continues as the host.
+//! How EL2 was started: by a boot loader with a kernel for the host, or from UEFI firmware that continues as the host.
 
 use super::error::BootError;
 use super::memory::Memory;
@@ -12,13 +12,13 @@ use io_pgtable::Pa;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry<'a> {
     /// By a boot loader: the host starts with a kernel.
-    Cold(Modules<'a>),
-    /// By running firmware, which reserved this memory for EL2: the firmware continues as the host.
-    Warm(PhysRange),
+    BootLoader(Modules<'a>),
+    /// From UEFI firmware, which reserved this memory for EL2 and continues as the host.
+    Uefi(PhysRange),
 }
 
 impl<'a> Entry<'a> {
-    /// Reads `/chosen`: memory that firmware reserved for EL2, or else the host's modules.
+    /// Reads `/chosen`: the memory that firmware reserved for EL2, or the host's modules.
     ///
     /// # Errors
     /// Those of [`Modules::find`]; [`BootError::Property`] for memory that is not one range of whole pages;
@@ -31,7 +31,7 @@ impl<'a> Entry<'a> {
             }
             Ok(())
         })?;
-        let Some(own) = own else { return Ok(Self::Cold(Modules::find(tree, memory)?)) };
+        let Some(own) = own else { return Ok(Self::BootLoader(Modules::find(tree, memory)?)) };
         tree.walk(&mut |node| if is_module(node) { Err(beside(node)) } else { Ok(()) })?;
         if !memory.ram.contains(&own) || memory.reserved.overlaps(&own) {
             return Err(BootError::NotInRam {
@@ -40,12 +40,12 @@ impl<'a> Entry<'a> {
                 ram_end: memory.end(),
             });
         }
-        Ok(Self::Warm(own))
+        Ok(Self::Uefi(own))
     }
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>) -> Result<PhysRange, BootError<'a>> {
-    let one = || node.bad(OWN_MEMORY, "must hold one base and one size above zero, of whole pages, in two cells each");
+    let one = || node.bad(OWN_MEMORY, "must be one base and one size above zero, in whole pages, of two cells each");
     let mut cells = node.cells(OWN_MEMORY)?.ok_or_else(one)?;
     let base = cells.number(2).ok_or_else(one)?;
     let size = cells.number(2).filter(|&size| size > 0).ok_or_else(one)?;
@@ -56,7 +56,7 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<PhysRange, BootError<'a>> {
 fn beside<'a>(node: &NodeRef<'a, '_>) -> BootError<'a> {
     BootError::Unsupported {
         path: node.path(),
-        what: "a boot module beside firmware that goes on as the host",
+        what: "a boot module although firmware continues as the host",
         remedy: "let the firmware load the host's kernel",
     }
 }

@@ -54,11 +54,11 @@ pub enum BootError<'a> {
         /// The remedy.
         remedy: &'static str,
     },
-    /// The machine has a part in a form that EL2 does not support.
+    /// The machine has a part that EL2 does not support.
     Unsupported {
         /// The node.
         path: Path<'a>,
-        /// The unsupported form.
+        /// What is unsupported.
         what: &'static str,
         /// The remedy.
         remedy: &'static str,
@@ -81,7 +81,7 @@ pub enum BootError<'a> {
         /// The second node's range.
         range: PhysRange,
     },
-    /// Two nodes with one phandle: references are ambiguous.
+    /// Two nodes have one phandle, so references are ambiguous.
     SamePhandle {
         /// The phandle.
         phandle: u32,
@@ -181,7 +181,7 @@ pub enum BootError<'a> {
         /// The other node, if that is the reason.
         other: Option<Named<'a>>,
     },
-    /// A line of the policy module is no rule.
+    /// A line of the policy module is not a rule.
     RuleLine {
         /// The line, from 1.
         line: usize,
@@ -198,7 +198,7 @@ pub enum BootError<'a> {
         kind: RuleKind,
         /// The kind of device.
         compatible: &'a str,
-        /// The node that it is about.
+        /// The node that it matches.
         node: Path<'a>,
         /// Why not.
         why: &'static str,
@@ -236,7 +236,7 @@ impl fmt::Display for BootError<'_> {
             Self::Property { path, property, problem } => {
                 write!(f, "device tree: property {property} of {path} {problem}; correct the device tree")
             }
-            Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build has no room for them"),
+            Self::TooMany { what, limit } => write!(f, "more than {limit} {what}: this build does not support more"),
             Self::Missing { what, remedy } => write!(f, "no {what}: {remedy}"),
             Self::Unsupported { path, what, remedy } => write!(f, "{path}: {what}: {remedy}"),
             Self::SmmuDisabled { smmu, by, status } => {

@@ -32,12 +32,11 @@ const NODE_RANGES_MAX: usize = 20;
 const CHOSEN_REPLACED: [&str; 3] = ["bootargs", "linux,initrd-start", "linux,initrd-end"];
 
 /// Writes the host's tree to the start of `out` and zeroes the rest; returns its length in bytes.
-///
-/// The host's tree differs from EL2's in this: memory lacks what `layout` gives to EL2; `/chosen` has the kernel
-/// module's command line and the ramdisk's address instead of EL2's command line and the modules; every node that
-/// `policy` withholds is disabled, and no alias or console path leads to it; memory that firmware keeps has no
-/// `compatible`, by which a driver would find it; SMMU nodes lack the property that EL2
-/// implements itself (`arm,instdata-override`).
+/// Differences of the host's tree from EL2's: memory lacks the ranges that `layout` gives to EL2; `/chosen` has the
+/// kernel module's command line and the ramdisk's address instead of EL2's command line and the modules; every node
+/// that `policy` withholds is disabled, and no alias or console path names it; memory reserved for firmware has no
+/// `compatible`, by which a driver would find it; SMMU nodes lack the property that EL2 implements itself
+/// (`arm,instdata-override`).
 ///
 /// # Errors
 /// [`BootError::HostDtbRoom`] when `out` is too small (see [`layout::plan`](super::layout::plan));

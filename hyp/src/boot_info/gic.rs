@@ -31,21 +31,21 @@ pub struct Its {
     pub node: NodeId,
     /// Control page and translation page.
     pub range: PhysRange,
-    /// Where devices write.
+    /// The address that devices write to.
     pub doorbell: Doorbell,
 }
 
 /// The address that devices write to raise an interrupt of an ITS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Doorbell {
-    /// To its own translation page.
+    /// In its own translation page.
     #[default]
     Own,
-    /// To a window of the bus that numbers devices by address ([`PRE_ITS`]): EL2 cannot check the numbers.
+    /// In a window of the bus in which the address is the DeviceID ([`PRE_ITS`]): EL2 cannot check the DeviceID.
     PreIts,
 }
 
-/// The property of an ITS behind such a window; the node may have the control page only.
+/// The property of an ITS with such a window. Its node may have the control page only.
 pub const PRE_ITS: &str = "socionext,synquacer-pre-its";
 
 impl Its {
@@ -184,7 +184,8 @@ impl Gic {
     }
 }
 
-/// Notes in `reached` the regions of 512 GiB with `frame` of `node`; an error if boot's own table has no room for them.
+/// Adds the regions of 512 GiB that contain `frame` of `node` to `reached`; an error if boot's own table has no room
+/// for them.
 fn reach<'a>(
     tree: &Tree<'a>,
     node: NodeId,
@@ -194,11 +195,11 @@ fn reach<'a>(
     let refuse =
         |what| Err(BootError::Unsupported { path: tree.path(node), what, remedy: "this machine is not supported yet" });
     let Some(regions) = regions(frame) else {
-        return refuse("its registers are above 256 TiB, which is all that boot reaches");
+        return refuse("its registers are above 256 TiB, the limit of boot code");
     };
     for region in regions {
         if !reached.contains(&region) && reached.try_push(region).is_err() {
-            return refuse("the interrupt controller is in more than four parts of 512 GiB above the first");
+            return refuse("the interrupt controller is in more than four regions of 512 GiB above the first");
         }
     }
     Ok(())
@@ -212,7 +213,7 @@ fn read<'a>(node: &NodeRef<'a, '_>) -> Result<Gic, BootError<'a>> {
     let mut regs = node.reg()?;
     let mut visible = || match regs.next().transpose()? {
         Some(Reg::Visible(range)) => Ok(range),
-        Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not hold the distributor and all redistributors")),
+        Some(Reg::OnBus(_)) | None => Err(node.bad("reg", "does not contain the distributor and all redistributors")),
     };
     // The rest of a larger entry may contain an ITS, so it is withheld.
     let first_frame = |range: PhysRange| PhysRange::new(range.base(), range.size().min(GICD_SIZE)).unwrap_or(range);

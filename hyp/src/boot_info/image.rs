@@ -57,7 +57,7 @@ impl ImageHeader {
             return refuse("its header has no image size (Linux before 3.17): pass a newer one", 0);
         }
         if image_size > 1 << 40 || text_offset >= 1 << 40 {
-            return refuse("its header asks for an impossible amount of memory: pass an intact one", image_size);
+            return refuse("the image size in its header is impossible: pass an intact one", image_size);
         }
         let page_size = match (flags >> 1) & 3 {
             1 => PageSize::Size4K,

@@ -1,7 +1,7 @@
 //! The memory layout: EL2's image at its load address, EL2's pool next to it, the host's device tree in free memory,
 //! the rest for the host.
 
-mod warm;
+mod uefi;
 
 use io_pgtable::Pa;
 
@@ -29,7 +29,7 @@ pub struct Request<'h> {
     pub image: PhysRange,
     /// EL2's own device tree.
     pub dtb: PhysRange,
-    /// The record of the loader in firmware; empty where a boot loader started EL2.
+    /// The record of the loader in firmware; empty if a boot loader started EL2.
     pub record: PhysRange,
     /// Contiguous bytes for EL2's page records and pool; `pool=` on its command line overrides it.
     pub pool_size: u64,
@@ -40,9 +40,9 @@ pub struct Request<'h> {
 /// The memory layout.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
-    /// What the host starts with.
+    /// How the host starts.
     pub start: Start,
-    /// EL2's image in whole pages; where firmware started EL2, with the tree and the record behind it.
+    /// EL2's image in whole pages; in a start from UEFI with the tree and the record after it.
     pub image: PhysRange,
     /// EL2's pool, at least as large as requested, in whole pages; it does not overlap a module or a reservation.
     pub pool: PhysRange,
@@ -52,16 +52,16 @@ pub struct Layout {
     pub scrub: PhysRange,
 }
 
-/// What the host starts with.
+/// How the host starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Start {
-    /// A kernel.
+    /// With a kernel.
     Kernel(KernelStart),
-    /// Firmware goes on where it handed the machine over.
+    /// The firmware that started EL2 continues.
     Firmware,
 }
 
-/// A kernel with which the host starts.
+/// The host's kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct KernelStart {
     /// The kernel's header.
@@ -75,7 +75,7 @@ pub struct KernelStart {
 }
 
 impl Layout {
-    /// The kernel with which the host starts, if it is one.
+    /// The host's kernel, if it starts with one.
     #[must_use]
     pub fn kernel(&self) -> Option<&KernelStart> {
         match &self.start {
@@ -89,16 +89,20 @@ impl Layout {
 ///
 /// # Errors
 /// [`BootError::KernelImage`], [`BootError::KernelMisaligned`], [`BootError::NotInRam`], [`BootError::Overlap`] for a
-/// module that cannot be started at its address, or memory of EL2 that is not where firmware reserved it;
+/// module that cannot be started at its address, or memory of EL2 outside the range that firmware reserved;
 /// [`BootError::NoRoom`] when there is too little memory.
 pub fn plan<'a>(platform: &Platform<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
     match &platform.entry {
-        Entry::Cold(modules) => cold(platform, modules, request),
-        Entry::Warm(own) => warm::plan(platform, own, request),
+        Entry::BootLoader(modules) => for_boot_loader(platform, modules, request),
+        Entry::Uefi(own) => uefi::plan(platform, own, request),
     }
 }
 
-fn cold<'a>(platform: &Platform<'a>, modules: &Modules<'a>, request: &Request<'_>) -> Result<Layout, BootError<'a>> {
+fn for_boot_loader<'a>(
+    platform: &Platform<'a>,
+    modules: &Modules<'a>,
+    request: &Request<'_>,
+) -> Result<Layout, BootError<'a>> {
     let memory = &platform.memory;
     let image = request.image.page_rounded();
     if image.is_empty() || !memory.ram.contains(&image) {
@@ -142,7 +146,7 @@ fn cold<'a>(platform: &Platform<'a>, modules: &Modules<'a>, request: &Request<'_
     Ok(Layout { start: Start::Kernel(start), image, pool, host_ram, scrub: request.dtb })
 }
 
-/// All memory but EL2's `own` and what firmware keeps.
+/// All memory except EL2's `own` and `no-map` reservations.
 fn host_ram<'a>(memory: &Memory, own: &[PhysRange]) -> Result<RangeSet<HOST_RAM_MAX>, BootError<'a>> {
     let mut host_ram = RangeSet::new();
     let full = |_| BootError::TooMany { what: "separate ranges of the host's memory", limit: HOST_RAM_MAX };
@@ -168,12 +172,12 @@ fn check_kernel<'a>(
         return Err(BootError::KernelMisaligned { address: base, text_offset: header.text_offset });
     }
     let footprint = PhysRange::new(base, header.image_size.max(module.size())).ok_or(BootError::KernelImage {
-        problem: "its header asks for more memory than there are addresses above it",
+        problem: "the image size in its header exceeds the addresses above it",
         value: header.image_size,
     })?;
     if !platform.memory.ram.contains(&footprint) || platform.memory.no_map.overlaps(&footprint) {
         return Err(BootError::NotInRam {
-            what: "the kernel, with the memory its header asks for,",
+            what: "the kernel, with the image size in its header,",
             range: footprint,
             ram_end: platform.memory.end(),
         });

@@ -50,7 +50,7 @@ impl Memory {
             let range = PhysRange::new(Pa(entry.address()), entry.size()).filter(|range| !range.is_empty());
             let range = range.ok_or(BootError::Missing {
                 what: "valid /memreserve/ entry",
-                remedy: "one of them is empty, or leaves the 52-bit address space; correct the device tree",
+                remedy: "one of them is empty, or ends above the 52-bit address space; correct the device tree",
             })?;
             memory.reserve(&range)?;
         }
@@ -75,9 +75,9 @@ impl Memory {
 
     fn add_ram<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         if node.has("linux,usable-memory") {
-            // Linux uses it instead of `reg`. The remaining memory belongs to a crashed kernel, whose devices may
+            // Linux uses the property instead of `reg`. The other memory belongs to a crashed kernel, whose devices may
             // still do DMA.
-            return Err(node.bad("linux,usable-memory", "leaves out memory with another owner"));
+            return Err(node.bad("linux,usable-memory", "omits memory with another owner"));
         }
         for reg in node.reg()? {
             let Reg::Visible(range) = reg? else {
@@ -109,7 +109,7 @@ impl Memory {
                 self.no_map.insert(range.page_rounded()).map_err(|_| too_many_reserved())?;
             }
         }
-        if whole { Ok(()) } else { Err(node.bad("reg", "reserves nothing")) }
+        if whole { Ok(()) } else { Err(node.bad("reg", "has only empty ranges")) }
     }
 
     fn reserve<'a>(&mut self, range: &PhysRange) -> Result<(), BootError<'a>> {
@@ -133,7 +133,7 @@ pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
         && node.on_visible_bus()
 }
 
-/// Whether `node` reserves memory that firmware keeps: neither the host nor EL2 gets it.
+/// Whether `node` reserves memory for firmware (`no-map`): neither the host nor EL2 gets it.
 pub(super) fn is_kept<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     Ok(is_reservation(node) && node.has("no-map") && node.has("reg") && is_active(node)?)
 }

@@ -1,4 +1,4 @@
-//! The kind of a file that the boot loader put in memory.
+//! The kind of a file that the boot loader loaded.
 
 use core::fmt;
 

@@ -1,5 +1,6 @@
-//! The host's kernel and ramdisk and the rules of the board's author, as the boot loader left them in memory: nodes
-//! `multiboot,module` under `/chosen`, the binding that Xen uses for its first domain and that QEMU's `guest-loader` writes.
+//! The host's kernel and ramdisk and the rules of the board's author, as the boot loader loaded them: nodes
+//! `multiboot,module` under `/chosen`, the binding that Xen uses for its first domain and that QEMU's `guest-loader`
+//! writes.
 
 use io_pgtable::Pa;
 
@@ -11,7 +12,7 @@ use super::range::PhysRange;
 use super::rules::POLICY_MAX;
 use super::tree::{NodeId, NodeRef, Tree};
 
-/// A file that the boot loader put in memory.
+/// A file that the boot loader loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Module<'a> {
     /// The node.
@@ -54,7 +55,7 @@ impl<'a> Modules<'a> {
             if !is_module(node) {
                 return Ok(());
             }
-            // First: rules must not be lost because a node has two kinds.
+            // Checked first: rules must not be ignored because a node has two kinds.
             let (kind, slot) = if node.is_compatible(POLICY) {
                 (ModuleKind::Policy, &mut policy)
             } else if node.is_compatible("multiboot,kernel") {
@@ -107,7 +108,7 @@ pub(super) fn is_module(node: &NodeRef<'_, '_>) -> bool {
 }
 
 fn read<'a>(node: &NodeRef<'a, '_>, kind: ModuleKind, memory: &Memory) -> Result<Module<'a>, BootError<'a>> {
-    let one = || node.bad("reg", "must hold one address and one size above zero");
+    let one = || node.bad("reg", "must be one address and one size above zero");
     let chosen = node.parent().ok_or_else(one)?;
     // QEMU omits the cell counts of /chosen and uses the root's.
     let counted = if chosen.has("#address-cells") { chosen } else { chosen.parent().ok_or_else(one)? };

@@ -1,4 +1,4 @@
-//! PCI hosts, and whether every requester behind them reaches memory through an SMMU that EL2 owns.
+//! PCI hosts, and whether every requester of a PCI host is behind an SMMU that EL2 owns.
 
 use super::error::BootError;
 use super::power;
@@ -15,12 +15,12 @@ pub const WINDOWS_MAX: usize = 8;
 /// Maximum number of entries of an `iommu-map`.
 pub const IOMMU_MAP_MAX: usize = 16;
 
-/// Requester IDs have 16 bits. A host can give a bridge any secondary bus number, so all of them must be covered, unless
-/// EL2 keeps it from that.
+/// RequesterIDs have 16 bits. The host can give a bridge any secondary bus number, so all IDs must be covered, unless
+/// EL2 ignores these stores.
 const RIDS: u64 = 0x1_0000;
-/// Those of a bus.
+/// RequesterIDs of a bus.
 const RIDS_PER_BUS: u64 = 0x100;
-/// The space of a window of 32-bit memory, as the first cell of its address has it; that of 64-bit memory is the next.
+/// Space code of 32-bit memory in the first cell of a window's address. The code of 64-bit memory is one more.
 const MEMORY_32: u32 = 2;
 /// Configuration space of one bus, in bytes.
 const ECAM_PER_BUS: u64 = 1 << 20;
@@ -36,8 +36,8 @@ pub enum Upstream {
     /// No IOMMU in the tree: EL2 assumes that the DMA is not translated.
     #[default]
     Nothing,
-    /// SMMUs of the platform, for every requester on the buses of `bus-range`. Others would bypass them: no bus may get
-    /// another number.
+    /// SMMUs of the platform, for every requester on the buses of `bus-range`. Other requesters would bypass the SMMUs,
+    /// so no bus may get another number.
     Buses {
         /// Index of the first one.
         first: u8,
@@ -49,7 +49,7 @@ pub enum Upstream {
 }
 
 impl Upstream {
-    /// The combination of two properties of a master, one with the result `self` and one with `other`.
+    /// Combines the results `self` and `other` of two properties of a master.
     const fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Foreign, _) | (_, Self::Foreign) => Self::Foreign,
@@ -61,13 +61,13 @@ impl Upstream {
     }
 }
 
-/// Who can switch a PCI host off.
+/// Which node can switch a PCI host off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Switch {
-    /// Nobody, as far as the tree says.
+    /// None, by the tree.
     #[default]
     Nobody,
-    /// Another node: its power domain, clock, reset, supply or pin.
+    /// The node of a power domain, clock, reset, supply or pin.
     OtherNode,
 }
 
@@ -84,18 +84,18 @@ pub struct PciHost {
     pub upstream: Upstream,
     /// `linux,pci-domain`, or its position among the PCI hosts.
     pub segment: u32,
-    /// Its first and its last bus; configuration space begins with the first.
+    /// First and last bus; configuration space begins at the first bus.
     pub buses: (u8, u8),
-    /// Those of `windows` that are memory.
+    /// The windows in `windows` that are memory.
     pub memory: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// The StreamIDs of its requesters.
     pub ids: ArrayVec<IdRange, IOMMU_MAP_MAX>,
-    /// Who can switch it off.
+    /// Which node can switch it off.
     pub switch: Switch,
 }
 
 impl PciHost {
-    /// Whether EL2 keeps the numbers of its buses, and so has the host's accesses to configuration space trap.
+    /// Whether the host must not change the bus numbers. Then its accesses to configuration space trap.
     #[must_use]
     pub const fn keeps_numbers(&self) -> bool {
         matches!(self.upstream, Upstream::Buses { .. })
@@ -105,7 +105,7 @@ impl PciHost {
 /// A window of PCI memory space.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryWindow {
-    /// Its first address on the bus.
+    /// The first bus address.
     pub bus: u64,
     /// Its CPU addresses.
     pub cpu: PhysRange,
@@ -148,7 +148,7 @@ pub fn find<'a>(
 /// Maximum number of stream ranges in all `iommus` and `iommu-map` properties.
 pub const STREAMS_MAX: usize = 64;
 
-/// Consecutive streams that an `iommus` or an `iommu-map` gives to masters.
+/// Consecutive streams in an `iommus` or `iommu-map` of masters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MasterStreams {
     /// The node whose `iommu-map` it is; `None` for `iommus`.
@@ -208,7 +208,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode], position: u32) -> Result
     let ecam = match node.reg()?.next().transpose()? {
         Some(Reg::Visible(range)) => range,
         Some(Reg::OnBus(_)) | None => {
-            return Err(node.bad("reg", "does not hold the configuration space"));
+            return Err(node.bad("reg", "does not contain the configuration space"));
         }
     };
     let (first, last) = bus_range(node)?;
@@ -241,7 +241,7 @@ fn bus_range<'a>(node: &NodeRef<'a, '_>) -> Result<(u32, u32), BootError<'a>> {
     if cells.is_empty() && first <= last && last <= 0xff { Ok((first, last)) } else { Err(bad()) }
 }
 
-/// All windows, and those of them that are memory.
+/// All windows, and the memory windows among them.
 type Windows = (ArrayVec<PhysRange, WINDOWS_MAX>, ArrayVec<MemoryWindow, WINDOWS_MAX>);
 
 fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Windows, BootError<'a>> {
@@ -253,11 +253,11 @@ fn windows<'a>(node: &NodeRef<'a, '_>) -> Result<Windows, BootError<'a>> {
     node.windows(&mut |bus, range| {
         let space = bus.first >> 24 & 3;
         if space == 0 {
-            return Err(node.bad("ranges", "has a window onto configuration space"));
+            return Err(node.bad("ranges", "has a window of configuration space"));
         }
         let range = range.ok_or_else(|| node.bad("ranges", "has a window outside the CPU's address space"))?;
         if space >= MEMORY_32 {
-            // There is room: at most one entry for each window.
+            // Cannot fail: at most one entry for each window.
             let _ = memory.try_push(MemoryWindow { bus: bus.address, cpu: range });
         }
         windows.try_push(range).map_err(|_| BootError::TooMany { what: "windows of a PCI host", limit: WINDOWS_MAX })
@@ -298,7 +298,7 @@ fn iommu_map<'a>(
         }
         covered.insert(rids).map_err(|_| BootError::TooMany { what: "iommu-map entries", limit: IOMMU_MAP_MAX })?;
         first = first.or(Some(smmu));
-        // There is room: at most one entry for each range of RequesterIDs.
+        // Cannot fail: at most one entry for each range of RequesterIDs.
         let _ = ids.try_push(IdRange { rid, count: length, smmu, sid });
     }
     if node.u32("iommu-map-mask")?.is_some_and(|mask| u64::from(mask) != RIDS.saturating_sub(1)) {
@@ -321,8 +321,7 @@ fn index_of(smmus: &[SmmuNode], phandle: u32) -> Option<u8> {
 }
 
 /// The translation between a node that is not a PCI host and memory: `iommus` must refer to the platform's SMMUs, and
-/// so must
-/// every ID that an additional `iommu-map` has. [`Upstream::Nothing`] without both.
+/// so must every ID in an additional `iommu-map`. [`Upstream::Nothing`] without both.
 pub(super) fn of_device<'a>(node: &NodeRef<'a, '_>, smmus: &[SmmuNode]) -> Result<Upstream, BootError<'a>> {
     Ok(match (iommus(node, smmus)?, iommu_map(node, smmus, None, &mut ArrayVec::new())?) {
         // No property shows that an SMMU translates the node's own accesses.

@@ -24,15 +24,15 @@ pub struct Part<N> {
 /// The address ranges of the host and of EL2 when the host starts.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'p, N> {
-    /// Memory that the host owns and its devices reach.
+    /// Memory that the host owns and its devices can access.
     pub memory: &'p [Part<N>],
     /// Data in host memory passed to the host.
     pub loaded: &'p [Part<N>],
-    /// Registers that the host reaches.
+    /// Registers that the host can access.
     pub registers: &'p [Part<N>],
     /// Windows of bridges mapped for the host; the host configures the BARs there.
     pub windows: &'p [Part<N>],
-    /// Registers that the host's devices reach.
+    /// Registers that the host's devices can access.
     pub doorbells: &'p [Part<N>],
     /// Memory of EL2.
     pub own: &'p [Part<N>],

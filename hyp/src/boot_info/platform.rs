@@ -77,7 +77,7 @@ impl<'a> Platform<'a> {
         })
     }
 
-    /// Reads the content of the policy module, a copy that nothing writes any more.
+    /// Reads the content of the policy module from a copy, which must not change.
     ///
     /// # Errors
     /// As [`Rules::parse`]; the platform must then not be used.
@@ -86,12 +86,12 @@ impl<'a> Platform<'a> {
         Ok(())
     }
 
-    /// The host's kernel and ramdisk; `None` where firmware goes on as the host.
+    /// The host's kernel and ramdisk; `None` in a start from UEFI.
     #[must_use]
     pub fn modules(&self) -> Option<&Modules<'a>> {
         match &self.entry {
-            Entry::Cold(modules) => Some(modules),
-            Entry::Warm(_) => None,
+            Entry::BootLoader(modules) => Some(modules),
+            Entry::Uefi(_) => None,
         }
     }
 
@@ -115,11 +115,11 @@ impl<'a> Platform<'a> {
 /// Properties of `/chosen` that show another owner of some memory, which memory nodes and reservations do not
 /// describe.
 const OTHER_OWNERS: [(&str, &str); 5] = [
-    ("linux,usable-memory-range", "leaves out the memory of a kernel that crashed, whose devices may still run"),
-    ("linux,elfcorehdr", "describes a kernel that crashed, whose devices may still run"),
-    ("linux,uefi-system-table", "means UEFI, whose memory map this tree does not contain: start EL2 without UEFI"),
-    ("linux,uefi-mmap-start", "means UEFI, whose memory map this tree does not contain: start EL2 without UEFI"),
-    ("linux,kho-fdt", "describes memory that a previous kernel handed over"),
+    ("linux,usable-memory-range", "omits the memory of a crashed kernel, whose devices may still do DMA"),
+    ("linux,elfcorehdr", "describes a crashed kernel, whose devices may still do DMA"),
+    ("linux,uefi-system-table", "shows a boot from UEFI, whose memory map is not in this tree: start EL2 without UEFI"),
+    ("linux,uefi-mmap-start", "shows a boot from UEFI, whose memory map is not in this tree: start EL2 without UEFI"),
+    ("linux,kho-fdt", "describes memory that an earlier kernel preserves"),
 ];
 
 /// EL2's command line, from the one node that has it.

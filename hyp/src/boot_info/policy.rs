@@ -31,7 +31,7 @@ pub const DECISIONS_MAX: usize = 512;
 pub const MMIO_MAX: usize = 64;
 /// Maximum number of ranges of the host's registers before they are merged.
 pub const GIVEN_MAX: usize = 128;
-/// Maximum number of separate ranges of code of running firmware.
+/// Maximum number of separate ranges of flash with code of UEFI firmware.
 pub const CODE_MAX: usize = 4;
 /// Maximum number of withheld ranges.
 pub const WITHHELD_MAX: usize = 768;
@@ -82,7 +82,7 @@ pub struct MmioPolicy {
     withheld: ArrayVec<Part<Name>, WITHHELD_MAX>,
     buses: ArrayVec<Part<Name>, BUSES_MAX>,
     mmio: RangeSet<MMIO_MAX>,
-    /// A bit for each rule that found a node.
+    /// A bit for each rule that matched a node.
     rules_used: u128,
     code: RangeSet<CODE_MAX>,
 }
@@ -93,9 +93,9 @@ impl MmioPolicy {
     /// # Errors
     /// [`BootError::BadOption`] for an `allow=` with a path that does not exist, an SMMU or EL2's console, and for a
     /// `withhold=` with the interrupt controller, or with a node that the host would not get;
-    /// [`BootError::Rule`] for a rule of the board's author that cannot be followed, [`BootError::Missing`] if the rules
-    /// were not read; [`BootError::Unsupported`] when the interrupt controller cannot be given; [`BootError::Property`];
-    /// [`BootError::TooMany`].
+    /// [`BootError::Rule`] for a rule of the board's author that cannot be followed, [`BootError::Missing`] if the
+    /// rules were not read; [`BootError::Unsupported`] when the interrupt controller cannot be given;
+    /// [`BootError::Property`]; [`BootError::TooMany`].
     #[inline(never)] // Its stack frame is large, and is freed when it returns.
     pub fn decide<'a>(platform: &Platform<'a>) -> Result<Self, BootError<'a>> {
         let rules = ruled::of(platform)?;
@@ -115,9 +115,12 @@ impl MmioPolicy {
             };
             for word in [allow, withhold].into_iter().flatten() {
                 if used.contains(&word) {
-                    return Err(BootError::BadOption { word, expected: "the full path of one node, not of two" });
+                    return Err(BootError::BadOption {
+                        word,
+                        expected: "the full path of one node; this one matches two",
+                    });
                 }
-                // There is room: at most one entry for each option.
+                // Cannot fail: at most one entry for each option.
                 let _ = used.try_push(word);
             }
             let verdict = match withhold {
@@ -157,7 +160,7 @@ impl MmioPolicy {
         Shown { verdict: decision.verdict, shares, rule }
     }
 
-    /// The rules of the board's author that found no node: a policy may be for several boards.
+    /// The rules of the board's author that matched no node: a policy may be for several boards.
     pub fn unused_rules<'p, 'a>(&'p self, platform: &Platform<'a>) -> impl Iterator<Item = Rule<'a>> + use<'p, 'a> {
         let used = |number: u32| self.rules_used.checked_shr(number).unwrap_or(0) & 1 == 1;
         let rules = (0u32..=u32::MAX).zip(platform.rules.unwrap_or_default().iter());
@@ -196,15 +199,15 @@ impl MmioPolicy {
         &self.mmio
     }
 
-    /// Flash that running firmware executes, to map in the host's stage 2 so that it can be read and executed, but not
-    /// written: apart from [`MmioPolicy::mmio`].
+    /// Flash that UEFI firmware executes: the host's stage 2 maps it as readable and executable, not writable. It is
+    /// not in [`MmioPolicy::mmio`].
     #[must_use]
     pub fn code(&self) -> &RangeSet<CODE_MAX> {
         &self.code
     }
 
-    /// The registers of given nodes: those in [`MmioPolicy::mmio`] and [`MmioPolicy::code`], and configuration space that
-    /// is given by traps.
+    /// The registers of given nodes: those in [`MmioPolicy::mmio`] and [`MmioPolicy::code`], and configuration space to
+    /// which the host's accesses trap.
     #[must_use]
     pub fn given(&self) -> &[Part<Name>] {
         &self.given

@@ -103,7 +103,7 @@ impl Providers {
         value: &[u8],
         count: Option<&'static str>,
     ) -> Result<(), BootError<'a>> {
-        let bad = || node.bad(kind, "of an SMMU, or of what it depends on, cannot be followed");
+        let bad = || node.bad(kind, "of an SMMU, or of a node that it depends on, refers to no node");
         let mut cells = Cells::new(value).ok_or_else(bad)?;
         while let Some(phandle) = cells.u32() {
             // An empty entry.

@@ -11,7 +11,7 @@ pub const PAGE_SIZE: u64 = 4096;
 /// The first address above all Armv8 physical addresses (52 bits, FEAT_LPA).
 pub(super) const PA_LIMIT: u64 = 1 << 52;
 
-/// `size` bytes from `base`, inside the architecture's 52-bit physical address space. Empty only by default.
+/// `size` bytes from `base`, inside the architecture's 52-bit physical address space. Only the default value is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PhysRange {
     start: u64,
@@ -19,7 +19,7 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// The range, or `None` when it would wrap or leave the 52-bit address space.
+    /// The range, or `None` if it would wrap or end above the 52-bit address space.
     #[must_use]
     pub fn new(base: Pa, size: u64) -> Option<Self> {
         let end = base.0.checked_add(size)?;

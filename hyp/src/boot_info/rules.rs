@@ -1,7 +1,7 @@
 //! The rules of a board's author about kinds of devices: the boot module `portcullis,policy`.
 //!
-//! A line is a rule: `give COMPATIBLE REASON` or `withhold COMPATIBLE REASON`. Empty lines and lines that begin with `#`
-//! are skipped. A line that is neither is an error: a misspelt restriction must not be ignored.
+//! A line is a rule: `give COMPATIBLE REASON` or `withhold COMPATIBLE REASON`. Empty lines and lines that begin with
+//! `#` are skipped. A line that is neither is an error: a misspelt restriction must not be ignored.
 
 use super::error::BootError;
 use super::tree::NodeRef;
@@ -18,7 +18,7 @@ const REASON_MAX: usize = 100;
 /// Characters of a wrong line that are printed.
 const SHOWN: usize = 64;
 
-/// What a rule does.
+/// The action of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleKind {
     /// The host gets devices whose most specific `compatible` string is the rule's, unless the tree shows that they are
@@ -33,7 +33,7 @@ pub enum RuleKind {
 pub struct Rule<'a> {
     /// Its line number, starting at 1.
     pub line: u16,
-    /// What it does.
+    /// The action.
     pub kind: RuleKind,
     /// The kind of device.
     pub compatible: &'a str,
@@ -71,7 +71,7 @@ impl fmt::Display for RuleRemedy {
 /// The rules of a module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules<'a> {
-    /// The checked text. It is parsed again at each use, since EL2's boot stack has no room for all rules.
+    /// The checked text. It is parsed at each use, since the boot stack is too small for all rules.
     text: &'a str,
 }
 

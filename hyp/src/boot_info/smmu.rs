@@ -28,7 +28,7 @@ pub struct SmmuNode {
     pub phandle: Option<u32>,
     /// Its registers: at least two 64 KiB pages.
     pub range: PhysRange,
-    /// Whether the tree says `dma-coherent`: only valid if IDR0.COHACC is set too.
+    /// Whether the node has `dma-coherent`, which is valid only if IDR0.COHACC is also set.
     pub coherency: Coherency,
     /// Its wired interrupts.
     pub interrupts: SmmuInterrupts,
@@ -43,7 +43,7 @@ pub struct SmmuNode {
 /// Characters of a `status` that is printed.
 const STATUS_SHOWN: usize = 32;
 
-/// The property that instruction reads are to be treated as data reads. Linux refuses it on an SMMU without
+/// The property by which instruction reads are treated as data reads. Linux refuses it on an SMMU without
 /// SMMU_IDR1.ATTR_PERMS_OVR, such as the emulated one. EL2 sets the override itself if hardware supports it, and
 /// removes the property from the host's tree.
 pub const DATA_OVERRIDE: &str = "arm,instdata-override";
@@ -51,8 +51,8 @@ pub const DATA_OVERRIDE: &str = "arm,instdata-override";
 /// Finds every enabled `arm,smmu-v3`.
 ///
 /// # Errors
-/// [`BootError::Missing`] without any, [`BootError::SmmuDisabled`] if all are disabled, [`BootError::NodesOverlap`] for one listed twice or over another,
-/// [`BootError::Property`], [`BootError::TooMany`].
+/// [`BootError::Missing`] without any, [`BootError::SmmuDisabled`] if all are disabled, [`BootError::NodesOverlap`] for
+/// an SMMU that is listed twice or overlaps another node, [`BootError::Property`], [`BootError::TooMany`].
 pub fn find<'a>(tree: &Tree<'a>, gic: &Gic) -> Result<ArrayVec<SmmuNode, SMMUS_MAX>, BootError<'a>> {
     let mut smmus = ArrayVec::<SmmuNode, SMMUS_MAX>::new();
     tree.walk(&mut |node| {
@@ -101,7 +101,7 @@ fn refuse_disabled<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
     })
 }
 
-/// Whether `node` claims to be an SMMUv3 in any of its `compatible` strings.
+/// Whether any `compatible` string of `node` is that of an SMMUv3.
 pub(super) fn is_smmu(node: &NodeRef<'_, '_>) -> bool {
     node.is_compatible("arm,smmu-v3")
 }
@@ -110,7 +110,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
     let range = match node.reg()?.next().transpose()? {
         Some(Reg::Visible(range)) => range,
         Some(Reg::OnBus(_)) | None => {
-            return Err(node.bad("reg", "does not hold the registers' address"));
+            return Err(node.bad("reg", "does not contain the registers' address"));
         }
     };
     if range.size() < REGISTERS_SIZE {
@@ -124,7 +124,7 @@ fn read<'a>(node: &NodeRef<'a, '_>, gic: &Gic) -> Result<SmmuNode, BootError<'a>
         return Err(node.bad("#iommu-cells", "is not 1: a StreamID is one cell"));
     }
     if node.has(PAGE_0_ONLY) {
-        return Err(node.bad(PAGE_0_ONLY, "is not supported: an SMMU whose page 1 works is needed"));
+        return Err(node.bad(PAGE_0_ONLY, "is not supported: EL2 needs the registers of page 1"));
     }
     let coherency = if node.coherent() { Coherency::Coherent } else { Coherency::NonCoherent };
     Ok(SmmuNode {

@@ -24,6 +24,6 @@ mod policy;
 mod power;
 mod qemu;
 mod range;
+mod uefi;
 mod virt;
-mod warm;
 mod withheld;

@@ -1,6 +1,6 @@
-//! The two consoles. The host gets the one that `stdout-path` names; EL2 takes another PL011 for itself, so that the host can
-//! neither forge nor block EL2's output. Only UARTs that the tree names are driven: at a guessed address there may be memory
-//! of the host.
+//! The two consoles. The host gets the one that `stdout-path` names; EL2 uses another PL011, so that the host can
+//! neither forge nor block EL2's output. EL2 drives only UARTs in the tree: a guessed address may be memory of the
+//! host.
 
 use super::cells::string;
 use super::cmdline::ConsoleChoice;
@@ -56,9 +56,9 @@ pub struct Uarts {
 }
 
 impl Uarts {
-    /// Finds both. The host's is the one that `/chosen/stdout-path` (a path or an alias) names, or else the PL011 with the
-    /// lowest address; EL2's is the one of `choice`, or else the other PL011 with the lowest address. A UART
-    /// that the policy does not give to the host can only be EL2's. With `console=none` there is none for EL2.
+    /// Finds both. The host's is the one that `/chosen/stdout-path` (a path or an alias) names, or else the PL011 with
+    /// the lowest address; EL2's is the one of `choice`, or else the other PL011 with the lowest address. A UART that
+    /// the policy does not give to the host can only be EL2's. With `console=none` there is none for EL2.
     ///
     /// # Errors
     /// [`BootError::Property`] when a UART's `reg` is malformed; [`BootError::BadOption`] when `choice` names none.
@@ -116,7 +116,7 @@ fn at<'a>(tree: &Tree<'a>, path: &str) -> Result<Option<Uart>, BootError<'a>> {
     Ok(found)
 }
 
-/// The PL011 with the lowest address, other than `but`.
+/// The PL011 with the lowest address, except `but`.
 fn lowest<'a>(tree: &Tree<'a>, but: Option<Uart>) -> Result<Option<Uart>, BootError<'a>> {
     let mut lowest: Option<Uart> = None;
     tree.walk(&mut |node| {
@@ -138,7 +138,7 @@ fn uart<'a>(node: &NodeRef<'a, '_>) -> Result<Option<Uart>, BootError<'a>> {
     }
     let Some(kind) = kind(node)? else { return Ok(None) };
     match node.reg()?.next() {
-        // UARTs above the boot table's limit are not usable.
+        // EL2 cannot use UARTs above the boot table's limit.
         Some(Ok(Reg::Visible(range))) if range.end().0 <= LIMIT => Ok(Some(Uart { node: node.id, range, kind })),
         Some(Err(error)) => Err(error),
         Some(Ok(Reg::Visible(_) | Reg::OnBus(_))) | None => Ok(None),

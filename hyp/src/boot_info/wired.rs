@@ -21,7 +21,7 @@ pub struct SmmuInterrupts {
     pub gerror: Option<Spi>,
     /// `combined`: one line for all.
     pub combined: Option<Spi>,
-    /// Why one of them is absent although the node has it.
+    /// Why EL2 does not use one of them although the node has it.
     pub absent: Option<Absent>,
 }
 
@@ -32,7 +32,7 @@ pub enum Absent {
     Unnamed,
     /// It has a name that is not in the binding.
     OtherName,
-    /// It leads to another interrupt controller.
+    /// It is connected to another interrupt controller.
     OtherParent,
     /// It is not an SPI of the usual range with a rising edge or high level.
     NotSpi,
@@ -43,7 +43,7 @@ impl fmt::Display for Absent {
         f.write_str(match self {
             Self::Unnamed => "interrupt-names is missing",
             Self::OtherName => "its name is not in the binding",
-            Self::OtherParent => "it does not lead to the GICv3",
+            Self::OtherParent => "it is not connected to the GICv3",
             Self::NotSpi => "it is not an SPI of the usual range with a rising edge or high level",
         })
     }

@@ -1,7 +1,7 @@
 //! EL2's trap and enable controls, built from the table's rows.
 //!
-//! Initially each control traps everything; the rows of visible features change their bits. Other bits still trap,
-//! also bits of later extensions. Unknown positive-polarity trap bits are zero; their features are older than the
+//! Initially each control traps everything; the rows of visible features change their bits. All other bits still trap,
+//! including those of later extensions. Unknown positive-polarity trap bits are zero; their features are older than the
 //! traps.
 
 use super::{Cpu, registers, usable};

@@ -1,5 +1,5 @@
-//! The machine's PCI functions: hypercalls that give them to guests and take them back, and the host's accesses to
-//! configuration space while one is away.
+//! The machine's PCI functions: hypercalls that assign them to guests and return them, and the host's accesses to
+//! configuration space while a function is away.
 //!
 //! Lock order: ownership, then the lock of this module, then one SMMU. See docs/locking.md.
 #![deny(
@@ -24,8 +24,8 @@ use hyp::boot_info::pci::{PCI_MAX, PciHost, Streams};
 use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
-use hyp::pci::handover::StreamIs;
-use hyp::pci::kept::{self, Unfit};
+use hyp::pci::handover::RequiredOwner;
+use hyp::pci::kept::{self, BusNumberError};
 use hyp::pci::rid::CONFIG_BYTES;
 use hyp::pci::segment::Others;
 use hyp::pci::{self, DeviceId, Devices, Error, Refusal, Rid, Segment};
@@ -35,7 +35,7 @@ use smmu_drv::StreamOwner;
 use spin::Once;
 use spin::mutex::TicketMutex;
 
-/// The PCI hosts that the host got.
+/// The PCI hosts that were given to the host.
 static SEGMENTS: [Once<Segment>; PCI_MAX] = [const { Once::new() }; PCI_MAX];
 static STATE: TicketMutex<State> = TicketMutex::new(State { devices: Devices::new(), taken: [false; PCI_MAX] });
 
@@ -53,13 +53,13 @@ pub struct Register {
     offset: u16,
 }
 
-/// What boot found in the device tree about PCI.
+/// Results of the boot about PCI.
 pub struct Found {
-    /// The PCI hosts that the host got: EL2 maps their configuration space.
+    /// The PCI hosts that were given to the host. EL2 maps their configuration space.
     pub hosts: ArrayVec<PciHost, PCI_MAX>,
     /// Streams of all masters.
     pub streams: Streams,
-    /// Kinds of functions that may be given away without a reset.
+    /// Kinds of functions that may be assigned to guests without a reset.
     pub no_reset: ArrayVec<PciKind, NO_RESET_MAX>,
 }
 
@@ -71,13 +71,13 @@ pub fn init(found: &Found) {
     STATE.lock().devices.allow_without_reset(&found.no_reset);
 }
 
-/// Checks the bus numbers of a PCI host whose numbers EL2 keeps; called at boot, when all addresses below the limit of the
-/// boot table are device memory.
+/// Checks the bus numbers of a PCI host whose bus numbers the host must not change; called at boot, when all addresses
+/// below the limit of the boot table are device memory.
 ///
 /// # Errors
-/// The first function with a bus number outside, or with virtual functions; `None` if EL2 cannot use configuration space: it
-/// is above the limit, incomplete, or another node can switch the PCI host off.
-pub fn check_numbers(host: &PciHost) -> Result<(), Option<Unfit>> {
+/// The first function with a bus number outside, or with virtual functions; `None` if EL2 cannot use configuration
+/// space: it is above the limit, incomplete, or another node can switch the PCI host off.
+pub fn check_numbers(host: &PciHost) -> Result<(), Option<BusNumberError>> {
     if !host.keeps_numbers() {
         return Ok(());
     }
@@ -107,7 +107,7 @@ fn add(found: &Found, index: usize, place: &Once<Segment>) {
     place.call_once(|| segment);
 }
 
-/// Whether this EL2 gives functions to guests.
+/// Whether this EL2 can assign functions to guests.
 pub fn is_supported() -> bool {
     segments().next().is_some()
 }
@@ -117,7 +117,7 @@ fn segments() -> impl Iterator<Item = (usize, &'static Segment)> {
     SEGMENTS.iter().enumerate().filter_map(|(index, segment)| Some((index, segment.get()?)))
 }
 
-/// Carries out a call.
+/// Executes a call.
 ///
 /// # Errors
 /// See [`Error`].
@@ -209,7 +209,7 @@ pub fn write(register: Register, size: Size, value: u64) {
 /// A finding of the audit: a defect of EL2.
 #[derive(Clone, Copy, Debug)]
 pub enum DeviceFinding {
-    /// The host reaches this page of a function that is away.
+    /// The host can access this page of a function that is away.
     Reach(Rid, Ipa),
     /// The stream of a function that is away has the wrong owner.
     Stream(Rid, StreamOwner),
@@ -218,13 +218,13 @@ pub enum DeviceFinding {
 impl fmt::Display for DeviceFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reach(rid, ipa) => write!(f, "the host reaches {ipa} of function {rid}, which is away"),
+            Self::Reach(rid, ipa) => write!(f, "the host can access {ipa} of function {rid}, which is away"),
             Self::Stream(rid, owner) => write!(f, "the stream of function {rid}, which is away, is {owner:?}"),
         }
     }
 }
 
-/// Checks that the host reaches no register of a function that is away, and that its stream has the right owner.
+/// Checks that the host can access no register of a function that is away, and that its stream has the right owner.
 ///
 /// # Errors
 /// The first finding.
@@ -242,9 +242,9 @@ pub fn audit(ownership: &HostOwnership) -> Result<(), DeviceFinding> {
         let (stream, is) = away.stream();
         let owner = Stream { smmu: usize::from(stream.smmu), sid: stream.sid }.owner();
         let agrees = match is {
-            StreamIs::Guests(guest) => owner == StreamOwner::Domain(iommu::guest_vmid(guest)),
-            StreamIs::Blocked => owner == StreamOwner::Blocked,
-            StreamIs::Unknown => true,
+            RequiredOwner::Guest(guest) => owner == StreamOwner::Domain(iommu::guest_vmid(guest)),
+            RequiredOwner::Nobody => owner == StreamOwner::Blocked,
+            RequiredOwner::Unknown => true,
         };
         if !agrees {
             return Err(DeviceFinding::Stream(id.rid, owner));
@@ -253,10 +253,10 @@ pub fn audit(ownership: &HostOwnership) -> Result<(), DeviceFinding> {
     Ok(())
 }
 
-/// Checks that the host's CPUs reach no page of the `size` bytes at `ipa`.
+/// Checks that no page of the `size` bytes at `ipa` is mapped for the host's CPUs.
 ///
 /// # Errors
-/// The first page that they reach.
+/// The first page that is mapped.
 fn reaches_none(ownership: &HostOwnership, ipa: Ipa, size: u64) -> Result<(), Ipa> {
     let mut at = ipa;
     while at.0 < ipa.0.saturating_add(size) {

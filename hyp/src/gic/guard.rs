@@ -40,7 +40,7 @@ static FAILURE_TOLD: [AtomicBool; ITS_MAX] = [const { AtomicBool::new(false) }; 
 pub struct ItsFrames {
     /// Both frames.
     pub range: PhysRange,
-    /// Whether the host gets it; a withheld one is disabled too.
+    /// Whether the host gets it. EL2 also disables withheld ITSs.
     pub given: bool,
 }
 
@@ -84,8 +84,8 @@ pub fn make_quiescent(frames: &Frames) -> Result<(), TakeOverError> {
     with_config(frames, 0, |config| GUARD.lock().make_quiescent(config))
 }
 
-/// Takes the GIC over; called once, after [`make_quiescent`] and before the host runs. Devices of the host cost `memory` bytes
-/// at most.
+/// Takes the GIC over; called once, after [`make_quiescent`] and before the host runs. Devices of the host get at most
+/// `memory` bytes.
 ///
 /// # Errors
 /// See [`TakeOverError`].
@@ -104,13 +104,13 @@ pub(super) fn range_of(frame: Frame) -> Option<PhysRange> {
     })
 }
 
-/// Whether the GIC's registers may be believed when they report that its accesses snoop.
+/// Whether the GIC snoops if its registers report it.
 pub(super) fn snoops() -> bool {
     FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsReported)
 }
 
-/// Finds ITSs that lost their registers, and the redistributor of this CPU, with affinity `mpidr`: called when a CPU
-/// starts or resumes, before the host runs on it.
+/// Checks whether ITSs, and the redistributor of this CPU with affinity `mpidr`, have lost their registers: called when
+/// a CPU starts or resumes, before the host runs on it.
 pub fn check_alive(mpidr: u64) {
     let Some(frames) = FRAMES.get() else { return };
     let affinity = affinity(mpidr);

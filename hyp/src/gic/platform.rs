@@ -41,7 +41,8 @@ impl GicPlatform {
 /// # Safety
 /// `register` is the GICR_TYPER of a redistributor, mapped as device memory.
 pub unsafe fn read_typer(register: Pa) -> u64 {
-    // SAFETY: (1) the caller says that this is a register, mapped as device memory; (2) the read has no side effect.
+    // SAFETY: (1) by the caller's contract this is a register, mapped as device memory; (2) the read has no side
+    // effect.
     unsafe { (register.0 as *const u64).read_volatile() }
 }
 

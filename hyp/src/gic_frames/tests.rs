@@ -14,7 +14,7 @@ fn typers(base: u64, size: u64, count: u64, fields: u64) -> impl Fn(Pa) -> u64 {
     move |pa: Pa| {
         let n = (pa.0 - base) / size;
         assert_eq!((pa.0 - base) % size, 8, "no RD frame");
-        assert!(n < count, "nothing is there");
+        assert!(n < count, "no frame at this address");
         n << 32 | fields | if n + 1 == count { LAST } else { 0 }
     }
 }

@@ -41,7 +41,7 @@ pub enum Function {
     IommuStats = 0xc600_0110,
     /// Prints the counters of the SMMUs on EL2's console.
     IommuTrace = 0xc600_0111,
-    /// X1 = device, X2 = handle: give a PCI function to a guest.
+    /// X1 = device, X2 = handle: assign a PCI function to a guest.
     DeviceAssign = 0xc600_0120,
     /// X1 = device: take a PCI function back.
     DeviceReturn = 0xc600_0121,
@@ -199,7 +199,7 @@ pub enum Status {
     NotSupported = -1,
     /// Invalid argument: an empty, too long or non-RAM range, an unknown handle or counter.
     InvalidParameter = -2,
-    /// The pages, or the guest, are not in the state that the call needs.
+    /// The pages, or the guest, are not in the state that the call requires.
     Denied = -3,
     /// In use by a claim, the pool, or a guest that is alive. The call may succeed later.
     Busy = -4,
@@ -269,8 +269,8 @@ impl Answer {
         }
     }
 
-    /// The result of a call about a PCI function. X1 has the reason of a refusal, or the microseconds that the function
-    /// still needs.
+    /// The result of a call about a PCI function. X1 is the reason of a refusal, or the time in microseconds that the
+    /// function still needs.
     #[must_use]
     pub const fn of_device(result: Result<(), pci::Error>) -> Self {
         let (status, value) = match result {

@@ -87,9 +87,8 @@ pub struct Totals {
     pub denied: u64,
 }
 
-/// Takes over SMMU number `n` and publishes it; its registers are at `base`. From here on each stream reaches only what
-/// `stage2` maps.
-/// Not inlined: `cargo xtask check` measures its stack use.
+/// Takes over SMMU number `n` and publishes it; its registers are at `base`. From now on each stream can only access
+/// what `stage2` maps. Not inlined: `cargo xtask check` measures its stack use.
 ///
 /// # Errors
 /// See [`TakeOverError`].
@@ -208,10 +207,10 @@ pub fn guest_vmid(guest: GuestId) -> u16 {
 
 /// Every SMMU of the machine: where a revocation waits for hardware.
 ///
-/// Locks: ownership is held by the caller; each SMMU is locked in turn, and during that time stores to its registers and
-/// ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries, CMD_SYNC;
-/// or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_submit`). Each CMD_SYNC waits for at most one
-/// second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.
+/// Locks: ownership is held by the caller; each SMMU is locked in turn, and during that time stores to its registers
+/// and ownership calls of other CPUs spin. Commands: TLBI of the range, CMD_SYNC, TLBI of the combined entries,
+/// CMD_SYNC; or one TLBI of everything and CMD_SYNC (`smmu-drv`, `Device::tlb_submit`). Each CMD_SYNC waits for at most
+/// one second. After the first timeout the SMMU is failed, and no later call waits for it; the revocation returns `IO`.
 pub struct Smmus {
     /// VMID of the table that changed.
     vmid: u16,
@@ -251,8 +250,8 @@ impl Invalidate for Smmus {
 /// Checks every SMMU (one load each) and reprograms those that lost their state. Called when a CPU resumes, before
 /// the host runs on it. Firmware may have powered off a domain shared with an SMMU.
 ///
-/// `resume` is not for this: it would stop the DMA of an SMMU that was on. Every SMMU would have been off after a
-/// `SYSTEM_SUSPEND`, which is refused.
+/// This does not call `resume`, which would stop the DMA of an SMMU that was on. `resume` is for a `SYSTEM_SUSPEND`,
+/// which EL2 refuses.
 pub fn check_alive() {
     for (_, unit) in units() {
         let answer = unit.smmu.lock().check_alive();

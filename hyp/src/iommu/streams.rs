@@ -24,12 +24,12 @@ impl Stream {
         StreamRange::one(self.sid)
     }
 
-    /// Its owner; nobody if there is no such SMMU.
+    /// The stream's owner; nobody if the SMMU does not exist.
     pub fn owner(self) -> StreamOwner {
         self.unit().map_or(StreamOwner::Blocked, |unit| unit.smmu.lock().owner(self.sid))
     }
 
-    /// Takes the stream from its owner: its transactions abort.
+    /// Blocks the stream: nobody owns it, and its transactions abort.
     ///
     /// # Errors
     /// See [`AssignError`].

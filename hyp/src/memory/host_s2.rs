@@ -120,7 +120,7 @@ pub fn next_leaf(table: &IoPgtable<S2, PoolTables>, from: Ipa) -> Option<Leaf> {
         bytes: leaf.size.saturating_sub(skip),
         kind: match leaf.attrs.mem {
             MemType::Normal => LeafKind::Normal,
-            // Flash, which is no memory either.
+            // Flash, which is not memory.
             MemType::NormalNc | MemType::Device => LeafKind::Device,
         },
     })

@@ -127,7 +127,7 @@ pub fn ranges(config: &impl ConfigSpace, rid: Rid, sizes: &Sizes) -> ArrayVec<Bu
     let mut found = ArrayVec::new();
     let mut add = |base: u64, size: u64| {
         if size != 0 && base != 0 {
-            // There is room: at most one entry for each register.
+            // Cannot fail: at most one entry for each register.
             let _ = found.try_push(BusRange { base, size });
         }
     };

@@ -55,7 +55,7 @@ fn containment(config: &impl ConfigSpace, rid: Rid) -> Result<Option<Bits>, Endl
 /// Whether a store of the lower `bytes` bytes of `value` at `offset` would reset or hide functions behind the bridge.
 pub fn is_reset_by(config: &impl ConfigSpace, rid: Rid, offset: u16, bytes: u16, value: u64) -> bool {
     if offset >= spec_extended::FIRST {
-        // Without a valid list no register in this space is known to be harmless.
+        // Without a valid capability list, any register may have such a field.
         return containment(config, rid).map_or(true, |bits| bits.is_some_and(|b| b.are_set_by(offset, bytes, value)));
     }
     let [link, slot] = switched_off(config, rid);

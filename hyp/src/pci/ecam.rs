@@ -1,7 +1,6 @@
 //! The host's accesses to configuration space while a function of the segment is away.
-//!
-//! All are allowed, with two exceptions: a function that is away reads as absent, and no bus number of a bridge changes,
-//! by a store or by a reset.
+//! All accesses are allowed, with two exceptions: a function that is away reads as absent, and stores that change the
+//! bus numbers of a bridge, also by a reset, are ignored.
 
 use super::bridge;
 use super::config::{ConfigSpace, exists, header_type};

@@ -1,16 +1,15 @@
-//! The steps of giving a function to a guest and of taking it back.
-//!
-//! A function belongs to the host, belongs to a guest, or is moving between them. A moving function belongs to nobody: its configuration space and
-//! its BARs are unmapped from the host, its stream aborts, bus mastering is off, and it is reset. A call does the steps that are possible
-//! immediately. If the function needs time, the call returns [`Error::Busy`], and the caller repeats it. No call waits.
+//! The steps that assign a function to a guest and return it to the host.
+//! A function belongs to the host, belongs to a guest, or is in transition. In transition it belongs to nobody: its
+//! configuration space and BARs are unmapped from the host, its stream aborts, bus mastering is off, and the function
+//! is reset. A call does the steps that are possible immediately. If the function needs time, the call returns
+//! [`Error::Busy`], and the caller repeats it. No call waits.
 //!
 //! ```text
 //! host ──assign──► draining ──► resetting ──► guest's stage 2, bus mastering on
 //!   ▲                 ▲                          │
 //!   └── BARs, configuration space ◄── resetting ◄── draining ◄──give back──┘
 //! ```
-//!
-//! If a step fails, the function keeps moving. A call to give it back then repeats the failed step.
+//! If a step fails, the function stays in transition. A call that returns the function then repeats the failed step.
 
 use super::bars::{self, BARS};
 use super::config::{ConfigSpace, read16};
@@ -25,19 +24,19 @@ use crate::boot_info::cmdline::{NO_RESET_MAX, PciKind};
 use arrayvec::ArrayVec;
 use mem_protect::GuestId;
 
-/// Maximum number of functions that are away: moving, or with a guest.
+/// Maximum number of functions that are away: a guest's or in transition.
 pub const MOST_AWAY: usize = 16;
 
-/// The next owner of a moving function.
+/// The next owner of a function in transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
+pub enum NextOwner {
     /// The guest that it is counted for.
     Guest,
     /// The host.
     Host,
 }
 
-/// The current step of a moving function.
+/// The current step of a function in transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Its stream may still have its old owner, or bus mastering may be on.
@@ -52,20 +51,20 @@ enum Phase {
 
 /// The state of a function that is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum State {
     /// It belongs to the guest that it is counted for.
     Guest,
-    /// It is moving to its next owner.
-    Moving(To, Phase),
+    /// It is in transition to its next owner.
+    InTransition(NextOwner, Phase),
 }
 
 /// The required owner of the stream of a function that is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamIs {
+pub enum RequiredOwner {
     /// The guest's.
-    Guests(GuestId),
+    Guest(GuestId),
     /// Nobody's.
-    Blocked,
+    Nobody,
     /// A step failed: the owner may be the old one, the next one, or nobody.
     Unknown,
 }
@@ -76,13 +75,13 @@ pub struct Away {
     id: DeviceId,
     guest: GuestId,
     function: Function,
-    hosts: Hosts,
-    place: Place,
+    hosts: HostAccess,
+    state: State,
 }
 
 /// For each range of a function's registers, whether the host has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Hosts([bool; BARS]);
+struct HostAccess([bool; BARS]);
 
 impl Away {
     /// The function's number.
@@ -93,16 +92,16 @@ impl Away {
 
     /// Its stream, and the required owner of the stream.
     #[must_use]
-    pub fn stream(&self) -> (Stream, StreamIs) {
-        let is = match self.place {
-            Place::Guest => StreamIs::Guests(self.guest),
-            Place::Moving(_, Phase::Draining(_) | Phase::Resetting(_) | Phase::Reset) => StreamIs::Blocked,
-            Place::Moving(_, Phase::Stopping) => StreamIs::Unknown,
+    pub fn stream(&self) -> (Stream, RequiredOwner) {
+        let is = match self.state {
+            State::Guest => RequiredOwner::Guest(self.guest),
+            State::InTransition(_, Phase::Draining(_) | Phase::Resetting(_) | Phase::Reset) => RequiredOwner::Nobody,
+            State::InTransition(_, Phase::Stopping) => RequiredOwner::Unknown,
         };
         (self.function.stream, is)
     }
 
-    /// Those of its registers that the host must not reach.
+    /// Its registers that must not be mapped for the host.
     pub fn registers(&self) -> impl Iterator<Item = PhysRange> {
         self.function.registers.iter().zip(self.hosts.0).filter(|(_, hosts)| !hosts).map(|(range, _)| *range)
     }
@@ -128,7 +127,7 @@ impl Devices {
         Self { away: ArrayVec::new_const(), no_reset: ArrayVec::new_const() }
     }
 
-    /// Kinds of functions that may be given away without a reset.
+    /// Kinds of functions that may be assigned to guests without a reset.
     pub fn allow_without_reset(&mut self, kinds: &[PciKind]) {
         self.no_reset = kinds.iter().take(self.no_reset.capacity()).copied().collect();
     }
@@ -155,7 +154,7 @@ impl Devices {
         self.away.iter().position(|away| away.id == id)
     }
 
-    /// Gives a function of `segment` to the guest `handle`, or continues an earlier call.
+    /// Assigns a function of `segment` to the guest `handle`, or continues an earlier call.
     ///
     /// # Errors
     /// See [`Error`].
@@ -170,15 +169,15 @@ impl Devices {
             None => self.begin(machine, segment, id, handle),
             Some(at) => {
                 let away = self.away.get_mut(at).ok_or(Error::Io)?;
-                match away.place {
-                    Place::Moving(To::Guest, phase) if u64::from(away.guest.handle()) == handle => {
+                match away.state {
+                    State::InTransition(NextOwner::Guest, phase) if u64::from(away.guest.handle()) == handle => {
                         if !machine.is_alive(away.guest) {
                             return Err(Error::GuestDying);
                         }
                         away.advance(machine, segment, phase)?;
                         away.enter(machine, segment)
                     }
-                    Place::Moving(..) | Place::Guest => Err(Error::Refused(Refusal::NotTheHosts)),
+                    State::InTransition(..) | State::Guest => Err(Error::Refused(Refusal::NotTheHosts)),
                 }
             }
         }
@@ -205,23 +204,23 @@ impl Devices {
                 return Err(error);
             }
         };
-        let hosts = Hosts([true; BARS]);
-        let place = Place::Moving(To::Guest, Phase::Stopping);
+        let hosts = HostAccess([true; BARS]);
+        let state = State::InTransition(NextOwner::Guest, Phase::Stopping);
         let at = self.away.len();
-        // There is room, as checked above.
-        let _ = self.away.try_push(Away { id, guest, function, hosts, place });
+        // Cannot fail, as checked above.
+        let _ = self.away.try_push(Away { id, guest, function, hosts, state });
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
         if let Err(error) = away.take_registers(machine) {
-            // Nothing else was done: if the host gets all registers back, the function belongs to the host again.
-            // Otherwise it can only be given back, since the host may still have some of its registers.
-            away.place = Place::Moving(To::Host, Phase::Stopping);
+            // No other step was done. If the host gets all registers back, the function belongs to the host again.
+            // Otherwise the function can only be returned, since some registers may still be mapped for the host.
+            away.state = State::InTransition(NextOwner::Host, Phase::Stopping);
             if away.give_registers(machine).is_ok() {
                 self.forget(machine, segment, at);
             }
             return Err(error);
         }
         away.advance(machine, segment, Phase::Stopping)?;
-        // Not reached, since a reset takes time. If it were reached, the function would be ready.
+        // Not reached, since a reset takes time.
         away.enter(machine, segment)
     }
 
@@ -232,18 +231,19 @@ impl Devices {
     pub fn give_back(&mut self, machine: &mut impl Machine, segment: &Segment, id: DeviceId) -> Result<(), Error> {
         let at = self.position(id).ok_or(Error::Refused(Refusal::UnknownFunction))?;
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
-        let phase = match away.place {
-            Place::Guest => Phase::Stopping,
-            Place::Moving(_, phase) => phase,
+        let phase = match away.state {
+            State::Guest => Phase::Stopping,
+            State::InTransition(_, phase) => phase,
         };
-        away.place = Place::Moving(To::Host, phase);
+        away.state = State::InTransition(NextOwner::Host, phase);
         away.advance(machine, segment, phase)?;
         away.leave(machine, segment)?;
         self.forget(machine, segment, at);
         Ok(())
     }
 
-    /// Forgets a function that the host has with all its registers, and maps configuration space if no other function of the segment is away.
+    /// Removes the entry of a function whose registers are all mapped for the host again, and maps configuration space
+    /// if no other function of the segment is away.
     fn forget(&mut self, machine: &mut impl Machine, segment: &Segment, at: usize) {
         let Some(away) = self.away.swap_pop(at) else { return };
         machine.guest_loses_device(away.guest);
@@ -272,9 +272,9 @@ impl Away {
         Ok(())
     }
 
-    /// Does the steps from `phase` on that do not need to wait: `Ok` when the function has been reset.
+    /// Does the steps from `phase` on that are possible without waiting: `Ok` when the function has been reset.
     fn advance(&mut self, machine: &mut impl Machine, segment: &Segment, mut phase: Phase) -> Result<(), Error> {
-        let Place::Moving(to, _) = self.place else { return Err(Error::Io) };
+        let State::InTransition(to, _) = self.state else { return Err(Error::Io) };
         let mut config = machine.config(segment);
         loop {
             let now = machine.now_us();
@@ -299,7 +299,7 @@ impl Away {
                 }
                 Phase::Reset => return Ok(()),
             };
-            self.place = Place::Moving(to, phase);
+            self.state = State::InTransition(to, phase);
         }
     }
 
@@ -339,9 +339,9 @@ impl Away {
             return Err(Error::Io);
         }
         // If an SMMU fails now, the stream's owner is unknown.
-        self.place = Place::Moving(To::Guest, Phase::Stopping);
+        self.state = State::InTransition(NextOwner::Guest, Phase::Stopping);
         machine.assign(self.function.stream, self.guest)?;
-        self.place = Place::Guest;
+        self.state = State::Guest;
         config.write16(self.function.rid, spec::COMMAND, command::INTX_OFF | command::MEMORY | command::MASTER);
         Ok(())
     }
@@ -351,7 +351,7 @@ impl Away {
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
         // If a later step fails, a repeated call begins by blocking the stream again.
-        self.place = Place::Moving(To::Host, Phase::Stopping);
+        self.state = State::InTransition(NextOwner::Host, Phase::Stopping);
         machine.release(self.function.stream)?;
         self.give_registers(machine)?;
         let (rid, saved) = (self.function.rid, &self.function.saved);

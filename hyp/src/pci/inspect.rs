@@ -1,4 +1,5 @@
-//! Checks whether a function can be given to a guest, and saves the registers that a reset clears. Each refusal has its own reason.
+//! Checks whether a function can be assigned to a guest, and saves the registers that a reset clears. Each refusal has
+//! its own reason.
 
 use super::bars::{self, BARS, BusRange};
 use super::config::{ConfigSpace, capability, extended, header_type, read16};
@@ -13,7 +14,7 @@ use crate::boot_info::range::PAGE_SIZE;
 use arrayvec::ArrayVec;
 use host_access::field::get32;
 
-/// Why a function cannot be given to a guest. The number is returned in X1 together with `DENIED`.
+/// Why a function cannot be assigned to a guest. The number is returned in X1 together with `DENIED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u64)]
 pub enum Refusal {
@@ -27,8 +28,8 @@ pub enum Refusal {
     SharedDevice = 4,
     /// It has no reset.
     NoReset = 5,
-    /// A BAR is not set, is outside the bridge's windows, or contains registers that the host does not have; or the function has addresses without a
-    /// BAR, or resizable BARs.
+    /// A BAR is not set, is outside the bridge's windows, or contains registers that the host does not get; or the
+    /// function has addresses without a BAR, or resizable BARs.
     BarOutside = 6,
     /// A BAR does not begin and end at page boundaries.
     BarNotPages = 7,
@@ -36,9 +37,10 @@ pub enum Refusal {
     BarOverlaps = 8,
     /// It can have a second RequesterID, or shares its StreamID.
     SharedStream = 9,
-    /// It does not belong to the host now: another guest has it, or it is moving.
+    /// It does not belong to the host now: another guest has it, or it is in transition.
     NotTheHosts = 10,
-    /// A bridge leads to a bus with the number of the root bus or to too many buses; or a function responds on a bus that no bridge leads to.
+    /// A bridge leads to a bus with the number of the root bus or to too many buses; or a function responds on a bus
+    /// that no bridge leads to.
     BusNumbers = 11,
     /// The maximum number of functions is already away.
     TooMany = 12,
@@ -84,7 +86,7 @@ pub struct Saved {
     pub interrupt: u32,
 }
 
-/// A function that can be given to a guest.
+/// A function that can be assigned to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its RequesterID.
@@ -101,7 +103,8 @@ pub struct Function {
     pub saved: Saved,
 }
 
-/// Checks whether `rid` of `segment` can be given to a guest. The host must not reach configuration space during the call.
+/// Checks whether `rid` of `segment` can be assigned to a guest. Configuration space must not be mapped for the host
+/// during the call.
 ///
 /// # Errors
 /// See [`Refusal`]. Nothing was changed.
@@ -172,7 +175,7 @@ fn registers(
         if own.iter().any(|other| other.overlaps(&range)) {
             return Err(Refusal::BarOverlaps);
         }
-        // There is room: at most one entry for each BAR.
+        // Cannot fail: at most one entry for each BAR.
         let _ = own.try_push(range);
         let _ = pages.try_push(cpu);
     }

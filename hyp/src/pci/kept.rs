@@ -1,4 +1,4 @@
-//! PCI hosts of which SMMUs cover the RequesterIDs of the numbered buses, but no other RequesterIDs.
+//! PCI hosts whose SMMUs cover the RequesterIDs of the buses in `bus-range`, but not all other RequesterIDs.
 //!
 //! A RequesterID of another bus would bypass them. A device gets one if a bridge gets the number of such a bus, or
 //! if a function enables virtual functions, whose IDs begin at an offset and may be on the next bus. So the
@@ -13,18 +13,20 @@ use host_access::field::get32;
 
 /// The reason why the bus numbers are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// This bridge leads to another bus, or this function has virtual functions: IDs that bypass the SMMUs may exist.
+pub enum BusNumberError {
+    /// This bridge leads to a bus outside `bus-range`, or this function has virtual functions: their RequesterIDs may
+    /// bypass the SMMUs.
     Outside(Rid),
-    /// This bridge has no bus numbers yet, so the bus behind it is bus 0, which is outside the range.
+    /// This bridge has no bus numbers yet, so the bus behind it is bus 0, which is outside `bus-range`.
     Unnumbered(Rid),
 }
 
-/// Checks that no bridge on the buses `first` to `last` leads to another bus, and that no function has virtual functions.
+/// Checks that no bridge on the buses `first` to `last` leads to another bus, and that no function has virtual
+/// functions.
 ///
 /// # Errors
 /// The first function that fails the check.
-pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), Unfit> {
+pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), BusNumberError> {
     let inside = |number: u32| (u32::from(first)..=u32::from(last)).contains(&number);
     let mut unnumbered = Ok(());
     for rid in (first..=last).flat_map(|bus| functions(config, bus)) {
@@ -34,7 +36,7 @@ pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), U
                 let numbers = config.read32(rid, spec::BUSES);
                 let (secondary, subordinate) = (get32(buses::SECONDARY, numbers), get32(buses::SUBORDINATE, numbers));
                 if (secondary, subordinate) == (0, 0) && !inside(0) {
-                    unnumbered = unnumbered.and(Err(Unfit::Unnumbered(rid)));
+                    unnumbered = unnumbered.and(Err(BusNumberError::Unnumbered(rid)));
                     true
                 } else {
                     inside(secondary) && inside(subordinate)
@@ -48,7 +50,7 @@ pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8)) -> Result<(), U
             Err(_) => true,
         };
         if !fits || enabled {
-            return Err(Unfit::Outside(rid));
+            return Err(BusNumberError::Outside(rid));
         }
     }
     unnumbered
@@ -60,8 +62,8 @@ fn is_enabled(config: &impl ConfigSpace, rid: Rid, at: u16) -> bool {
     control.is_none_or(|control| get32(spec_extended::SRIOV_ENABLE, config.read32(rid, control)) != 0)
 }
 
-/// The answer to a store of the lower `bytes` bytes of `value`: as while a function is away; and a store that enables
-/// virtual functions is denied.
+/// The handling of a store of the lower `bytes` bytes of `value`: as while a function is away. In addition, a store
+/// that enables virtual functions is denied.
 pub fn store(
     config: &impl ConfigSpace,
     is_away: impl FnOnce() -> bool,

@@ -11,15 +11,15 @@ use mem_protect::GuestId;
 pub enum Error {
     /// The function cannot be given to a guest. Nothing changed.
     Refused(Refusal),
-    /// The function needs this much more time, in microseconds: make the same call again.
+    /// The function needs this time in microseconds: repeat the call afterwards.
     Busy(u64),
     /// No guest has this handle. Nothing changed.
     NoSuchGuest,
-    /// The guest was destroyed: a function that is moving to it can only be given back.
+    /// The guest was destroyed: a function in transition to it can only be returned.
     GuestDying,
-    /// No memory for a table. The function belongs to the host, or is moving.
+    /// No memory for a table. The function belongs to the host, or is in transition.
     NoMemory,
-    /// The function or an SMMU did not complete a step. The function is moving.
+    /// The function or an SMMU did not complete a step. The function is in transition.
     Io,
 }
 
@@ -32,17 +32,17 @@ pub trait Machine {
     fn config(&mut self, segment: &Segment) -> Self::Config;
     /// A clock that never goes backwards, in microseconds.
     fn now_us(&self) -> u64;
-    /// Takes configuration space of `segment` from the host: from now on its accesses trap.
+    /// Unmaps configuration space of `segment` from the host: from now on the host's accesses trap.
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Io`]; nothing changed.
     fn take_config(&mut self, segment: &Segment) -> Result<(), Error>;
     /// Maps configuration space for the host again. If that fails, its accesses still trap and are emulated.
     fn give_config(&mut self, segment: &Segment);
-    /// Takes the registers at `range` from the host's CPUs. Its streams reach no registers.
+    /// Unmaps the registers at `range` from the host's CPUs. They are never mapped for its streams.
     ///
     /// # Errors
-    /// [`Error::NoMemory`], or [`Refusal::BarOutside`] if the host does not have them; nothing changed.
+    /// [`Error::NoMemory`], or [`Refusal::BarOutside`] if they are not mapped for the host; nothing changed.
     fn take_registers(&mut self, range: PhysRange) -> Result<(), Error>;
     /// Maps the registers for the host's CPUs again.
     ///
@@ -71,6 +71,6 @@ pub trait Machine {
     fn guest_gets_device(&mut self, handle: u64) -> Result<GuestId, Error>;
     /// Whether the guest is alive.
     fn is_alive(&self, guest: GuestId) -> bool;
-    /// Ends the counting of a device for a guest.
+    /// Uncounts a device of a guest.
     fn guest_loses_device(&mut self, guest: GuestId);
 }

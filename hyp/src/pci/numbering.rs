@@ -1,8 +1,8 @@
-//! Bus numbers. No other bus may have the number of the root bus: QEMU takes a function's bus number from the register of the bridge above it, and a
-//! bridge from PCI Express to PCI may do the same.
+//! Bus numbers. No other bus may have the number of the root bus: QEMU reads a function's bus number from the register
+//! of the bridge above it, and a bridge from PCI Express to PCI may do the same.
 //!
-//! The buses are walked from the root. The range of each bridge must be inside the range of the bridge above it, and must not overlap the ranges of
-//! other bridges on the same bus. Then the walk finds every bus.
+//! The buses are walked from the root. The range of each bridge must be inside the range of the bridge above it, and
+//! must not overlap the ranges of other bridges on the same bus. Then the walk finds every bus.
 //!
 //! A function on a bus that the walk does not reach is behind another root bus, which is not in the device tree.
 
@@ -23,7 +23,7 @@ pub fn functions(config: &impl ConfigSpace, bus: u8) -> impl Iterator<Item = Rid
         .filter(move |rid| exists(config, *rid))
 }
 
-/// The set of bus numbers that are in use.
+/// The bus numbers that are in use.
 #[derive(Default)]
 struct Taken([u64; 4]);
 
@@ -43,8 +43,8 @@ impl Taken {
     }
 }
 
-/// Checks the numbers of all buses from `first`, the root, to `last`, and that no function responds on a bus up to `end` that the walk has not
-/// reached. At most 256 loads for each of [`MOST_BUSES`] buses, and 32 for every other one.
+/// Checks the numbers of all buses from `first`, the root, to `last`, and that no function responds on a bus up to
+/// `end` that the walk has not reached. At most 256 loads for each of [`MOST_BUSES`] buses, and 32 for every other one.
 ///
 /// # Errors
 /// A bridge whose numbers are wrong or that leads to too many buses, or a function on a bus that was not reached.
@@ -53,8 +53,8 @@ pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Res
     walk.wrong.or_else(|| walk.elsewhere(config, first, end, 1)).map_or(Ok(()), Err)
 }
 
-/// A function on a bus from `first` to `end` that no bridge leads to: it is behind another, unknown root bus. For boot, when bridges may have no
-/// numbers yet. One load for each possible function.
+/// A function on a bus from `first` to `end` that no bridge leads to: it is behind another, unknown root bus. For boot,
+/// when bridges may have no numbers yet. One load for each possible function.
 pub fn elsewhere(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Option<Rid> {
     Walk::from(config, first, last).elsewhere(config, first, end, FUNCTIONS)
 }

@@ -1,4 +1,4 @@
-//! PCI hosts as boot found them. The host cannot change this state later.
+//! The state of PCI hosts at boot, which the host cannot change later.
 
 use super::bars::{self, BusRange, Sizes};
 use super::config::{ConfigSpace, header_type};
@@ -62,7 +62,7 @@ pub struct Segment {
     pub buses: (u8, u8),
     /// Configuration space, also of buses above the last one.
     pub area: Area,
-    /// Whether the numbers of its buses do not change: the host's accesses to configuration space always trap.
+    /// Whether the host must not change the bus numbers: its accesses to configuration space then always trap.
     pub keeps_numbers: bool,
     /// Windows of memory space.
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
@@ -87,8 +87,8 @@ pub struct Others {
 }
 
 impl Segment {
-    /// A PCI host of the device tree, without its functions; `None` if its configuration space ends inside a bus or is larger
-    /// than 256 buses, or if another node can switch it off: EL2's own loads would abort.
+    /// A PCI host of the device tree, without its functions; `None` if its configuration space ends inside a bus or is
+    /// larger than 256 buses, or if another node can switch it off: EL2's own loads would abort.
     #[must_use]
     pub fn new(host: &PciHost) -> Option<Self> {
         let (first, last) = host.buses;
@@ -159,7 +159,8 @@ impl Segment {
         all.filter(|range| range.has(stream)).fold(0_u8, |sum, _| sum.saturating_add(1))
     }
 
-    /// CPU addresses of `size` bytes at bus address `base`, if one window contains all of them and no other window contains any.
+    /// CPU addresses of `size` bytes at bus address `base`, if one window contains all of them and no other window
+    /// contains any.
     #[must_use]
     pub fn cpu_range(&self, base: u64, size: u64) -> Option<PhysRange> {
         let range = BusRange { base, size };

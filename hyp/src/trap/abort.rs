@@ -1,11 +1,11 @@
-//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, and so is configuration space while a function is away;
-//! transient faults are retried, all other faults get an external abort.
+//! Aborts of the host's stage 2: registers of SMMUs, ITSs and redistributors are emulated, and so is configuration
+//! space while a function is away; transient faults are retried, all other faults get an external abort.
 
 use super::locks::{with_gic, with_gic_alone, with_ownership, with_smmu, with_smmu_alone};
 use super::{Frame, inject, skip_aarch64, skip_instruction};
-use crate::arch::warm;
+use crate::arch::uefi;
 use crate::gic::guard;
-use crate::ownership::{Found, found};
+use crate::ownership::{FaultedPage, faulted_page};
 use crate::{devices, iommu};
 use aarch64_cpu::registers::{FAR_EL2, HPFAR_EL2, Readable, SCTLR_EL1, SPSR_EL2};
 use hyp::esr::{Abort, Access, Direction, Fault, Size, Walk};
@@ -74,7 +74,7 @@ fn not_an_smmu(frame: &mut Frame, abort: Abort, ipa: Ipa) {
 fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     let Some(register) = devices::locate(ipa) else { return withheld(frame, abort, ipa) };
     let access = abort.access().filter(|_| abort.walk() == Walk::Access);
-    // Both are done under one lock, since otherwise the last function could be given back and configuration space
+    // Both are done with the lock held, since otherwise the last function could be returned and configuration space
     // mapped in between.
     let answer = with_ownership(|_| {
         devices::traps(register).then(|| {
@@ -102,21 +102,21 @@ fn configuration_space(frame: &mut Frame, abort: Abort, ipa: Ipa) {
     }
 }
 
-/// An address that is nothing of the host's. Where firmware started EL2, the host has ACPI's list of devices, in which
-/// nothing is marked as withheld: a driver that probes reads zeroes, instead of an abort that it does not expect.
+/// An address that is neither memory nor a register of the host. In a start from UEFI, ACPI also lists withheld
+/// devices: a driver that probes one reads zeroes instead of getting an abort that it does not expect.
 #[cold]
 fn withheld(frame: &mut Frame, abort: Abort, ipa: Ipa) {
-    let access = abort.access().filter(|_| abort.walk() == Walk::Access && warm::record().is_some());
-    match (with_ownership(|ownership| found(ownership, ipa)), access) {
-        (Found::Mapped, _) => {}
-        (Found::NoMemory, Some(access)) => {
+    let access = abort.access().filter(|_| abort.walk() == Walk::Access && uefi::record().is_some());
+    match (with_ownership(|ownership| faulted_page(ownership, ipa)), access) {
+        (FaultedPage::Mapped, _) => {}
+        (FaultedPage::NoMemory, Some(access)) => {
             iommu::count_denied();
             if abort.direction() == Direction::Read {
                 frame.set(access.register, 0);
             }
             skip_instruction();
         }
-        (Found::NoMemory, None) | (Found::Memory, _) => inject(Exception::DataAbort(abort.direction())),
+        (FaultedPage::NoMemory, None) | (FaultedPage::Memory, _) => inject(Exception::DataAbort(abort.direction())),
     }
 }
 
@@ -160,7 +160,7 @@ pub fn instruction(abort: Abort) {
 /// lock.
 #[cold]
 fn retry_or(exception: Exception, ipa: Ipa) {
-    if with_ownership(|ownership| found(ownership, ipa)) != Found::Mapped {
+    if with_ownership(|ownership| faulted_page(ownership, ipa)) != FaultedPage::Mapped {
         inject(exception);
     }
 }

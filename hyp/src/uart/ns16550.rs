@@ -3,7 +3,8 @@
 use safe_mmio::UniqueMmioPointer;
 use safe_mmio::fields::ReadPureWrite;
 
-/// Registers, by number: transmitter and low half of the divisor, interrupts and its high half, FIFO, line, modem, status.
+/// Registers, by number: transmitter and low half of the divisor, interrupts and its high half, FIFO, line, modem,
+/// status.
 const THR: usize = 0;
 const IER: usize = 1;
 const FCR: usize = 2;
@@ -42,13 +43,14 @@ pub struct Ns16550<'a> {
 }
 
 impl<'a> Ns16550<'a> {
-    /// Elements of [`Lanes`] that are used, `stride` from one register to the next.
+    /// Number of used elements of [`Lanes`], `stride` from one register to the next.
     #[must_use]
     pub const fn elements(stride: usize) -> usize {
         stride.saturating_mul(COUNT)
     }
 
-    /// Uses the UART as it is. Its registers are `stride` elements apart; `divisor` is firmware's value, if it is known.
+    /// Uses the UART as it is. Its registers are `stride` elements apart; `divisor` is firmware's value, if it is
+    /// known.
     #[must_use]
     pub const fn new(lanes: Lanes<'a>, stride: usize, divisor: Option<u16>) -> Self {
         Self { lanes, stride, divisor }

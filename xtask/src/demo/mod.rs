@@ -139,7 +139,7 @@ fn boot_notes(el2_console: &str) -> Vec<String> {
     let lines = |kind: &'static str| {
         el2_console.lines().filter_map(move |line| line.trim().strip_prefix("portcullis: ")?.strip_prefix(kind))
     };
-    let mut notes: Vec<String> = lines("hole: ").map(|hole| format!("not protected: {hole}")).collect();
+    let mut notes: Vec<String> = lines("not isolated: ").map(|part| format!("not isolated: {part}")).collect();
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for withheld in lines("withheld: ") {
         let (node, reason) = withheld.split_once(": ").unwrap_or((withheld, ""));
@@ -211,8 +211,8 @@ mod tests {
 
     #[test]
     fn unprotected_masters_are_listed_before_withheld_nodes() {
-        let console = "portcullis: withheld: /a: slot\nportcullis: hole: ITS\n\
+        let console = "portcullis: withheld: /a: slot\nportcullis: not isolated: ITS\n\
             portcullis: withheld: /b: slot\nportcullis: withheld: /c: flash\n";
-        assert_eq!(boot_notes(console), ["not protected: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);
+        assert_eq!(boot_notes(console), ["not isolated: ITS", "withheld: /a to /b (2): slot", "withheld: /c: flash"]);
     }
 }

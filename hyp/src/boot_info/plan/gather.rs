@@ -44,7 +44,7 @@ pub fn check<'a>(platform: &Platform<'a>, policy: &MmioPolicy, layout: &Layout) 
         loaded.push(part(Name::Kernel, kernel.room));
         loaded.push(part(Name::Ramdisk, ramdisk));
         loaded.push(part(Name::HostDtb, kernel.dtb));
-        // Where firmware started EL2, its tree is in EL2's own memory.
+        // In a start from UEFI, EL2's device tree is in EL2's own memory.
         scrubbed.push(part(Name::Dtb, layout.scrub));
     }
     let plan = Plan {
@@ -95,7 +95,7 @@ fn path<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Op
     match part.name {
         Name::Node(node) => found = Some(node),
         Name::Memory => {
-            // The tree was already read, so this cannot fail, and the name is only for a message.
+            // Cannot fail, since the tree was already read; the name is only for a message.
             let _ = platform.tree.walk(&mut |node| {
                 if found.is_none() && is_memory(node) && node.enabled() {
                     for reg in node.reg()? {

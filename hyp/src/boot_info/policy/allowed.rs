@@ -48,13 +48,13 @@ impl Draft {
             return refuse("a node above it is withheld, so the host would find it disabled; allow", Some(above));
         }
         if is_unknown_bridge(platform, node)? {
-            return refuse("it is a bridge that EL2 does not know: its windows would not be given", None);
+            return refuse("it is a bridge of a type that EL2 does not know: its windows would not be given", None);
         }
         Ok(())
     }
 }
 
-/// Whether `node` has windows that EL2 does not know.
+/// Whether `node` is a bridge with windows, of a type that EL2 does not know.
 pub(super) fn is_unknown_bridge<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     let mut bridge = false;
     claims(node, &mut |usage, _| {

@@ -1,5 +1,6 @@
 //! The decisions about nodes by their binding, in one table. docs/boot.md has it too, and a test compares the two.
-//! A kind of device that is not in it is withheld unless it is behind an SMMU, or a rule of the board's author gives it.
+//! A kind of device that is not in it is withheld unless it is behind an SMMU, or a rule of the board's author gives
+//! it.
 
 use super::verdict::{Given, Withheld};
 use crate::boot_info::error::BootError;
@@ -19,7 +20,7 @@ pub(super) struct Binding {
     pub(super) matching: Matching,
     /// A condition on the node's other properties.
     pub(super) having: Having,
-    /// What is decided.
+    /// The decision.
     pub(super) decision: Decision,
 }
 
@@ -30,7 +31,7 @@ pub(super) enum Matching {
     First,
     /// Any of its strings is the row's: a variant of a withheld device is withheld too.
     Any,
-    /// As `Any`, and the node is memory that firmware keeps (`no-map`).
+    /// As `Any`, and the node is memory reserved for firmware (`no-map`).
     KeptMemory,
 }
 
@@ -45,7 +46,7 @@ pub(super) enum Having {
     Without(&'static str),
 }
 
-/// What is decided about a node.
+/// The decision about a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// The host gets its registers if the tree names no IOMMU for it.
@@ -54,12 +55,12 @@ pub(super) enum Decision {
     Withheld(Withheld),
     /// Its registers are withheld, also behind an SMMU, and `allow=` cannot give the node.
     Never {
-        /// Why.
+        /// The reason.
         why: Withheld,
         /// What `allow=` may name, for the message.
         expected: &'static str,
     },
-    /// Nothing: the nodes below it are judged.
+    /// None: each child node gets its own decision.
     Bus,
     /// The node has no `compatible` in the host's tree, so no driver finds it; nodes that refer to it are withheld.
     Hidden,
@@ -93,7 +94,7 @@ pub(super) const BINDINGS: [Binding; 18] = [
         having: Having::Anything,
         decision: Decision::Never {
             why: Withheld::FwCfg,
-            expected: "a node that does not show EL2's command line to the host",
+            expected: "a node through which the host cannot read EL2's command line",
         },
     },
     withheld("cfi-flash", Withheld::Flash),
@@ -106,7 +107,7 @@ pub(super) const BINDINGS: [Binding; 18] = [
         having: Having::With(PRE_ITS),
         decision: Decision::Never {
             why: Withheld::PreIts,
-            expected: "a node other than an ITS whose doorbell is not its own",
+            expected: "a node other than an ITS whose doorbell is in another device",
         },
     },
     Binding {
@@ -121,12 +122,12 @@ pub(super) const BINDINGS: [Binding; 18] = [
         having: Having::With("ranges"),
         decision: Decision::Bus,
     },
-    // The row for all memory that firmware keeps (qcom,cmd-db, arm,scmi-shmem, ramoops, ...): EL2 cannot share it.
+    // The row for all memory reserved for firmware (qcom,cmd-db, arm,scmi-shmem, ramoops, ...): EL2 cannot share it.
     Binding { compatible: "", matching: Matching::KeptMemory, having: Having::Anything, decision: Decision::Hidden },
 ];
 
 impl Binding {
-    /// Whether the row is about `node`, if that is a device.
+    /// Whether the row matches `node`, if that is a device.
     fn is_of(&self, node: &NodeRef<'_, '_>) -> bool {
         let strings = match self.matching {
             Matching::First => node.compatible() == Some(self.compatible),
@@ -216,7 +217,7 @@ impl core::fmt::Display for Binding {
             Decision::Given(why) => write!(f, " | given | {why} |"),
             Decision::Withheld(why) => write!(f, " | withheld | {why} |"),
             Decision::Never { why, .. } => write!(f, " | withheld, also from `allow=` | {why} |"),
-            Decision::Bus => write!(f, " | no decision | a bus: what is on it is judged node by node |"),
+            Decision::Bus => write!(f, " | no decision | a bus: each child node has its own decision |"),
             Decision::Hidden => {
                 write!(f, " | without `compatible` | EL2 cannot share it: nodes that refer to it are withheld |")
             }

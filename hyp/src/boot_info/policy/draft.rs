@@ -42,7 +42,7 @@ struct NodeRange {
 #[derive(Default)]
 pub(super) struct Draft {
     policy: MmioPolicy,
-    /// For each decision, that about the nearest node above with a decision.
+    /// For each decision, the index of the decision about the nearest node above.
     above: ArrayVec<Option<u16>, DECISIONS_MAX>,
     /// The ranges that the host gets.
     mapped: ArrayVec<NodeRange, GIVEN_MAX>,
@@ -173,7 +173,7 @@ impl Draft {
             let entry = NodeRange { decision, usage, range: range.page_rounded() };
             let list = match (given, is_mapped, usage, bridge) {
                 (true, true, ..) => &mut self.mapped,
-                // Not mapped, but not withheld either.
+                // Neither mapped nor withheld.
                 (true, false, Use::Bridge | Use::Bus, None) => &mut self.unmapped,
                 (false, ..) | (true, false, ..) => return self.add_withheld(Name::Node(node.id), usage, &range),
             };
@@ -261,7 +261,7 @@ impl Draft {
             };
             mapped?;
         }
-        // What can be written is not executed, whatever other nodes say.
+        // A range that can be written is never executable, independent of other nodes.
         for range in self.policy.code.clone().iter() {
             self.policy.mmio.remove(range).map_err(|_| full(MMIO_MAX))?;
         }
@@ -284,7 +284,7 @@ impl Draft {
             }
             None => BootError::Unsupported {
                 path: platform.path(platform.gic.node),
-                what: "its registers overlap, or it is below something that is withheld",
+                what: "its registers overlap, or it is below a node that is withheld",
                 remedy: "correct the device tree",
             },
         }
@@ -311,7 +311,7 @@ impl Draft {
         Some((at, self.decision(at)?.verdict))
     }
 
-    /// Remembers that the rule with this number, from 0, found a node.
+    /// Records that the rule with this number, from 0, matched a node.
     pub(super) fn use_rule(&mut self, number: usize) {
         self.policy.rules_used |= u32::try_from(number).ok().and_then(|number| 1u128.checked_shl(number)).unwrap_or(0);
     }
@@ -378,7 +378,7 @@ pub(super) fn is_master(node: &NodeRef<'_, '_>) -> bool {
     node.has("iommus") || node.has("iommu-map")
 }
 
-/// Calls `visit` with every range of the CPU's addresses that `node` claims: its registers and its windows (`ranges`).
+/// Calls `visit` with every range of CPU addresses of `node`: its registers and its windows (`ranges`).
 pub(super) fn claims<'a>(
     node: &NodeRef<'a, '_>,
     visit: &mut dyn FnMut(Use, PhysRange) -> Result<(), BootError<'a>>,

@@ -1,5 +1,5 @@
-//! Nodes that refer to memory that the host does not get: memory of firmware, or in a withheld device. A driver would
-//! access that memory, and the host would stop with an abort.
+//! Nodes that refer to memory that the host does not get: memory reserved for firmware, or in a withheld device. A
+//! driver would access that memory, and the abort would stop the host.
 
 use super::draft::Draft;
 use super::{Verdict, Withheld};
@@ -9,7 +9,7 @@ use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeId;
 use arrayvec::ArrayVec;
 
-/// Properties that name such memory, each by phandles alone.
+/// Properties that refer to such memory; their values are phandles only.
 const REFERENCES: [&str; 2] = ["memory-region", "shmem"];
 /// Maximum number of such references.
 pub(super) const REFERENCES_MAX: usize = 512;
@@ -36,7 +36,7 @@ impl Draft {
             let Some(phandle) = node.u32("phandle")? else { return Ok(()) };
             if is_kept(node)? || self.is_node_withheld(node.id) {
                 for (user, _) in references.iter().filter(|(_, named)| *named == phandle) {
-                    // There is room: at most one entry for each reference.
+                    // Cannot fail: at most one entry for each reference.
                     let _ = users.try_push(*user);
                 }
             }

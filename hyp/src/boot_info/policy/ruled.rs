@@ -16,12 +16,12 @@ use crate::boot_info::tree::NodeRef;
 /// The rules of `platform`.
 ///
 /// # Errors
-/// [`BootError::Missing`] if there is a module and its content was not read: the rules that withhold would be lost.
+/// [`BootError::Missing`] if there is a module and its content was not read: its `withhold` rules would be ignored.
 pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>> {
     match (platform.modules().and_then(|modules| modules.policy), platform.rules) {
         (Some(_), None) => Err(BootError::Missing {
             what: "content of the policy module",
-            remedy: "what judges this tree must read it (cargo xtask boards: --policy)",
+            remedy: "pass the policy module's content too (cargo xtask boards: --policy)",
         }),
         (_, rules) => Ok(rules.unwrap_or_default()),
     }
@@ -32,16 +32,16 @@ pub(super) fn excludes(platform: &Platform<'_>, node: &NodeRef<'_, '_>, verdict:
     matches!(verdict, Verdict::Withheld(_)) && platform.rules.is_some_and(|rules| rules.giving(node).is_some())
 }
 
-/// Why the host gets `node`, which the table of bindings does not have and for which the tree names no IOMMU.
+/// Why the host gets `node`, which is not in the table of bindings and for which the tree names no IOMMU.
 pub(super) fn given(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
     let rule = platform.rules?.giving(node)?;
     Some(Given::Rule { line: rule.line })
 }
 
-/// The decision about `node` after the rules that withhold; `verdict` is the decision before them.
+/// The decision about `node` after the `withhold` rules; `verdict` is the decision before them.
 ///
 /// # Errors
-/// [`BootError::Rule`] if the host needs the node, or nothing is decided about it.
+/// [`BootError::Rule`] if the host needs the node, or there is no decision about it.
 pub(super) fn withheld<'a>(
     platform: &Platform<'a>,
     node: &NodeRef<'a, '_>,
@@ -56,8 +56,8 @@ pub(super) fn withheld<'a>(
             refuse("it is the interrupt controller, without which the host cannot run")
         }
         Some(Verdict::Given(_)) => Ok(Some(Verdict::Withheld(Withheld::Rule { line: rule.line }))),
-        Some(Verdict::Emulated) => refuse("it is an SMMU, whose registers the host does not get anyway"),
-        None if is_bus(node) => refuse("it is a bus, about which nothing is decided: name what is on it"),
+        Some(Verdict::Emulated) => refuse("it is an SMMU, whose registers the host never gets"),
+        None if is_bus(node) => refuse("it is a bus, for which EL2 has no decision: name the devices on it"),
         None => Ok(None),
     }
 }
@@ -114,7 +114,7 @@ fn against<'a>(
             exclude("it is a PCI host, a DMA master behind no SMMU")
         }
         Verdict::Given(Given::Rule { .. }) if is_unknown_bridge(platform, node)? => {
-            exclude("it is a bridge that EL2 does not know, and may be a DMA master")
+            exclude("it is a bridge of a type that EL2 does not know, and may be a DMA master")
         }
         Verdict::Given(_) => Ok(None),
         // These decisions are about this node, so they override a rule about a kind of device.

@@ -20,15 +20,15 @@ pub enum Given {
         /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
         smmu: u8,
     },
-    /// A PCI host with requesters behind SMMUs, this one first, on all buses that it has. Its configuration space is
-    /// not mapped: EL2 keeps the numbers of the buses.
+    /// A PCI host all of whose requesters on the buses of `bus-range` are behind SMMUs, this one first. Its
+    /// configuration space is not mapped: EL2 ignores changes of bus numbers.
     PciBuses {
         /// Index into [`Platform::smmus`](crate::boot_info::Platform::smmus).
         smmu: u8,
     },
-    /// Flash that running firmware executes.
+    /// Flash that UEFI firmware executes.
     FirmwareCode,
-    /// Flash with the variables of running firmware.
+    /// Flash with the variables of UEFI firmware.
     FirmwareVariables,
     /// A platform device behind SMMUs, this one first.
     BehindSmmu {
@@ -59,7 +59,7 @@ pub enum Withheld {
     PlatformBus,
     /// An SMMU's performance counters, which can write MSIs.
     Pmcg,
-    /// An ITS with its doorbell elsewhere.
+    /// An ITS whose doorbell is in another device.
     PreIts,
     /// Extra command queues of an SMMU, whose commands would bypass EL2.
     Cmdqv,
@@ -108,9 +108,7 @@ impl fmt::Display for Given {
             Self::Rtc => f.write_str("real-time clock, not a DMA master"),
             Self::Gpio => f.write_str("GPIO, not a DMA master"),
             Self::Gic => f.write_str("interrupt controller: distributor and redistributors"),
-            Self::Its if cfg!(feature = "no-isolation") => {
-                f.write_str("interrupt translation service, whose tables are not guarded")
-            }
+            Self::Its if cfg!(feature = "no-isolation") => f.write_str("interrupt translation service, not isolated"),
             Self::Its => f.write_str("interrupt translation service, its registers emulated by EL2"),
             Self::Pci { smmu } => write!(f, "PCI host, every requester behind smmu{smmu}"),
             Self::PciBuses { smmu } => {
@@ -135,7 +133,7 @@ impl Withheld {
             Self::PlatformBus => "platform bus, its devices are behind no SMMU",
             Self::Pmcg => "SMMU performance counters, which can write MSIs without stage 2",
             Self::Cmdqv => "command queues of an SMMU that EL2 does not emulate",
-            Self::PreIts => "ITS with its doorbell elsewhere, devices' numbers cannot be checked",
+            Self::PreIts => "ITS whose doorbell is in another device, DeviceIDs cannot be checked",
             Self::SmmuDepends => "an SMMU's power, clock or reset depends on it",
             Self::NoIommuMap => "PCI host without iommu-map, its devices are behind no SMMU",
             Self::IommuMapPartly => "DMA master whose iommu-map does not cover every requester",

@@ -72,7 +72,7 @@ fn the_command_line_chooses_the_console() {
     }
 }
 
-/// A machine with one node of every kind that real boards have and QEMU's machine has not.
+/// A machine with one node of each kind that real boards have and QEMU's machine lacks.
 pub(super) fn board() -> Vec<u8> {
     let word = [("reg-shift", cells(&[2])), ("reg-io-width", cells(&[4]))];
     let dtb =
@@ -164,7 +164,7 @@ fn nodes_that_use_memory_of_firmware_are_withheld() {
 }
 
 #[test]
-fn an_option_without_effect_or_with_a_forbidden_one_is_refused() {
+fn an_allow_option_that_cannot_give_its_node_is_refused() {
     let with = |words: &str, new: Vec<DeviceTreeNode>| {
         modified(|tree| {
             options(words)(tree);
@@ -207,14 +207,14 @@ fn current_machines_are_below_every_limit() {
 }
 
 #[test]
-fn a_gic_above_512_gib_is_reached() {
+fn a_gic_above_512_gib_is_accepted() {
     let region = 512u64 << 30;
     let with_gic = |redistributors: u64, its: u64| {
         modified(|tree| {
             let gic = wide(&[0x81_4600_0000, 0x1_0000, redistributors, 0xf6_0000]);
             set(tree.find_node_mut("/intc@8000000").unwrap(), &[("reg", gic)]);
             set(tree.find_node_mut("/intc@8000000/its@8080000").unwrap(), &[("reg", wide(&[its, 0x2_0000]))]);
-            // Its window is there in QEMU.
+            // The address of its window in QEMU.
             let pci = tree.find_node_mut("/pcie@10000000").unwrap();
             set(pci, &[("ranges", [cells(&[0x200_0000, 0, 0x1000_0000]), wide(&[0x1000_0000, 0x1000])].concat())]);
         })
@@ -224,7 +224,7 @@ fn a_gic_above_512_gib_is_reached() {
     assert_eq!(platform.gic.frames().count(), 3);
     assert!(platform.gic.frames().all(|frame| frame.base().0 > region && policy.mmio().contains(frame)));
     assert!(boot(&with_gic(7 * region, 8 * region)).is_ok());
-    // Parts of 512 GiB, of which boot maps four.
+    // Regions of 512 GiB, of which boot code maps at most four.
     let reg = wide(&[region - 0x1_0000, 0x1_0000, region, 0xf6_0000]);
     let many = |counts: &[u64]| {
         let more = counts.iter().flat_map(|n| [n * region, 0x2_0000]).collect::<Vec<_>>();
@@ -241,7 +241,7 @@ fn a_gic_above_512_gib_is_reached() {
 }
 
 #[test]
-fn a_gic_that_boot_cannot_reach_is_refused_with_its_path() {
+fn a_gic_above_the_limit_of_boot_code_is_refused_with_its_path() {
     let high = (1u64 << 48) - 0x1_0000;
     let gic = with_properties("/intc@8000000", &[("reg", wide(&[high, 0x1_0000, high + 0x1_0000, 0xf6_0000]))]);
     refused_for(&gic, &["/intc@8000000", "256 TiB"]);

@@ -1,4 +1,4 @@
-//! The rules of the board's author: row T64 of the attack catalogue where a rule could give what it must not.
+//! The rules of the board's author. Row T64 of the attack catalogue: a rule must not give certain nodes.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -12,7 +12,7 @@ use crate::boot_info::policy::{Given, Verdict, Withheld};
 use crate::boot_info::rules::{POLICY_MAX, RULES_MAX, RuleKind, Rules};
 use crate::boot_info::{Judged, MmioPolicy, Platform, judge, judge_with_policy};
 
-/// Where the policy module is.
+/// Address of the policy module.
 pub(super) const POLICY: u64 = 0x48f0_0000;
 
 /// The node of a policy module with `size` bytes.
@@ -114,13 +114,13 @@ fn a_rule_withholds_by_any_string() {
 }
 
 #[test]
-fn the_host_needs_what_a_rule_must_not_withhold() {
+fn a_rule_cannot_withhold_a_node_that_the_host_needs() {
     for (compatible, why) in [("arm,gic-v3", "/intc@8000000: it is the interrupt controller"), ("arm,smmu-v3", "SMMU")]
     {
         let content = format!("withhold {compatible} Because");
         refused_with(&with_policy(&content, |_| {}), &content, &["line 1", compatible, why, "remove the rule"]);
     }
-    // It would not be followed.
+    // The rule would have no effect.
     let content = "withhold vendor,soc Because";
     let counts = [("#address-cells", cells(&[1])), ("#size-cells", cells(&[1])), ("ranges", vec![])];
     let mut bus = node("soc", &[("compatible", text(&["vendor,soc", "simple-bus"]))]);
@@ -128,9 +128,9 @@ fn the_host_needs_what_a_rule_must_not_withhold() {
     refused_with(&with_device(content, bus), content, &["line 1", "/soc", "bus"]);
 }
 
-/// Everything that `allow=` refuses, and what the tree or the table of bindings shows to be a master.
+/// Nodes that `allow=` refuses, and nodes that are DMA masters by the tree or the table of bindings.
 #[test]
-fn t64_a_rule_does_not_give_what_it_must_not() {
+fn t64_a_rule_does_not_give_masters_or_forbidden_nodes() {
     let give = |compatible: &str| format!("give {compatible} Harmless");
     let usual = |compatible: &str, words: &[&str]| {
         let content = give(compatible);
@@ -157,15 +157,15 @@ fn t64_a_rule_does_not_give_what_it_must_not() {
     vendor(&[("memory-region", cells(&[0x99])), ("phandle", cells(&[0x99])), ("iommus", cells(&[0x77]))], &[foreign]);
 }
 
-/// The same for what is beside the node in the tree.
+/// Nodes that must be withheld because of other nodes.
 #[test]
-fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
+fn t64_a_rule_does_not_give_a_node_withheld_because_of_another() {
     let content = "give vendor,x Harmless";
     let x = |properties: &[(&str, Vec<u8>)]| device("x@f100000", &["vendor,x"], properties);
     let refused = |modify: &dyn Fn(&mut DeviceTree), words: &[&str]| {
         refused_with(&with_policy(content, |tree| modify(tree)), content, &[&["line 1", "x@f100000"], words].concat());
     };
-    // A page with registers that are withheld; and with a twin that is disabled.
+    // A page that also has withheld registers; and a second node at the same address that is disabled.
     for status in ["okay", "disabled"] {
         refused(
             &|tree| {
@@ -176,7 +176,7 @@ fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
             &["shares a 4 KiB page", "/reset@f100800", "withhold=PATH"],
         );
     }
-    // What an SMMU depends on.
+    // A node that an SMMU depends on.
     refused(
         &|tree| {
             tree.root.add_child(x(&[("phandle", cells(&[0x99])), ("#clock-cells", cells(&[0]))]));
@@ -184,7 +184,7 @@ fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
         },
         &["an SMMU's power, clock or reset"],
     );
-    // Below something that is withheld.
+    // A node below a withheld one.
     refused(
         &|tree| {
             let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])];
@@ -195,7 +195,7 @@ fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
         },
         &["/y@f200000/x@f100000", "below a node that is withheld: /y@f200000"],
     );
-    // Firmware's memory.
+    // A node that uses memory reserved for firmware.
     refused(
         &|tree| {
             let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])];
@@ -207,7 +207,7 @@ fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
         },
         &["uses memory that the host does not get"],
     );
-    // Its registers can start the DMA of a node below it.
+    // A node whose registers can start the DMA of a child node.
     refused(
         &|tree| {
             let mut above = x(&[]);
@@ -218,9 +218,9 @@ fn t64_a_rule_does_not_give_what_its_neighbours_forbid() {
     );
 }
 
-/// A rule is about a kind of device: one that is disabled, or EL2's, does not stop the others.
+/// A rule matches all devices of a kind. A device that is disabled, or EL2's, does not affect the others.
 #[test]
-fn a_rule_leaves_what_is_disabled_or_el2s_as_it_is() {
+fn a_rule_does_not_change_disabled_nodes_or_el2s_console() {
     let content = "give vendor,x Harmless\ngive arm,pl011 Harmless";
     let dtb = with_policy(content, |tree| {
         tree.root.add_child(device("x@f100000", &["vendor,x"], &[("status", text(&["disabled"]))]));
@@ -232,7 +232,7 @@ fn a_rule_leaves_what_is_disabled_or_el2s_as_it_is() {
     assert_eq!(line(&dtb, content, "/pl011@9000000").0, Verdict::Given(Given::Uart));
 }
 
-/// The command line is about one machine, the policy about several.
+/// The command line is for one machine, the policy for several.
 #[test]
 fn the_command_line_overrides_a_rule() {
     let content = "give vendor,x Harmless\nwithhold arm,pl031 Not wired";
@@ -245,7 +245,7 @@ fn the_command_line_overrides_a_rule() {
     assert_eq!(line(&dtb, content, "/pl031@9010000").0, Verdict::Given(Given::Allowed));
 }
 
-/// The remedy of a refusal works, also for a node that would be withheld anyway.
+/// The remedy in the refusal works, also for a node that is withheld without the rule.
 #[test]
 fn the_command_line_excludes_a_node_from_a_rule() {
     let content = "give vendor,x Harmless";
@@ -270,7 +270,7 @@ fn bad_line(content: &[u8], words: &[&str]) {
 }
 
 #[test]
-fn a_line_that_is_no_rule_is_refused_with_its_number() {
+fn an_invalid_line_is_refused_with_its_number() {
     bad_line(b"give a b\n\n#\nallow c d", &["line 4", "'allow'", "give or withhold"]);
     bad_line(b"Give a b", &["line 1", "'Give'"]);
     bad_line(b"give", &["line 1", "compatible string"]);
@@ -297,7 +297,7 @@ fn the_number_of_rules_is_limited() {
     assert_eq!((parsed.iter().count(), parsed.on_line(128).unwrap().compatible), (RULES_MAX, "vendor,127"));
     assert_eq!(parsed.iter().next().unwrap().kind, RuleKind::Give);
     bad_line(rules(RULES_MAX + 1).as_bytes(), &["more than 128 rules"]);
-    // The last one is found as the first is.
+    // The last rule is found too.
     let content = rules(RULES_MAX);
     let dtb = with_device(&content, device("x@f100000", &["vendor,127"], &[]));
     assert_eq!(line(&dtb, &content, "/x@f100000").0, Verdict::Given(Given::Rule { line: 128 }));
@@ -333,7 +333,7 @@ fn t58_a_policy_module_is_checked_like_the_others() {
         chosen.add_child(second);
     });
     refused_with(&twice, "", &["two policy modules", "/chosen/module@2"]);
-    // In memory that firmware keeps.
+    // In memory reserved for firmware.
     let kept = with_policy("give a b", |tree| {
         let counts = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[2])), ("ranges", vec![])];
         let mut reserved = node("reserved-memory", &counts);
@@ -341,12 +341,12 @@ fn t58_a_policy_module_is_checked_like_the_others() {
         tree.root.add_child(reserved);
     });
     refused_with(&kept, "give a b", &["the policy module at"]);
-    // A kernel that is a policy too is a policy: its rules are not lost.
+    // A module that is both kernel and policy counts as the policy: its rules must not be ignored.
     let both = text(&["multiboot,kernel", "portcullis,policy"]);
     assert!(refusal(&with_properties("/chosen/module@0x49000000", &[("compatible", both)])).contains("16 KiB"));
 }
 
-/// The rules that withhold would be lost.
+/// Its `withhold` rules would be ignored.
 #[test]
 fn t58_a_policy_module_that_was_not_read_is_an_error() {
     let dtb = with_policy(GIVE, |_| {});

@@ -151,7 +151,7 @@ fn around(reg: [u64; 2]) -> Vec<u8> {
 }
 
 #[test]
-fn a_bus_is_not_judged_as_a_device() {
+fn a_bus_is_not_handled_as_a_device() {
     for reg in [[0x905_0000, 0x8_0000], [0x905_0000, 0x1000]] {
         let dtb = around(reg);
         assert_eq!(verdict(&dtb, "/bus@9050000/dma@90a0000"), Verdict::Given(Given::BehindSmmu { smmu: 0 }));
@@ -182,7 +182,7 @@ fn t64_registers_of_a_bus_are_withheld() {
 }
 
 #[test]
-fn only_the_its_whose_doorbell_is_elsewhere_is_withheld() {
+fn only_the_its_with_its_doorbell_in_another_device_is_withheld() {
     let pre = [("socionext,synquacer-pre-its", cells(&[0x100_0000, 0x40_0000]))];
     for size in [0x1_0000, 0x2_0000] {
         let mut dtb = with_properties("/intc@8000000/its@8080000", &pre);
@@ -192,8 +192,8 @@ fn only_the_its_whose_doorbell_is_elsewhere_is_withheld() {
         });
         assert!(matches!(verdict(&dtb, "/intc@8000000/its@8080000"), Verdict::Withheld(_)));
         let (platform, policy, _) = boot(&dtb).unwrap();
-        assert_eq!(policy.translaters(&platform).count(), 0, "devices may not write there");
-        // EL2 still knows the ITS, because it must disable it at boot.
+        assert_eq!(policy.translaters(&platform).count(), 0, "devices may not write to its page");
+        // The ITS is still in the list, because EL2 must disable it at boot.
         assert_eq!(platform.gic.its.len(), 1);
         assert_eq!(status(&hosts(&dtb), "/intc@8000000/its@8080000").as_deref(), Some("disabled"));
     }

@@ -177,7 +177,7 @@ fn too_small_a_buffer_is_an_error_and_left_empty() {
 }
 
 #[test]
-fn slack_in_the_source_is_not_copied() {
+fn unused_space_in_the_source_is_not_copied() {
     // QEMU's tree is 1 MiB long, most of it unused, with arbitrary content.
     let mut dtb = modified(|_| {});
     let stray = format!("token={TOKEN}");

@@ -1,4 +1,4 @@
-//! Rules of any content with corrupted trees: the boot is refused, or the rules are followed and the plan is safe.
+//! Random rules with corrupted trees: the boot is refused, or the rules are followed and the plan is safe.
 
 use std::string::{String, ToString};
 use std::vec;
@@ -36,7 +36,7 @@ fn check_boot(dtb: &[u8], content: &[u8]) -> bool {
     }
 }
 
-/// The machine with one range of each kind, three devices that nobody knows, and a policy module of `size` bytes.
+/// The machine with one range of each kind, three unknown devices, and a policy module of `size` bytes.
 fn machine(size: usize, modify: impl FnOnce(&mut dtoolkit::model::DeviceTree)) -> Vec<u8> {
     larger(|tree| {
         for (name, compatible) in [("a@f200000", "vendor,a"), ("b@f201000", "vendor,b"), ("c@f202000", "vendor,c")] {
@@ -103,7 +103,7 @@ proptest! {
         check_boot(&machine(content.len(), |_| {}), content.as_bytes());
     }
 
-    /// Rules about devices whose properties are anything.
+    /// Rules about devices with random properties.
     #[test]
     fn properties_replaced(
         lines in prop::collection::vec(line(), 1..3),

@@ -41,7 +41,7 @@ fn the_pool_follows_the_image_up_to_a_block_boundary() {
 }
 
 #[test]
-fn a_pool_that_does_not_fit_beside_the_image_goes_elsewhere() {
+fn a_pool_that_does_not_fit_next_to_the_image_gets_other_memory() {
     let dtb = modified(|_| {});
     let plan = plan(&dtb, |r| r.pool_size = 256 * MIB).unwrap();
     assert_eq!(plan.pool, range(0x4d20_0000, 256 * MIB));

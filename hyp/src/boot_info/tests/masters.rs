@@ -1,4 +1,4 @@
-//! Masters that are behind an SMMU according to one property but not another: row T64 of the attack catalogue.
+//! Masters that are behind an SMMU by one property but not by another: row T64 of the attack catalogue.
 
 use std::string::ToString;
 use std::vec;
@@ -82,7 +82,8 @@ fn t68_an_iommu_map_that_cannot_be_decoded_makes_all_streams_unknown() {
     );
 }
 
-/// IDs outside the map can be made with bus numbers: configuration space is not mapped, so that EL2 sees each of them.
+/// With other bus numbers, devices could have IDs outside the map. So configuration space is not mapped, and EL2 checks
+/// each store.
 #[test]
 fn t64_a_bridge_whose_map_covers_its_buses_only_has_no_mapped_configuration_space() {
     let path = "/pcie@10000000";
@@ -104,7 +105,7 @@ fn t64_a_bridge_whose_map_covers_its_buses_only_has_no_mapped_configuration_spac
     let host = &platform.pci[0];
     assert!(!policy.mmio().overlaps(&host.ecam), "{}", policy.mmio());
     assert!(host.windows.iter().all(|window| policy.mmio().contains(window)));
-    assert!(policy.given().iter().any(|part| part.range == host.ecam), "the check of the plan has to know it");
+    assert!(policy.given().iter().any(|part| part.range == host.ecam), "the check of the plan must include it");
     let masked = [("bus-range", cells(&[0, 0])), ("iommu-map-mask", cells(&[0xff]))];
     assert_eq!(verdict(&with_properties(path, &masked), path), partly);
     // Another node has the same addresses: they are not mapped for it either.

@@ -117,7 +117,7 @@ fn overlap(spans: &[Span], others: &[Span]) -> Option<(Span, Span)> {
     spans.iter().find_map(|a| others.iter().find(|b| touch(a, b)).map(|b| (*a, *b)))
 }
 
-/// Panics if `policy` does not do what the rules in `content` say, or gives by a rule what the tree shows to be a master.
+/// Panics if `policy` does not follow the rules in `content`, or gives a DMA master by a rule.
 pub(super) fn check_rules(dtb: &[u8], content: &[u8], platform: &Platform<'_>, policy: &MmioPolicy) {
     let tree = DeviceTree::from_fdt(&Fdt::new_unchecked(dtb));
     let mut seen = Vec::new();
@@ -137,9 +137,9 @@ pub(super) fn check_rules(dtb: &[u8], content: &[u8], platform: &Platform<'_>, p
             Some(Verdict::Given(Given::Rule { .. })) => {
                 assert!(give.iter().any(|name| first.as_deref() == Some(name.as_bytes())), "no rule gives {path}");
                 let bridge = !windows.is_empty() && count(node, "#address-cells") == 3;
-                assert!(*on && !is_master && !bridge, "{path} is off, or a DMA master");
+                assert!(*on && !is_master && !bridge, "{path} is disabled, or a DMA master");
                 let bad = ["qemu,fw-cfg-mmio", "cfi-flash", "qemu,platform", "arm,smmu-v3", "virtio,mmio"];
-                assert!(!bad.iter().any(|name| is(node, name)), "{path} is known");
+                assert!(!bad.iter().any(|name| is(node, name)), "{path} is in the table of bindings");
             }
             Some(Verdict::Given(Given::Allowed)) => continue,
             Some(Verdict::Given(_) | Verdict::Withheld(_) | Verdict::Emulated) | None => {}
@@ -185,7 +185,7 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
         if top("reserved-memory") && parent.matches('/').count() == 1 {
             let holds = okay(node);
             if holds && value(node, "no-map").is_some() {
-                assert!(!registers.is_empty() || value(node, "reg").is_none(), "{path} is not kept");
+                assert!(!registers.is_empty() || value(node, "reg").is_none(), "{path} is not withheld");
                 assert_eq!(overlap(registers, &host_ram), None, "{path} and the host's memory");
                 assert_eq!(overlap(registers, &mmio), None, "{path} and the host's registers");
             }
@@ -199,9 +199,9 @@ pub(super) fn check(dtb: &[u8], platform: &Platform<'_>, policy: &MmioPolicy, la
         }
         let verdict = verdicts.get(path);
         let emulated = is(node, "arm,smmu-v3");
-        // There is no decision about a bus. Its children are judged, and addresses that no child has are in no list.
+        // There is no decision about a bus. Its child nodes have decisions, and addresses of no child are in no list.
         let bus = *on && is(node, "simple-bus") && value(node, "ranges").is_some();
-        assert!(verdict.is_some() || registers.is_empty() || bus, "nothing was decided about {path}");
+        assert!(verdict.is_some() || registers.is_empty() || bus, "there is no decision about {path}");
         let given = *on && !emulated && !matches!(verdict, Some(Verdict::Withheld(_) | Verdict::Emulated));
         if !given {
             let mut kept = registers.clone();

@@ -120,7 +120,7 @@ fn t64_a_reservation_without_an_address_is_refused_unless_the_host_places_it() {
 }
 
 #[test]
-fn t64_the_status_of_a_reservation_is_its_own() {
+fn t64_only_the_reservations_own_status_is_used() {
     let no_map = |dtb: &[u8]| Platform::parse(dtb).unwrap().memory.no_map.to_string();
     let with_status = |status: Vec<u8>| {
         let mut child = tee(wide(&[0x6000_0000, 0x1000]));

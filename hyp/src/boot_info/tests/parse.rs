@@ -78,7 +78,8 @@ fn every_truncation_is_refused() {
         assert_eq!(Early::read(&cut), Early::default());
     }
     assert!(
-        refusal(&dtb[..100]).starts_with("malformed device tree: the length is not that of the header (offset 0x4)")
+        refusal(&dtb[..100])
+            .starts_with("malformed device tree: the length differs from the length in the header (offset 0x4)")
     );
 }
 
@@ -127,7 +128,7 @@ fn a_malformed_smmu_is_refused() {
 }
 
 #[test]
-fn t63_errata_properties_reach_the_driver() {
+fn t63_errata_properties_are_passed_to_the_driver() {
     let with = |properties: &[(&str, Vec<u8>)]| with_properties("/smmuv3@9050000", properties);
     let issue = |compatible: &[&str]| {
         let dtb = with(&[("compatible", text(compatible))]);
@@ -272,7 +273,7 @@ fn a_malformed_pci_host_is_refused() {
     assert!(pci(&[("bus-range", cells(&[0, 0x100]))]).contains("bus-range"));
     assert!(pci(&[("reg", wide(&[0x40_1000_0000, 0x100_0000]))]).contains("configuration space"));
     assert!(pci(&[("ranges", cells(&[0x200_0000, 0, 0]))]).contains("cut short"));
-    assert!(pci(&[("ranges", cells(&[0, 0, 0, 0, 0, 0, 1]))]).contains("onto configuration space"));
+    assert!(pci(&[("ranges", cells(&[0, 0, 0, 0, 0, 0, 1]))]).contains("a window of configuration space"));
     assert!(pci(&[("ranges", cells(&[0x200_0000, 0, 0, u32::MAX, u32::MAX, 0, 1]))]).contains("outside"));
     assert!(pci(&[("#address-cells", cells(&[2]))]).contains("must be 3"));
 }

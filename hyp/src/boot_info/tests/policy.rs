@@ -93,9 +93,9 @@ fn t55_unknown_nodes_are_withheld_by_their_most_specific_name() {
     assert_eq!(unknown(&["arm,pl031"]), Verdict::Given(Given::Rtc));
 }
 
-/// Firmware that goes on as a part of the host executes from its flash, and writes its variables.
+/// UEFI firmware that continues as a part of the host executes code from its flash, and writes its variables.
 #[test]
-fn t70_flash_of_running_firmware_is_executed_or_written_but_not_both() {
+fn t70_flash_of_uefi_firmware_is_executable_or_writable_but_not_both() {
     let flash = |name: &str, compatible: &str| {
         let mut device = primecell(name, compatible, 0);
         set(&mut device, &[("reg", wide(&[0xd00_0000, 0x1_0000]))]);
@@ -156,7 +156,7 @@ fn t55_a_page_with_withheld_registers_is_not_given() {
         tree.root.add_child(node("reset@9010800", &properties));
     });
     assert_eq!(decided(&neighbour, "/pl031@9010000"), Verdict::Withheld(Withheld::SharesPage));
-    // This propagates: the clock's page is also withheld.
+    // So the clock, which shares the other page, is also withheld.
     let chain = modified(|tree| {
         let reset = [("reg", wide(&[0x901_0800, 0x10])), ("compatible", text(&["vendor,reset"]))];
         tree.root.add_child(node("reset@9010800", &reset));
@@ -190,14 +190,14 @@ fn t56_windows_over_memory_or_over_withheld_registers_are_withheld() {
 }
 
 #[test]
-fn an_interrupt_controller_over_something_withheld_is_refused() {
+fn an_interrupt_controller_that_overlaps_a_withheld_range_is_refused() {
     let dtb = with_properties("/fw-cfg@9020000", &[("reg", wide(&[0x800_0800, 0x18]))]);
     assert!(refusal(&dtb).contains("/intc@8000000"));
 }
 
 /// T06.
 #[test]
-fn t06_devices_reach_the_translater_of_a_given_its_only() {
+fn t06_devices_can_only_write_the_translater_of_a_given_its() {
     let pages = |dtb: &[u8]| {
         let platform = Platform::parse(dtb).unwrap();
         let policy = MmioPolicy::decide(&platform).unwrap();

@@ -16,7 +16,8 @@ const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
 const END: u32 = 9;
 
-/// Maximum characters of a name, including the unit address: a path of the deepest node still fits the console's buffer.
+/// Maximum characters of a name, including the unit address: a path of the deepest node still fits the console's
+/// buffer.
 pub const NAME_MAX: usize = 255;
 
 /// The tree in `dtb`, if the header, the reservations, every token and every name are valid.
@@ -47,13 +48,14 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     fn new(dtb: &'a [u8]) -> Result<Self, Fault> {
         let field = |at: usize| word(dtb, at).ok_or(("it is shorter than a header", dtb.len()));
-        let place =
-            |at: usize| field(at).and_then(|value| usize::try_from(value).map_err(|_| ("an offset is impossible", at)));
+        let place = |at: usize| {
+            field(at).and_then(|value| usize::try_from(value).map_err(|_| ("an offset is out of range", at)))
+        };
         if dtb.len() < HEADER_SIZE || place(4)? != dtb.len() {
-            return Err(("the length is not that of the header", 4));
+            return Err(("the length differs from the length in the header", 4));
         }
         if field(0)? != super::DTB_MAGIC {
-            return Err(("it does not begin like a device tree", 0));
+            return Err(("it has no magic number of a device tree", 0));
         }
         if !(field(24)?..=field(20)?).contains(&VERSION) {
             return Err(("its version is not supported", 20));
@@ -87,7 +89,7 @@ impl<'a> Checker<'a> {
                 }
                 END_NODE => {
                     properties = false;
-                    depth = depth.checked_sub(1).ok_or(("a node ends that did not begin", at))?;
+                    depth = depth.checked_sub(1).ok_or(("a node's end has no beginning", at))?;
                     if depth == 0 {
                         return match word(self.dtb, body) {
                             Some(END) => Ok(()),
@@ -107,7 +109,7 @@ impl<'a> Checker<'a> {
     fn reservations(&self) -> Result<(), Fault> {
         let all = self.dtb.get(self.reservations..self.structure).unwrap_or_default();
         let ended = all.chunks_exact(16).any(|entry| entry.iter().all(|byte| *byte == 0));
-        if ended { Ok(()) } else { Err(("the reservations do not end", self.reservations)) }
+        if ended { Ok(()) } else { Err(("the reservation block has no end", self.reservations)) }
     }
 
     /// Checks the name of the node whose token ends at `at`; returns the offset of the next token.
@@ -123,7 +125,7 @@ impl<'a> Checker<'a> {
             let unit = parts.next().unwrap_or(b"0");
             let valid = |part: &[u8]| !part.is_empty() && part.iter().all(is_node_char);
             if !valid(base) || !valid(unit) || parts.next().is_some() {
-                return Err(("a node's name is empty, or has a character that no name has", at));
+                return Err(("a node's name is empty, or has an invalid character", at));
             }
         }
         check_length(name, at)?;
@@ -138,7 +140,7 @@ impl<'a> Checker<'a> {
         let name_at = field(at.checked_add(4)).ok_or(short)?;
         let name = self.strings.get(name_at..).and_then(text).ok_or(("a property's name does not end", at))?;
         if name.is_empty() || !name.iter().all(is_property_char) {
-            return Err(("a property's name is empty, or has a character that no name has", at));
+            return Err(("a property's name is empty, or has an invalid character", at));
         }
         check_length(name, at)?;
         let value = at.checked_add(8).ok_or(short)?;

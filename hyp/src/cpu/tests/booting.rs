@@ -8,7 +8,7 @@
 use super::super::*;
 use super::{Fake, field};
 
-/// How a requirement is met.
+/// How EL2 meets a requirement.
 enum Answer {
     /// These bits of a control are ones.
     Ones(fn(&Controls) -> u64, u64),

@@ -17,7 +17,7 @@ fn nothing() -> Fake {
 
 /// MPAMIDR_EL1 bits 17, 56 and 58: HAS_HCR, HAS_BW_CTRL, HAS_TIDR.
 #[test]
-fn t66_mpam_registers_are_written_where_mpamidr_has_them() {
+fn t66_mpam_registers_are_written_if_mpamidr_shows_them() {
     assert_eq!(Optional::of(&nothing()), Optional::default());
     let mpam = |mpamidr: u64| Fake { mpamidr: Some(mpamidr), ..with(nothing(), ids::PFR0, 40, 1) };
     let traps = 0b11 << 48;
@@ -41,7 +41,7 @@ fn t66_the_profiling_control_is_written_unless_firmware_owns_profiling() {
 
 /// TF-A of 2021 to 2023 sets MDCR_EL3.TTRF on cores with trace filters; EL2's register is needed only on later ones.
 #[test]
-fn t66_the_trace_filter_control_is_written_where_later_fields_of_it_are_there() {
+fn t66_the_trace_filter_control_is_written_if_its_later_fields_exist() {
     let filter = || with(nothing(), ids::DFR0, 40, 1);
     let written = Optional { trfcr: Some(0), ..Optional::default() };
     assert_eq!(Optional::of(&filter()), Optional::default());

@@ -89,7 +89,7 @@ fn t68_configuration_space_of_all_buses_is_unmapped() {
 }
 
 #[test]
-fn t68_a_bridge_that_hides_what_is_behind_it_refuses_the_call() {
+fn t68_the_call_is_refused_while_a_bridge_hides_functions() {
     // Held in reset; in D3.
     for (register, value) in [(0x3c, 0x40 << 16), (0x44, 3)] {
         let world = World::new();
@@ -103,7 +103,7 @@ fn t68_a_bridge_that_hides_what_is_behind_it_refuses_the_call() {
 }
 
 #[test]
-fn t68_a_host_that_can_be_switched_off_gives_no_functions() {
+fn t68_functions_of_a_pci_host_that_can_be_switched_off_are_not_assigned() {
     assert!(Segment::new(&host()).is_some());
     assert!(Segment::new(&PciHost { switch: Switch::OtherNode, ..host() }).is_none());
 }

@@ -40,7 +40,7 @@ fn t68_the_bus_numbers_of_bridges_do_not_change() {
 }
 
 #[test]
-fn t68_no_store_resets_what_is_behind_a_bridge() {
+fn t68_no_store_resets_functions_behind_a_bridge() {
     let bus = World::new().bus;
     for rid in [PORT, EDU] {
         with_capabilities(&bus, rid);
@@ -59,13 +59,13 @@ fn t68_no_store_resets_what_is_behind_a_bridge() {
             assert_eq!(store(&bus, || false, EDU, (offset, bytes), value), Answer::Hardware, "no bridge");
         }
     }
-    // Everything else of these registers is the host's.
+    // The host can write the other bits of these registers.
     for (offset, value) in
         [(0x3c, !(0x40_u64 << 16)), (0x44, !3), (0x90, !0x10), (0x98, !0x400), (0x104, !(0x43 << 16))]
     {
         assert_eq!(store(&bus, || false, PORT, (offset, 4), value & 0xffff_ffff), Answer::Hardware, "{offset:#x}");
     }
-    // A list that does not end may contain anything.
+    // A circular list may contain any capability.
     bus.change(PORT, |function| function.set(0x100, 0x1001_0001));
     assert_eq!(store(&bus, || false, PORT, (0x104, 4), 0), Answer::Denied);
 }

@@ -1,4 +1,4 @@
-//! Extended capabilities of functions that cannot be given away.
+//! Extended capabilities of functions that cannot be assigned to guests.
 
 use super::machine::*;
 use crate::pci::inspect::{Refusal, inspect};

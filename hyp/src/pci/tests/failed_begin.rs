@@ -6,7 +6,7 @@ use super::machine::{Step::*, *};
 use crate::pci::{DeviceId, Devices, Error, Refusal};
 
 #[test]
-fn t68_a_function_with_registers_left_to_the_host_can_only_be_returned() {
+fn t68_a_function_with_registers_still_mapped_for_the_host_can_only_be_returned() {
     let mut world = World::new();
     world.bus.change(NVME, |function| {
         function.set(0x18, u32::try_from(BUS_WINDOW).unwrap() + 0x8000);

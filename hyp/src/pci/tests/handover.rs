@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::machine::{Owner, Step::*, *};
 use crate::boot_info::cmdline::PciKind;
-use crate::pci::handover::StreamIs;
+use crate::pci::handover::RequiredOwner;
 use crate::pci::{DeviceId, Devices, Error, Refusal, Rid, Segment};
 
 const NVME_SID: u32 = 0x1008;
@@ -66,7 +66,7 @@ fn t68_assigning_and_returning_do_their_steps_in_order() {
     assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(100_000)));
     assert_eq!(setup.world.steps, [TakeConfig, TakeRegisters, Block]);
     assert_eq!(setup.world.bus.get(NVME, 4) & 7, 0, "neither a master nor decoding");
-    assert_eq!(setup.devices.away()[0].stream().1, StreamIs::Blocked);
+    assert_eq!(setup.devices.away()[0].stream().1, RequiredOwner::Nobody);
     setup.world.bus.now.set(99_999);
     assert_eq!(setup.assign(NVME, 0), Err(Error::Busy(1)));
     setup.world.bus.now.set(100_000);
@@ -111,7 +111,8 @@ fn t68_a_function_without_a_reset_waits_without_bus_mastering() {
     setup.check_is_hosts();
 }
 
-/// Each step in both directions fails once, with each error: after the function was given back, the host has everything.
+/// Each step in both directions fails once, with each error: after the function was given back, the host has
+/// everything.
 #[test]
 fn t68_the_host_gets_everything_back_after_any_failed_step() {
     for error in [Error::NoMemory, Error::Io] {
@@ -130,7 +131,7 @@ fn t68_the_host_gets_everything_back_after_any_failed_step() {
                     assert_eq!(setup.world.bus.get(NVME, 4) & 7, 6, "nothing changed");
                     continue;
                 }
-                assert!(!setup.world.config && !setup.world.taken.is_empty(), "step {failing}: the host reaches it");
+                assert!(!setup.world.config && !setup.world.taken.is_empty(), "step {failing}: the host can access it");
                 let first = setup.done(|setup| setup.give_back(NVME));
                 if destroy == Some(1) && setup.world.alive.contains_key(&0) {
                     setup.world.destroy(0);
@@ -230,15 +231,15 @@ fn a_refused_function_is_unchanged() {
 
 /// A range of registers is reported until the host has it.
 #[test]
-fn the_audit_gets_the_registers_that_the_host_must_not_reach() {
+fn the_audit_gets_the_registers_that_must_not_be_mapped() {
     let mut setup = Setup::new();
     assert!(setup.assign(NVME, 0).is_err());
     let ranges: Vec<_> = setup.devices.away()[0].registers().collect();
     assert!(ranges.iter().eq(setup.world.taken.iter()) && ranges.len() == 1);
     assert_eq!(setup.done(|setup| setup.assign(NVME, 0)), Ok(()));
-    assert!(matches!(setup.devices.away()[0].stream().1, StreamIs::Guests(guest) if guest.handle() == 0));
+    assert!(matches!(setup.devices.away()[0].stream().1, RequiredOwner::Guest(guest) if guest.handle() == 0));
     // Block fails: the owner of the stream is unknown.
     setup.world.fail = Vec::from([setup.world.steps.len()]);
     assert_eq!(setup.give_back(NVME), Err(Error::NoMemory));
-    assert_eq!(setup.devices.away()[0].stream().1, StreamIs::Unknown);
+    assert_eq!(setup.devices.away()[0].stream().1, RequiredOwner::Unknown);
 }

@@ -28,7 +28,7 @@ fn after(change: impl FnOnce(&World)) -> Result<Found, Refusal> {
 }
 
 #[test]
-fn a_function_with_a_reset_and_pages_can_be_given() {
+fn a_function_with_a_reset_and_page_aligned_bars_can_be_assigned() {
     let found = after(|_| ()).unwrap();
     assert_eq!(found.reset, Reset::Express(EXPRESS));
     assert_eq!(found.stream, Stream { smmu: 0, sid: 0x1008 });

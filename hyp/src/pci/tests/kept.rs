@@ -1,9 +1,9 @@
-//! Segments whose bus numbers EL2 keeps.
+//! Segments whose bus numbers the host must not change.
 
 use super::machine::*;
 use crate::pci::Rid;
 use crate::pci::ecam::{Answer, store as while_away};
-use crate::pci::kept::{Unfit, check, store};
+use crate::pci::kept::{BusNumberError, check, store};
 
 /// The buses that a bridge leads to.
 fn numbered(secondary: u32, subordinate: u32) -> Bus {
@@ -15,7 +15,7 @@ fn numbered(secondary: u32, subordinate: u32) -> Bus {
 #[test]
 fn t64_a_bridge_to_a_bus_outside_is_found_at_boot() {
     assert_eq!(check(&World::new().bus, (0, 3)), Ok(()));
-    let outside = |rid| Err(Unfit::Outside(rid));
+    let outside = |rid| Err(BusNumberError::Outside(rid));
     for (numbers, found) in [
         ((1, 1), Ok(())),
         ((1, 3), Ok(())),
@@ -37,7 +37,7 @@ fn t64_a_bridge_to_a_bus_outside_is_found_at_boot() {
             function.set(0x18, numbers);
         });
     }
-    assert_eq!(check(&bus, (4, 5)), Err(Unfit::Unnumbered(Rid::of(4, 0, 0))));
+    assert_eq!(check(&bus, (4, 5)), Err(BusNumberError::Unnumbered(Rid::of(4, 0, 0))));
     assert_eq!(check(&bus, (4, 4)), outside(Rid::of(4, 1, 0)));
     let bus = World::new().bus;
     bus.change(EDU, |function| function.set(0xc, 2 << 16));
@@ -64,7 +64,7 @@ fn virtual_functions(control: u32) -> Bus {
 #[test]
 fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     assert_eq!(check(&virtual_functions(0x18), (0, 3)), Ok(()));
-    assert_eq!(check(&virtual_functions(0x19), (0, 3)), Err(Unfit::Outside(NVME)));
+    assert_eq!(check(&virtual_functions(0x19), (0, 3)), Err(BusNumberError::Outside(NVME)));
     let bus = virtual_functions(0);
     for offset in 0x100..0x1000_u16 {
         for bytes in [1, 2, 4_u16].into_iter().filter(|bytes| offset.is_multiple_of(*bytes)) {
@@ -76,7 +76,7 @@ fn t64_virtual_functions_are_found_at_boot_and_cannot_be_enabled() {
     }
     let endless = World::new().bus;
     endless.change(NVME, |function| function.set(0x100, 0x1001_0001));
-    assert_eq!(check(&endless, (0, 3)), Err(Unfit::Outside(NVME)));
+    assert_eq!(check(&endless, (0, 3)), Err(BusNumberError::Outside(NVME)));
     assert_eq!(store(&endless, || false, NVME, (0x100, 4), 0), Answer::Denied);
 }
 

@@ -145,9 +145,9 @@ pub(super) struct World {
     /// Numbers of the steps that fail.
     pub(super) fail: Vec<usize>,
     pub(super) error: Error,
-    /// Whether the host reaches configuration space.
+    /// Whether configuration space is mapped for the host.
     pub(super) config: bool,
-    /// Ranges that the host does not reach.
+    /// Ranges that are not mapped for the host.
     pub(super) taken: BTreeSet<PhysRange>,
     pub(super) owners: BTreeMap<u32, Owner>,
     /// Functions of each guest that is alive.
@@ -242,7 +242,7 @@ impl World {
                 "{rid} changes its owner without a reset"
             );
         }
-        assert!(!self.config, "{rid} changes its owner while the host reaches configuration space");
+        assert!(!self.config, "{rid} changes its owner while configuration space is mapped for the host");
     }
 
     fn resets(&self, sid: u32) -> u32 {
@@ -312,7 +312,7 @@ impl Machine for World {
     }
 
     fn block(&mut self, stream: Stream) -> Result<(), Error> {
-        assert!(!self.taken.is_empty(), "blocked while the host reaches the registers");
+        assert!(!self.taken.is_empty(), "blocked while the registers are mapped for the host");
         self.step(Step::Block)?;
         let resets = self.resets(stream.sid);
         if self.owners.insert(stream.sid, Owner::Nobody) != Some(Owner::Nobody) {
@@ -323,7 +323,7 @@ impl Machine for World {
 
     fn assign(&mut self, stream: Stream, guest: GuestId) -> Result<(), Error> {
         assert_eq!(self.owner(stream.sid), Owner::Nobody);
-        assert!(!self.taken.is_empty(), "assigned while the host reaches the registers");
+        assert!(!self.taken.is_empty(), "assigned while the registers are mapped for the host");
         self.stopped(stream.sid);
         self.step(Step::Assign)?;
         self.owners.insert(stream.sid, Owner::Guest(guest.handle()));

@@ -40,7 +40,7 @@ fn t68_message_capabilities_that_the_host_enabled_are_disabled() {
 }
 
 #[test]
-fn t68_a_function_whose_messages_cannot_be_disabled_is_not_given() {
+fn t68_a_function_whose_messages_cannot_be_disabled_is_not_assigned() {
     let mut world = World::new();
     world.bus.change(EDU, |function| {
         function.set(4, 0x0010_0006);

@@ -21,8 +21,8 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
         skip!("no ITS");
     }
     if ctx.expect == Expect::Landed {
-        println!("ANNOUNCED ITS: host-named tables are written past stage 2");
-        println!("ANNOUNCED redistributors: host-named LPI tables are used past stage 2");
+        println!("ANNOUNCED ITS: it uses tables at the host's addresses, without stage 2");
+        println!("ANNOUNCED redistributors: they use LPI tables at the host's addresses, without stage 2");
     }
     let attacked = AttackedMemory::el2(ctx)?;
     let (device, base) = (attacked.unused % PAGE / 8, attacked.unused & !(PAGE - 1));

@@ -6,7 +6,7 @@ use super::*;
 
 const PAGE: &str = include_str!("../../../../../docs/boot.md");
 
-/// The page's table is the code's: row by row, in its order, and nothing else.
+/// The table on the page has exactly the rows of the code, in the same order.
 #[test]
 fn the_page_has_the_table() {
     let rows: Vec<String> = BINDINGS.iter().map(ToString::to_string).collect();
@@ -16,12 +16,12 @@ fn the_page_has_the_table() {
 }
 
 #[test]
-fn no_binding_is_twice_in_the_table() {
+fn every_binding_has_one_row() {
     let names: BTreeSet<_> = BINDINGS.iter().map(|row| row.compatible).collect();
     assert_eq!(names.len(), BINDINGS.len());
 }
 
-/// A variant of a device that is no master may be one; a variant of one that is withheld is no better.
+/// A variant of a device that is not a DMA master may be one. A variant of a withheld device is withheld too.
 #[test]
 fn only_a_given_binding_is_compared_with_the_most_specific_string() {
     for row in BINDINGS {

@@ -1,4 +1,4 @@
-//! A machine that running firmware hands over: EL2 uses the memory that the firmware reserved, and no other.
+//! Starts from UEFI: EL2 uses only the memory that the firmware reserved.
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -42,7 +42,7 @@ fn planned(tree: &[u8], change: impl FnOnce(&mut Request<'_>)) -> Result<layout:
 }
 
 #[test]
-fn t70_the_host_gets_nothing_of_the_reserved_memory_and_all_else() {
+fn t70_the_host_gets_all_memory_except_the_reserved_memory() {
     let tree = tree(wide(&[OWN, OWN_SIZE]));
     let layout = planned(&tree, |_| {}).unwrap();
     assert_eq!(layout.start, Start::Firmware);
@@ -55,15 +55,15 @@ fn t70_the_host_gets_nothing_of_the_reserved_memory_and_all_else() {
 }
 
 #[test]
-fn firmware_hands_over_without_a_kernel() {
+fn a_start_from_uefi_needs_no_kernel() {
     let tree = tree(wide(&[OWN, OWN_SIZE]));
     let platform = Platform::parse(&tree).unwrap();
-    assert_eq!(platform.entry, Entry::Warm(range(OWN, OWN_SIZE)));
+    assert_eq!(platform.entry, Entry::Uefi(range(OWN, OWN_SIZE)));
     assert!(platform.modules().is_none());
 }
 
 #[test]
-fn t70_memory_that_is_not_reserved_as_a_whole_is_refused() {
+fn t70_memory_that_is_only_partly_reserved_is_refused() {
     for own in [
         wide(&[OWN, 0]),
         wide(&[OWN + 1, OWN_SIZE]),
@@ -82,7 +82,7 @@ fn t70_memory_that_is_not_reserved_as_a_whole_is_refused() {
 }
 
 #[test]
-fn t70_what_is_not_in_the_reserved_memory_is_refused() {
+fn t70_image_tree_and_record_outside_the_reserved_memory_are_refused() {
     let tree = tree(wide(&[OWN, OWN_SIZE]));
     let outside = |change: fn(&mut Request<'_>)| planned(&tree, change).unwrap_err();
     assert!(outside(|r| r.image = range(OWN - 0x1000, 0x2000)).contains("EL2's image"));
@@ -98,10 +98,10 @@ fn reserved_memory_without_room_for_the_pool_is_refused() {
 }
 
 #[test]
-fn a_kernel_beside_the_firmware_is_refused() {
+fn a_kernel_module_in_a_start_from_uefi_is_refused() {
     let tree = modified(|tree| set(tree.root.child_mut("chosen").unwrap(), &[(OWN_MEMORY, wide(&[OWN, OWN_SIZE]))]));
     let error = Platform::parse(&tree).unwrap_err().to_string();
-    assert!(error.contains("beside firmware"), "{error}");
+    assert!(error.contains("although firmware"), "{error}");
 }
 
 #[test]

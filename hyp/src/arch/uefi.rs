@@ -28,7 +28,7 @@ unsafe extern "C" {
     fn resume_firmware(stack_top: u64, sp: u64, resume: u64, pstate: u64) -> !;
 }
 
-/// Address of the record while EL2 can still return to the firmware as if nothing had happened; 0 otherwise.
+/// Address of the record while EL2 can still return to the firmware at EL2; 0 otherwise.
 static PENDING: AtomicU64 = AtomicU64::new(0);
 /// The address and the register values with which the firmware continues.
 static FIRMWARE: Once<Firmware> = Once::new();
@@ -42,11 +42,11 @@ struct Firmware {
     el1: El1,
 }
 
-/// The record is of another version.
+/// The record has another version.
 #[derive(Clone, Copy, Debug)]
 pub struct OtherVersion(pub u64);
 
-/// Reads the record at `record`. Until [`commit`] a refusal returns to the firmware.
+/// Reads the record at `record`. Until [`commit`], a refusal returns to the firmware.
 ///
 /// # Errors
 /// [`OtherVersion`]; EL2 then cannot return to the firmware.
@@ -91,7 +91,7 @@ pub fn refuse(why: fmt::Arguments<'_>) {
 
 /// Resumes the firmware at EL1, on CPU `cpu`, whose EL2 stack is reset; returns `None` if no
 /// firmware started EL2.
-pub fn go_on(cpu: usize) -> Option<core::convert::Infallible> {
+pub fn resume(cpu: usize) -> Option<core::convert::Infallible> {
     let firmware = FIRMWARE.get()?;
     let el1 = &firmware.el1;
     MAIR_EL1.set(el1.mair);

@@ -1,8 +1,8 @@
-//! A boot from running firmware: reads the loader's record, and checks that it agrees with the device tree.
+//! A start from UEFI: reads the loader's record and checks that the device tree is from the same loader.
 #![allow(unsafe_code)]
 
 use super::{mmu_is_on, normal};
-use crate::arch::{self, Conduit, warm};
+use crate::arch::{self, Conduit, uefi};
 use crate::exit::refuse;
 use aarch64_cpu::registers::{MPIDR_EL1, Readable};
 use hand_over::Record;
@@ -13,7 +13,7 @@ use io_pgtable::Pa;
 /// Affinity fields of an MPIDR.
 const AFFINITY: u64 = 0xff_00ff_ffff;
 
-/// Takes the record at `record`, so that a refusal returns to the firmware; does nothing if it is 0.
+/// Reads the record at `record`, so that a refusal returns to the firmware; does nothing if `record` is 0.
 pub fn begin(record: u64) {
     if record == 0 {
         return;
@@ -25,24 +25,24 @@ pub fn begin(record: u64) {
     }
     // SAFETY: (1) the assembly passes a record only from the entry for loaders in firmware; (2) it is mapped, or the
     // MMU is off.
-    if let Err(other) = unsafe { warm::take(record) } {
+    if let Err(other) = unsafe { uefi::take(record) } {
         // EL2 cannot return to the firmware: the offsets in another version of the record are unknown.
         refuse(format_args!("the loader's record has version {}, not this image's", other.0), Conduit::Smc);
     }
 }
 
-/// Refuses to boot when the device tree and the entry are of different kinds, or when firmware runs on another CPU,
-/// which would go on at EL2.
+/// Refuses to boot when only one of entry and device tree is from a start from UEFI, or when firmware runs on another
+/// CPU, since that CPU would stay at EL2.
 pub fn check(platform: &Platform<'_>) {
-    match (&platform.entry, warm::record()) {
-        (Entry::Cold(_), None) => {}
-        (Entry::Warm(_), Some(_)) => check_others(platform),
-        (Entry::Warm(_), None) => {
+    match (&platform.entry, uefi::record()) {
+        (Entry::BootLoader(_), None) => {}
+        (Entry::Uefi(_), Some(_)) => check_others(platform),
+        (Entry::Uefi(_), None) => {
             let why = "the device tree is for a start by portcullis.efi, but a boot loader started EL2";
             refuse(format_args!("{why}"), Conduit::Smc)
         }
-        (Entry::Cold(_), Some(_)) => {
-            let why = "the device tree has no memory that firmware reserved for EL2: use the loader of this version";
+        (Entry::BootLoader(_), Some(_)) => {
+            let why = "the device tree has no memory reserved for EL2: use the loader of this version";
             refuse(format_args!("{why}"), Conduit::Smc)
         }
     }

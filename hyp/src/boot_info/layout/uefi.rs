@@ -1,5 +1,5 @@
-//! The layout if running firmware started EL2: all of EL2's memory is in the range that the firmware reserved, and
-//! all other memory is the host's.
+//! The layout in a start from UEFI: all of EL2's memory is in the range that the firmware reserved, and all other
+//! memory is the host's.
 
 use super::{Layout, Request, Start, host_ram};
 use crate::boot_info::error::BootError;
