@@ -56,9 +56,9 @@ pub struct Uarts {
 }
 
 impl Uarts {
-    /// Finds both. The host's is the one that `/chosen/stdout-path` (a path or an alias) names, or else the PL011 with
-    /// the lowest address; EL2's is the one of `choice`, or else the other PL011 with the lowest address. A UART that
-    /// the policy does not give to the host can only be EL2's. With `console=none` there is none for EL2.
+    /// Finds both. The host's UART is the one in `/chosen/stdout-path` (a path or an alias), otherwise the PL011 with
+    /// the lowest address. EL2's UART is the one in `choice`, otherwise the other PL011 with the lowest address. Only
+    /// EL2 can use a UART that the policy does not give to the host. With `console=none` EL2 uses none.
     ///
     /// # Errors
     /// [`BootError::Property`] when a UART's `reg` is malformed; [`BootError::BadOption`] when `choice` names none.

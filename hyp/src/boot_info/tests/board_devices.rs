@@ -237,7 +237,7 @@ fn a_gic_above_512_gib_is_accepted() {
     };
     assert!(Platform::parse(&many(&[2, 3, 4])).is_ok());
     let message = Platform::parse(&many(&[2, 3, 4, 5])).map(|_| ()).unwrap_err().to_string();
-    assert!(message.contains("/intc@8000000") && message.contains("four parts"), "{message}");
+    assert!(message.contains("/intc@8000000") && message.contains("four regions"), "{message}");
 }
 
 #[test]
