@@ -105,7 +105,7 @@ fn add_windows(
             ));
         }
         let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
-            return Err(bad("the addresses are in no space of the GCD map that PCI alone uses", FIRMWARE));
+            return Err(bad("the addresses are in no GCD space that only PCI uses", FIRMWARE));
         };
         let window = seen(space, aperture).ok_or_else(|| bad("the bus addresses wrap", FIRMWARE))?;
         match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {

@@ -23,7 +23,7 @@ pub struct World {
     snoops: bool,
     /// The result of [`Platform::snoops`].
     pub reported_snooping: Cell<bool>,
-    /// Whether a store to a buffer has not been followed by a barrier.
+    /// Whether a store to a buffer has not yet been ordered by a barrier.
     unordered: Cell<bool>,
     clock: Cell<u64>,
     next: Cell<u64>,

@@ -109,7 +109,7 @@ impl core::fmt::Display for ClaimError {
         f.write_str(match self {
             Self::BadRange => "the range is empty or wraps around the address space",
             Self::NotOwned => "a page of the range is not normal memory of the host",
-            Self::NoMemory => "no memory to map the page, or it is claimed too often",
+            Self::NoMemory => "no memory to map the page, or it has the maximum number of claims",
         })
     }
 }

@@ -44,7 +44,7 @@ pub fn parts(range: &PhysRange) -> Option<impl Iterator<Item = (u64, Part)> + us
     }))
 }
 
-/// The regions of 512 GiB above the first that `range` touches. `None` if it ends beyond the boot table.
+/// The regions of 512 GiB above the first that `range` overlaps. `None` if it ends above the boot table's limit.
 #[must_use]
 pub fn regions(range: &PhysRange) -> Option<impl Iterator<Item = u64> + use<>> {
     let (start, end) = (range.base().0, range.end().0);

@@ -188,8 +188,8 @@ mod tests {
         assert_eq!(enter(Exception::Undefined, 0b0100, NONE), Entry { vector: 0, pstate: EL1H, esr: 1 << 25 });
     }
 
-    /// Without a feature its bit is RES0 in SPSR_EL2, whatever the host's registers and the interrupted PSTATE
-    /// contain.
+    /// Without a feature its bit is RES0 in SPSR_EL2, for any content of the host's registers and the interrupted
+    /// PSTATE.
     #[test]
     fn a_bit_whose_feature_is_absent_stays_zero() {
         let without = HostControl { pfr1: 0, dfr1: 0, mmfr1: 0, gcscr: 0, sctlr: 1 << 44, sctlr2: 0 };

@@ -39,9 +39,9 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::BadRange => "page range empty, too long or past the address space",
             Self::NotRam => "page range is not within one range of RAM",
-            Self::WrongState => "page in another state than the call needs",
+            Self::WrongState => "page in another state than the call requires",
             Self::Claimed => "page in use by EL2 on the host's behalf",
-            Self::TooManyClaims => "page claimed too often",
+            Self::TooManyClaims => "page has the maximum number of claims",
             Self::InUse => "page in use by EL2",
             Self::NoMemory => "no memory for a table",
             Self::NoSuchGuest => "no such guest",

@@ -5,8 +5,8 @@
 //! and only then records the new owner. So the map agrees with the tables whenever its lock is free.
 //!
 //! The logic accesses no hardware: tables, SMMUs, caches and EL2's own mapping are accessed through [`HostStage2`],
-//! [`DmaStage2`] and [`PageOps`]; on the build machine tests let each of their steps fail. `docs/ownership.md` has the
-//! states, the transitions and the order of their steps.
+//! [`DmaStage2`] and [`PageOps`]; on the build machine the tests make each of their steps fail. `docs/ownership.md` has
+//! the states, the transitions and the order of their steps.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -41,7 +41,7 @@ impl core::fmt::Display for MapSetupError {
             Self::NoRam => "the machine describes no RAM",
             Self::TooManyRanges => "the machine describes more RAM ranges than the ownership map can hold",
             Self::Unsorted => "the machine's RAM ranges overlap or are out of order",
-            Self::StorageTooSmall => "the ownership map got too little memory for the machine's RAM",
+            Self::StorageTooSmall => "the storage of the ownership map is too small for the machine's RAM",
         })
     }
 }

@@ -78,7 +78,7 @@ fn t47_a_command_error_on_el2s_queue() {
         assert!(matches!(m.dma_write(0, SID, HOST_DATA, 2), Transfer::Aborted(_)), "{name}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{name}");
         assert_eq!(m.driver(0, |smmu, _| smmu.stats().cmdq_recoveries), 1, "{name}");
-        // An SMMU whose queue fails again and again is marked as failed.
+        // An SMMU whose queue fails repeatedly is marked as failed.
         for _ in 0..64 {
             m.models[0].borrow_mut().inject(Injection::CommandError(code));
         }
@@ -125,7 +125,7 @@ fn t46_a_replaced_table_is_invalidated() {
     assert_eq!(m.isolated(&SIDS), Ok(()));
 }
 
-/// Revokes a page of a block that two SMMUs have cached, again and again: one SMMU fails one command later each time,
+/// Repeatedly revokes a page of a block that two SMMUs have cached: one SMMU fails one command later each time,
 /// until the revocation is complete. Returns the number of commands after which it is.
 fn one_of_two_smmus_fails(setup: &Setup, failing: usize, failure: fn(u32) -> Injection) -> u32 {
     for commands in 0..64 {
@@ -148,7 +148,7 @@ fn one_of_two_smmus_fails(setup: &Setup, failing: usize, failure: fn(u32) -> Inj
         assert_eq!(m.owner().map().owner(HOST_DATA / 4096), mem_protect::Owner::Host, "{what}");
         let failed = [0, 1].map(|n| m.driver(n, |smmu, _| smmu.failed()).is_some());
         assert_eq!(failed, [failing == 0, failing == 1], "{what}");
-        // No page can be revoked while one SMMU does not answer; the other one goes on.
+        // No page can be revoked while one SMMU does not respond; the other one continues.
         assert_eq!(m.donate(HOST_DATA + 4096, 1), Err(Error::NotCompleted), "{what}");
         assert_eq!(m.dma_write(1 - failing, SID, HOST_DATA + 8192, 3), Transfer::Done, "{what}");
         assert_eq!(m.isolated(&SIDS), Ok(()), "{what}");

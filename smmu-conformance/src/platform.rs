@@ -20,7 +20,7 @@ const ROUNDS: u32 = 10_000_000;
 pub fn check_platform<P: Platform, O: Observer>(platform: &P, observer: &mut O) -> Result<(), Violation> {
     check_clock(platform)?;
     for size in SIZES {
-        // The second buffer may reuse the memory of the first, which has to be zeroed again.
+        // The second buffer may reuse the memory of the first, which must be zeroed again.
         for _ in 0..2 {
             check_size(platform, observer, size)?;
         }

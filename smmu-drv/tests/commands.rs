@@ -63,7 +63,7 @@ fn t23_t48_random_payloads_never_stop_el2s_own_queue() {
         };
         for _ in 0..3_000 {
             let op = random() % 0x80;
-            // CFGI_STE_RANGE over all streams is tested elsewhere.
+            // Another test has CFGI_STE_RANGE over all streams.
             let cmd = [random() & !0xff | op, if op == 4 { random() & !0x1c } else { random() }];
             rig.queue(cmd);
             rig.ring();

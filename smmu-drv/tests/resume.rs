@@ -111,7 +111,7 @@ fn t09_dma_during_a_resume_reaches_only_memory_of_its_owner() {
         let mut rig = off(config.clone());
         let open = watch(&rig.board);
         rig.smmu.resume().unwrap();
-        // GBPA aborts before anything else is written.
+        // GBPA is set to abort before any other register is written.
         assert!(open.get() <= 1, "{config:?}: not confined after {} writes", open.get());
         *rig.board.0.watch.borrow_mut() = None;
         assert_eq!(rig.board.0.model.borrow_mut().read32(r::IRQ_CTRL), 4);

@@ -110,7 +110,8 @@ fn hardware_interrupts_and_msis_start_disabled() {
 
 #[test]
 fn tables_and_queues_have_the_attributes_of_hardwares_coherency() {
-    // Inner shareable and write-back where it snoops, outer shareable and non-cacheable elsewhere; CR2: RECINVSID, PTM.
+    // Inner shareable and write-back if the SMMU snoops, otherwise outer shareable and non-cacheable; CR2: RECINVSID,
+    // PTM.
     for (snoop, cr1) in [(Snoop::Coherent, 0xd75), (Snoop::NonCoherent, 0x820)] {
         let rig = Rig::new(Config { snoop, ..Config::qemu() });
         assert_eq!((rig.board.read32(r::CR1), rig.board.read32(r::CR2)), (cr1, 6));

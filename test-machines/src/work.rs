@@ -32,7 +32,7 @@ impl WorkFolder {
         Ok(dir)
     }
 
-    /// Waits for any other process that installs or fetches something into this folder.
+    /// Waits for any other process that installs or fetches files into this folder.
     ///
     /// # Errors
     /// When the lock file cannot be created.

@@ -33,7 +33,7 @@ fn missing_and_duplicate_tables_are_refused() {
         if ["DSDT", "PPTT"].contains(&name.as_str()) {
             assert!(machine.describe().is_ok(), "{name} is not read");
         } else {
-            machine.refused(&[&name, "twice"]);
+            machine.refused(&[&name, "two tables"]);
         }
     }
     let mut many = virt();
@@ -97,7 +97,7 @@ fn wrong_lengths_checksums_and_revisions_are_refused() {
 fn cpus_that_psci_does_not_start_are_refused() {
     virt().with(fadt(0)).refused(&["FACP", "0x81", "PSCI"]);
     virt().with(fadt(3)).refused(&["FACP", "HVC", "0x3", "virtualization=on"]);
-    virt().with(fadt(9)).refused(&["FACP", "not known", "0x9"]);
+    virt().with(fadt(9)).refused(&["FACP", "unknown", "0x9"]);
     let mut entries = controller(2);
     entries.push(gicc(1, 1, 0));
     virt().with(madt(&entries)).refused(&["APIC", "two CPUs", "0x1"]);
@@ -120,7 +120,7 @@ fn malformed_interrupt_controllers_are_refused() {
     with(gicr(0x1000_0000, 0)).refused(&["region of redistributors"]);
     with(gicr(0x1000_0000, 0x1_0000)).refused(&["128 KiB", "0x10000"]);
     with(gicc(7, 1, 0x1000_0000)).refused(&["in no region", "0x10000000"]);
-    with(vec![0, 8, 0, 0, 0, 0, 0, 0]).refused(&["APIC", "type", "not known"]);
+    with(vec![0, 8, 0, 0, 0, 0, 0, 0]).refused(&["APIC", "type", "unknown"]);
     with(vec![0x10, 0]).refused(&["APIC"]);
     with(vec![0xb, 2]).refused(&["APIC", "ends before"]);
     assert!(with(Fields::new(24).u8(0, 0xd).u8(1, 24).u64(8, 0xd00_0000).0).describe().is_ok());
@@ -137,8 +137,8 @@ fn malformed_configuration_space_is_refused() {
     virt().with(mcfg(&[(ECAM, 0, 5, 4)])).refused(&["MCFG", "offset 0x36", "last"]);
     virt().with(mcfg(&[(ECAM + 4096, 0, 0, 255)])).refused(&["1 MiB"]);
     virt().with(mcfg(&[(u64::MAX << 20, 0, 0, 255)])).refused(&["wraps"]);
-    virt().with(mcfg(&[(ECAM, 0, 0, 9), (ECAM + (1 << 30), 0, 9, 9)])).refused(&["twice"]);
-    virt().with(mcfg(&[(ECAM, 0, 0, 9), (ECAM, 1, 9, 9)])).refused(&["twice"]);
+    virt().with(mcfg(&[(ECAM, 0, 0, 9), (ECAM + (1 << 30), 0, 9, 9)])).refused(&["same bus"]);
+    virt().with(mcfg(&[(ECAM, 0, 0, 9), (ECAM, 1, 9, 9)])).refused(&["same bus"]);
     let many: Vec<_> = (0..65).map(|n| (ECAM + (u64::from(n) << 28), n, 0, 255)).collect();
     virt().with(mcfg(&many)).refused(&["64 entries"]);
     let mut other = virt().with(mcfg(&[(ECAM, 7, 0, 255)]));
@@ -213,7 +213,7 @@ fn malformed_iort_nodes_are_refused() {
         iort.add(kind, revision, data, &[]);
         virt().with(iort.done())
     };
-    with(7, 0, &[0; 64]).refused(&["IORT", "type", "not known", "0x7"]);
+    with(7, 0, &[0; 64]).refused(&["IORT", "type", "unknown", "0x7"]);
     with(6, 0, &[0; 64]).refused(&["unknown revision", "0x0"]);
     with(4, 6, &[0; 64]).refused(&["unknown revision", "0x6"]);
     with(6, 1, &[0; 64]).refused(&["no range of memory"]);
@@ -245,7 +245,7 @@ fn t70_el2s_memory_is_reserved_and_the_map_has_no_overlaps() {
     };
     with(memory(kinds::CONVENTIONAL, 0x5000_0000, 4096)).refused(&["UEFI memory map", "overlaps", "0x50000000"]);
     with(memory(kinds::CONVENTIONAL, 0xd000_0000, 0)).refused(&["empty"]);
-    with(memory(kinds::CONVENTIONAL, 0xd000_0010, 4096)).refused(&["inside a page"]);
+    with(memory(kinds::CONVENTIONAL, 0xd000_0010, 4096)).refused(&["begin at a page boundary"]);
     with(memory(kinds::CONVENTIONAL, u64::MAX << 12, 8192)).refused(&["wraps"]);
     with(MemoryEntry { pages: u64::MAX, ..memory(7, 0xd000_0000, 0) }).refused(&["wraps"]);
     for kind in [13, 16, 0x7000_0000, 0x8000_0000, u32::MAX] {
@@ -290,7 +290,7 @@ fn t70_registers_in_no_table_and_not_in_the_list_are_refused() {
     with(Range { base: 0xd00_0000, size: 0 }).refused(&["whole pages"]);
     with(Range { base: 0u64.wrapping_sub(4096), size: 8192 }).refused(&["whole pages"]);
     for taken in [RTC.base, SMMU, 0x808_0000, 0x80a_0000, 0x900_0000, ECAM + MIB] {
-        with(Range { base: taken, size: 0x1000 }).refused(&["something else", &std::format!("{taken:#x}")]);
+        with(Range { base: taken, size: 0x1000 }).refused(&["same registers", &std::format!("{taken:#x}")]);
     }
 }
 
@@ -304,9 +304,9 @@ fn t70_only_spaces_with_a_function_are_windows() {
     let at = |base| Aperture { cpu: Range { base, size: 0x1000 }, bus: base, ..Aperture::default() };
     // Memory, flash, configuration space, registers in no space at all.
     for base in [0x5000_0000, FLASH.base, ECAM, 0x902_0000] {
-        with(at(base)).refused(&["addresses of PCI functions", "no space", &std::format!("{base:#x}")]);
+        with(at(base)).refused(&["addresses of PCI functions", "no GCD space", &std::format!("{base:#x}")]);
     }
-    with(Aperture { cpu: Range { base: 0x1000_0000, size: 1 << 40 }, ..at(0x1000_0000) }).refused(&["no space"]);
+    with(Aperture { cpu: Range { base: 0x1000_0000, size: 1 << 40 }, ..at(0x1000_0000) }).refused(&["no GCD space"]);
     with(Aperture { bus: 0x2000_0000, ..at(0x1000_0000) }).refused(&["two root bridges"]);
     with(Aperture { segment: 1, ..at(0x1000_0000) }).refused(&["behind no SMMUv3"]);
     // A root bridge without an SMMU whose functions are in the window of another one.
@@ -341,7 +341,7 @@ fn t70_only_spaces_with_a_function_are_windows() {
     for at in [0x1100_0000, 0x1110_0000, 0x1120_0000, 0x1130_0000, 0x1140_0000] {
         let mut inside = machine.clone();
         inside.apertures[0] = Aperture { cpu: Range { base: at, size: 0x1000 }, bus: at, ..Aperture::default() };
-        inside.refused(&["no space", &std::format!("{at:#x}")]);
+        inside.refused(&["no GCD space", &std::format!("{at:#x}")]);
     }
     let mut behind = virt();
     behind.apertures[0].first_bus = 3;

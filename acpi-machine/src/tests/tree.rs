@@ -237,7 +237,7 @@ fn reserved_memory_ranges_are_the_hosts_and_not_in_the_pool() {
     assert_eq!(wide(&inside, &std::format!("/reserved-memory/device-memory@{base:x}"), "reg"), [base, 0x1_0000]);
     assert_eq!(wide(&inside, "/memory@40000000", "reg"), [0x4000_0000, 1 << 30], "the memory node has no hole");
     reserved(virt(), OWN.base).refused(&["EL2's memory", "RMR"]);
-    reserved(virt(), 0xd000_0000).refused(&["RMR", "not in the map"]);
+    reserved(virt(), 0xd000_0000).refused(&["RMR", "not in the memory map"]);
     reserved(virt(), 0x5000_0800).refused(&["RMR", "whole pages"]);
     assert!(reserved(virt(), 0x5000_0000).describe().is_ok());
 }

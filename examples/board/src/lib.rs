@@ -81,7 +81,7 @@ impl Board {
         Self { shared: Rc::new(shared), model: Rc::new(RefCell::new(Model::new(config, mem))) }
     }
 
-    /// Another SMMU of the same machine, which has been reset; `config.snoop` has to be the same.
+    /// Another SMMU of the same machine, which has been reset; `config.snoop` must be the same.
     #[must_use]
     pub fn another(&self, config: Config) -> Self {
         let model = Model::new(config, self.shared.mem.clone());

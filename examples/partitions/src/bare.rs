@@ -58,7 +58,7 @@ unsafe impl Sync for Lists {}
 static LISTS: Lists = Lists(UnsafeCell::new(Storage::new()), AtomicBool::new(false));
 
 fn storage() -> Option<&'static mut Storage<Words>> {
-    // SAFETY: (1) only the first call gets here, so there is no other reference.
+    // SAFETY: (1) only the first call executes this, so there is no other reference.
     (!LISTS.1.swap(true, Ordering::Relaxed)).then(|| unsafe { &mut *LISTS.0.get() })
 }
 

@@ -1,7 +1,7 @@
 //! Static partitions without a host: each guest has memory, devices and its own stage 2.
 //!
 //! [`Partitions`] takes the SMMUs over, and then controls the memory that each guest reaches by DMA. You add the CPUs'
-//! stage 2, the scheduling and the interrupts of the guests; a page has to be unmapped from a guest's CPUs and its
+//! stage 2, the scheduling and the interrupts of the guests; a page must be unmapped from a guest's CPUs and its
 //! devices before another guest gets it.
 //!
 //! ```text

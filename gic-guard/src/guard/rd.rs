@@ -65,7 +65,7 @@ impl Bases {
     }
 
     /// Whether hardware reads back both addresses, and the number of INTIDs.
-    fn are_in<P: Platform>(self, platform: &P, frame: Frame) -> bool {
+    fn read_back<P: Platform>(self, platform: &P, frame: Frame) -> bool {
         platform.read64(frame, reg::PROPBASER) & PROPBASER_CHECKED == self.prop
             && platform.read64(frame, reg::PENDBASER) & mask64(pendbaser::ADDRESS) == self.pend
     }
@@ -111,7 +111,7 @@ impl<B: DmaBuffer> Rd<B> {
             let bases = Bases::new(config, table.pa());
             // EL2 zeroed the table.
             bases.write(platform, frame, put64(pendbaser::PTZ, 1));
-            if !bases.are_in(platform, frame) {
+            if !bases.read_back(platform, frame) {
                 return Err(TakeOverError::RdUnusable(n));
             }
             pending = Some(table);
@@ -146,7 +146,7 @@ impl<B: DmaBuffer> Rd<B> {
         self.pending.is_some() && !self.failed
     }
 
-    /// GICR_TYPER of the host's view. VLPIS stays: it gives the size of the frames.
+    /// GICR_TYPER of the host's view. VLPIS is unchanged, since drivers derive the number of frames from it.
     pub(crate) fn typer(&self) -> u64 {
         const SHOWN: u64 = union64([
             mask64(typer::PLPIS),
@@ -188,7 +188,7 @@ impl<B: DmaBuffer> Rd<B> {
     /// was lost in between. In both cases the redistributor has no LPIs from then on.
     fn check_bases<P: Platform<Buffer = B>>(&mut self, platform: &P) {
         let Some(pending) = &self.pending else { return };
-        if !self.on || !Bases::new(self.config, pending.pa()).are_in(platform, self.frame) {
+        if !self.on || !Bases::new(self.config, pending.pa()).read_back(platform, self.frame) {
             self.failed = true;
             let _ = make_quiescent(platform, self.frame);
         }
@@ -238,7 +238,7 @@ impl<B: DmaBuffer> Rd<B> {
         let bases = Bases::new(self.config, pending.pa());
         // EL2 zeroed the table; hardware wrote to it only if the redistributor was on before.
         bases.write(platform, self.frame, put64(pendbaser::PTZ, u64::from(!self.on)));
-        if !bases.are_in(platform, self.frame) {
+        if !bases.read_back(platform, self.frame) {
             self.failed = true;
             return;
         }
@@ -320,7 +320,7 @@ pub(crate) fn make_quiescent<P: Platform>(platform: &P, frame: Frame) -> Result<
     let reads = |field| get32(field, platform.read32(frame, reg::CTLR));
     let found = platform.read64(frame, reg::TYPER);
     if get64(typer::VLPIS, found) == 1 {
-        leave_vpe(platform, frame, found)?;
+        make_vpe_non_resident(platform, frame, found)?;
     }
     if get64(typer::PLPIS, found) == 0 {
         return Ok(());
@@ -334,7 +334,7 @@ pub(crate) fn make_quiescent<P: Platform>(platform: &P, frame: Frame) -> Result<
 
 /// Ends the use of an earlier hypervisor's tables for virtual LPIs: hardware reads and writes them while
 /// GICR_VPENDBASER.Valid is 1, and until Dirty is 0 [G 12.11]. It stays 0: only EL2 can access the frame.
-fn leave_vpe<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotQuiescent> {
+fn make_vpe_non_resident<P: Platform>(platform: &P, frame: Frame, found: u64) -> Result<(), NotQuiescent> {
     let reads = |offset, field| get64(field, platform.read64(frame, offset));
     if reads(reg::VPENDBASER, vpendbaser::VALID) == 1 {
         platform.write64(frame, reg::VPENDBASER, 0);

@@ -25,7 +25,7 @@ pub struct Config<'a> {
     pub its: usize,
     /// Every redistributor of the machine, including those of CPUs that never run.
     pub rds: &'a [RdConfig],
-    /// INTID bits of the distributor: GICD_TYPER.IDbits plus one, or fewer if GICD_TYPER.num_LPIs says so.
+    /// INTID bits of the distributor: GICD_TYPER.IDbits plus one, or fewer, by GICD_TYPER.num_LPIs.
     pub intid_bits: u32,
 }
 

@@ -11,7 +11,7 @@ use hyp::pci::kept::BusNumberError;
 /// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
 const GICD_TYPER_LPIS: u32 = 1 << 17;
 
-/// The decisions about every node of the machine. Ends the boot if there is no safe one.
+/// The decisions about every node of the machine. Ends the boot if one of them is impossible.
 ///
 /// They are repeated if the bus numbers of a PCI host require that it is withheld.
 pub fn decide(platform: &mut Platform<'_>) -> MmioPolicy {
@@ -34,7 +34,7 @@ fn check_numbers(platform: &mut Platform<'_>, policy: &MmioPolicy) -> bool {
             Ok(()) => continue,
             Err(Some(BusNumberError::Outside(rid))) => refuse(
                 format_args!(
-                    "{path}: function {rid} leads to buses that no SMMU covers, or has virtual functions: \
+                    "{path}: the buses of bridge {rid} are behind no SMMU, or function {rid} has virtual functions: \
                      remove it, or disable them in the firmware's setup"
                 ),
                 Conduit::Smc,

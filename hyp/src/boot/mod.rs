@@ -351,7 +351,7 @@ fn host_table(
     table
 }
 
-/// The PCI hosts that the host gets; none in the build that gives no device to guests.
+/// The PCI hosts that the host gets; none in a build that cannot assign devices to guests.
 fn pci_hosts<'p>(platform: &'p Platform<'_>, policy: &'p MmioPolicy) -> impl Iterator<Item = &'p PciHost> {
     let isolates = cfg!(not(feature = "no-isolation"));
     platform.pci.iter().filter(move |host| isolates && !policy.is_withheld(host.node))

@@ -310,7 +310,7 @@ impl BootError<'_> {
             ),
             Self::NoRoom { what, wanted, ram } => write!(
                 f,
-                "too little memory: no free {wanted:#x} bytes in one piece for {what} among {ram:#x} bytes of memory; \
+                "too little memory: no free {wanted:#x} contiguous bytes for {what} in {ram:#x} bytes of memory; \
                  give the machine more memory, or leave more room between the modules"
             ),
             Self::UnknownOption { word } => write!(

@@ -139,7 +139,7 @@ impl Gic {
         own.chain(self.its.iter().map(|its| &its.range))
     }
 
-    /// Whether `range` touches any of the GIC's own frames.
+    /// Whether `range` overlaps a frame of the GIC.
     #[must_use]
     pub fn overlaps(&self, range: &PhysRange) -> bool {
         self.distributor.overlaps(range)

@@ -11,8 +11,8 @@ use arrayvec::ArrayVec;
 /// Maximum number of such nodes, including their parents.
 pub const PROVIDERS_MAX: usize = 64;
 
-/// Names or suffixes of properties with provider references, and the provider's cell-count property; there are no
-/// cells without that property.
+/// Names or suffixes of properties with provider references, and the provider's cell-count property. If the provider
+/// lacks this property, the count is 0.
 const KINDS: [(&str, Option<&str>); 8] = [
     ("power-domains", Some("#power-domain-cells")),
     ("clocks", Some("#clock-cells")),
@@ -65,7 +65,7 @@ impl Providers {
         self.nodes.contains(&node)
     }
 
-    /// A controller can be part of a device with the registers; the nodes above the device are buses.
+    /// A controller can be a child node of the device that has its registers. The nodes above that device are buses.
     fn add_with_parents<'a>(&mut self, node: &NodeRef<'a, '_>) -> Result<(), BootError<'a>> {
         let mut next = Some(node);
         while let Some(part) =

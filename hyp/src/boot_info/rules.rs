@@ -24,7 +24,7 @@ pub enum RuleKind {
     /// The host gets devices whose most specific `compatible` string is the rule's, unless the tree shows that they are
     /// DMA masters or their registers are withheld for another reason.
     Give,
-    /// The host does not get devices with the string among theirs.
+    /// The host does not get devices with this string in their `compatible`.
     Withhold,
 }
 
@@ -79,7 +79,7 @@ impl<'a> Rules<'a> {
     /// Parses the content of a module, which must not change afterwards.
     ///
     /// # Errors
-    /// [`BootError::RuleLine`] for a line that is no rule, or a second rule about a kind of device;
+    /// [`BootError::RuleLine`] for a line that is not a rule, or a second rule about a kind of device;
     /// [`BootError::TooMany`].
     pub fn parse(content: &'a [u8]) -> Result<Self, BootError<'a>> {
         let text = utf8(content)?;

@@ -40,7 +40,7 @@ pub enum Refusal {
     /// It does not belong to the host now: another guest has it, or it is in transition.
     NotTheHosts = 10,
     /// A bridge leads to a bus with the number of the root bus or to too many buses; or a function responds on a bus
-    /// that no bridge leads to.
+    /// that is behind no bridge.
     BusNumbers = 11,
     /// The maximum number of functions is already away.
     TooMany = 12,

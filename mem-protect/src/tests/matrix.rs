@@ -149,7 +149,7 @@ fn every_operation_in_every_page_state() {
             assert_eq!(call(&mut owned, at), expected, "{kind:?}: {name}");
             check(&owned, &world);
             if expected.is_err() {
-                assert_eq!((records(&owned), world.state()), before, "{kind:?}: {name} changed something");
+                assert_eq!((records(&owned), world.state()), before, "{kind:?}: {name} failed but changed the state");
             }
         }
     }

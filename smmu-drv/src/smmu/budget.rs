@@ -53,7 +53,7 @@ const UPDATE: u32 = 3 * SYNC_TWICE;
 /// Steps that start again from their beginning if the budget is not sufficient, with their maximum charge, which is
 /// that of parts whose batches are issued twice. Longer work is split into these steps, with a cursor.
 const STEPS: [(&str, u32); 9] = [
-    ("a command of a queue that has to be claimed", MAX_COMMAND_COST + QUEUE + SYNC_TWICE + PAGE),
+    ("a command of a queue that must be claimed", MAX_COMMAND_COST + QUEUE + SYNC_TWICE + PAGE),
     ("an entry", MAX_COMMAND_COST + QUEUE + 2 * PAGE + ENTRY + UPDATE),
     ("a group of entries", MAX_COMMAND_COST + 2 * PAGE + stream::GROUP_U32 * ENTRY + UPDATE),
     // The entries are in tables of at least 64 entries, each on its own page.

@@ -25,7 +25,8 @@ pub struct MemoryNeeded {
 }
 
 impl MemoryNeeded {
-    /// Bytes of each block that the take-over allocates, in this order. Each is a power of two, and the block is aligned to it.
+    /// Bytes of each block that the take-over allocates, in this order. Each is a power of two, and the block is
+    /// aligned to it.
     #[must_use]
     pub fn blocks(&self) -> &[usize] {
         &self.blocks
@@ -51,7 +52,7 @@ pub fn memory_needed(features: &Features) -> MemoryNeeded {
     let table = table_blocks(features);
     let mut blocks = ArrayVec::new();
     for bytes in table.fixed.into_iter().chain(QUEUES).filter(|bytes| *bytes != 0) {
-        // There is room: at most four blocks of the table, and two queues.
+        // Cannot fail: at most four blocks of the table, and two queues.
         let _ = blocks.try_push(bytes);
     }
     MemoryNeeded { blocks, level2: table.level2 }

@@ -215,7 +215,7 @@ impl Page {
         self.history.as_ref().is_some_and(|history| history.over <= before)
     }
 
-    /// Drops the history that ended at or before `before`: no observer caches anything older.
+    /// Drops the history that ended at or before `before`: no observer has cached older values.
     pub(super) fn drop_history(&mut self, before: Time) {
         let Some(old) = self.history.take() else { return };
         let mut new = History { last: [0; WORDS], records: Vec::new(), pending: [0; WORDS / 64], over: Time::MAX };

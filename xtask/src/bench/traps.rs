@@ -60,7 +60,8 @@ fn boot(checkout: &Checkout, images: &Images, report: &mut Report) -> Result<()>
     for (mem, name, target) in [("1G", "host_1g", Some(5e6)), ("4G", "host_4g", None)] {
         let run = payload::run(checkout, images, HypervisorKind::Portcullis, "bench_boot", mem)?;
         let value = run.value("reset_to_host")? - stub;
-        let note = format!("EL2 entry to the host's first instruction; the loader's {stub} are subtracted");
+        let note =
+            format!("from EL2's entry to the host's first instruction, without the {stub} instructions of the loader");
         report.add(format!("boot_insns.{name}"), Figure { target, ..Figure::new(value, "instructions").note(note) });
         if mem == "4G" {
             let kib = |after: &str, before: &str| {

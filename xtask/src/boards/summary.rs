@@ -45,7 +45,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines: Vec<_> = self.verdicts.iter().collect();
         lines.sort_by_key(|(_, (all, smmu))| std::cmp::Reverse((*smmu, *all)));
-        writeln!(f, "{:>6} {:>12}  verdict", "boards", "with SMMUv3")?;
+        writeln!(f, "{:>6} {:>12}  decision", "boards", "with SMMUv3")?;
         let (mut boards, mut smmus) = (0, 0);
         for (verdict, (all, smmu)) in lines {
             writeln!(f, "{all:>6} {smmu:>12}  {verdict}")?;

@@ -1,5 +1,5 @@
-//! Whether the tests that a patch names exist: a test that was renamed would otherwise be missed only when
-//! `cargo xtask threats` gets to it.
+//! Checks that the tests that a patch names exist, so that a renamed test is detected before `cargo xtask threats`
+//! runs.
 
 use std::fs;
 use std::path::Path;

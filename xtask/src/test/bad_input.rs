@@ -142,7 +142,7 @@ fn truncated(checkout: &Checkout, qemu: &Path, images: &Images) -> Result<()> {
     let outcome = step("Refusing: a truncated device tree", || machine.run(&dir, DEADLINE))?;
     // Without the tree EL2 does not know the UART: it ends without output.
     let silent = outcome.el2_console.trim().is_empty() && outcome.host_console.trim().is_empty();
-    ensure!(silent, "something ran: {}", last_lines(&el2_output(&outcome), 6));
+    ensure!(silent, "EL2 printed output: {}", last_lines(&el2_output(&outcome), 6));
     match outcome.end {
         End::Exited(status) if !status.success() => Ok(()),
         end => bail!("the machine did not end with an error: {end:?}"),

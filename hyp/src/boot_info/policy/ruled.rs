@@ -1,6 +1,6 @@
-//! Decisions by the rules of the board's author. A rule is about a kind of device, so it can match unexpected nodes:
-//! it gives no node that the tree or the table of bindings has a reason to withhold. If there is a reason, the boot is
-//! refused, as it is for `allow=`.
+//! Decisions by the rules of the board's author. A rule is about a kind of device, so it can match unexpected nodes. If
+//! a rule would give a node that must be withheld by the tree or the table of bindings, the boot is refused, as for
+//! `allow=`.
 
 use super::allowed::is_unknown_bridge;
 use super::bus::is_bus;

@@ -14,7 +14,8 @@ use super::virt::*;
 use crate::boot_info::rules::{POLICY_MAX, Rules};
 use crate::boot_info::{Judged, judge_with_policy};
 
-/// Runs a whole boot with this policy; an accepted plan must be safe and follow the rules. Returns whether it was.
+/// Runs a whole boot with this policy; an accepted plan must be safe and follow the rules. Returns whether the boot was
+/// accepted.
 fn check_boot(dtb: &[u8], content: &[u8]) -> bool {
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
     match judge_with_policy(dtb, content, &request(dtb, &header)) {

@@ -48,7 +48,7 @@ const DEPENDS: Verdict = Verdict::Withheld(Withheld::SmmuDepends);
 
 #[test]
 fn t09_providers_of_an_smmu_are_withheld_even_behind_an_smmu() {
-    assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "nobody depends on it");
+    assert_eq!(verdict(&machine(&[]), PATH), Verdict::Given(Given::BehindSmmu { smmu: 0 }), "no SMMU depends on it");
     for (name, value) in [
         ("power-domains", cells(&[CONTROLLER, 3])),
         ("clocks", cells(&[0x8000, 0, CONTROLLER])),

@@ -27,7 +27,7 @@ fn t66_mpam_registers_are_written_if_mpamidr_shows_them() {
     assert_eq!(Optional::of(&mpam(1 << 17)), Optional { mpamhcr: Some(1 << 31), ..none });
     assert_eq!(Optional::of(&mpam(1 << 56)), Optional { mpambw2: Some(0), ..none });
     assert_eq!(Optional::of(&mpam(1 << 58)), Optional { mpam2: Some(traps | 1 << 58), ..none });
-    // Version 0.1 is distinguished by the fraction alone.
+    // Only the fraction distinguishes version 0.1.
     let fraction = Fake { mpamidr: Some(1 << 17), ..with(nothing(), ids::PFR1, 16, 1) };
     assert_eq!(Optional::of(&fraction), Optional { mpamhcr: Some(1 << 31), ..none });
 }

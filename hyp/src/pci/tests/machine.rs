@@ -294,7 +294,7 @@ impl Machine for World {
     }
 
     fn give_config(&mut self, _: &Segment) {
-        assert!(self.taken.is_empty(), "configuration space comes back before registers");
+        assert!(self.taken.is_empty(), "configuration space is mapped again before the registers");
         self.steps.push(Step::GiveConfig);
         self.config = true;
     }

@@ -1,6 +1,6 @@
 //! Seed runs for fuzzing: normal host behaviour, including the register accesses of two Linux kernels.
 //!
-//! `fuzz/corpus` has these runs as files. A test compares them, and writes them again if asked to.
+//! `fuzz/corpus` has these runs as files. A test compares them, and can write them again.
 
 mod commands;
 mod events;

@@ -115,7 +115,7 @@ fn foreign(place: u64) -> Vec<Action> {
     ]
 }
 
-/// Linear, 2-level, off, and the same again; hardware keeps its caches between them.
+/// Linear, 2-level, off, then linear and 2-level again; hardware keeps its caches between them.
 fn formats_in_turn(larger: u8) -> Vec<Action> {
     let mut out = Vec::new();
     for shape in [0, 1, larger, larger | 1, 16, 1] {

@@ -61,7 +61,7 @@ fn t49_split_around_the_caller(_ctx: &Ctx) -> TestResult {
         donate(donated, 1)?;
         take_back(donated, 1)?;
     }
-    println!("{:#x} beside {:#x}..{:#x}", donated, image.start, image.end);
+    println!("page {:#x}, image {:#x}..{:#x}", donated, image.start, image.end);
     Ok(())
 }
 

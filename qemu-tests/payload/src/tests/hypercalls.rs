@@ -159,7 +159,7 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
     // A range with one bad page changes no page.
     expect(Hypercall::HostShareHyp, own + 2 * PAGE, 1, Answer::Success)?;
     refused(Hypercall::HostDonateHyp, own, 4)?;
-    ensure!(mmio::find_other(own, 4 * PAGE, 0xbad_0bad).is_none(), "a refused donation changed something");
+    ensure!(mmio::find_other(own, 4 * PAGE, 0xbad_0bad).is_none(), "a refused donation changed a page");
     expect(Hypercall::HostUnshareHyp, own + 2 * PAGE, 1, Answer::Success)?;
     expect(Hypercall::HostDonateHyp, own, 4.min(room), Answer::Success)
 }

@@ -49,7 +49,7 @@ fn t45c_its_command_queue(ctx: &Ctx) -> TestResult {
     let mut its = Its::start(base, page());
     ensure!(its.map_device(3, page()), "the ITS does not execute commands");
     println!("CONTROL {}: ok", ctx.name);
-    // CWRITER is set to two commands; their content is whatever that memory contains.
+    // CWRITER is set to two commands; their content is the content of that memory.
     let consumed = |queue: u64| {
         let _ = Its::start_with(base, page(), queue);
         mmio::write64(base + gits::CWRITER, 0x40);

@@ -1,5 +1,5 @@
-//! DMA and page ownership: pages of other owners are inaccessible after the hypercall has returned, whatever is cached
-//! or in flight.
+//! DMA and page ownership: pages of other owners are inaccessible after the hypercall has returned, also with cached
+//! translations and transfers in flight.
 
 use crate::edu::Direction;
 use crate::firmware::{self, Answer, Hypercall, Stat};

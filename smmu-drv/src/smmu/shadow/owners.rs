@@ -221,7 +221,7 @@ impl Domains {
     /// `vmid` has `words` from now on, until [`Domains::remove`]; the caller has called [`Domains::check`].
     pub(super) fn add(&mut self, vmid: u16, words: Stage2Words) {
         if self.get(vmid).is_none() {
-            // There is room: the caller has checked it.
+            // Cannot fail: the caller has checked the capacity.
             let _ = self.0.try_push((vmid, words));
         }
     }
