@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 /*
- * Gives a PCI function to a guest and takes it back. The kernel must not have a driver bound to it meanwhile.
+ * Assigns a PCI function to a guest and takes it back. Meanwhile no driver may be bound to it.
  */
 #include <linux/delay.h>
 
 #include "hypercalls.h"
 #include "portcullis_test.h"
 
-/* More calls than any hand-over takes. */
+/* More calls than any hand-over needs. */
 #define MOST_CALLS	100
 
-/* Makes a call until the function has had the time that it needs. */
+/* Repeats a call until it is not busy, with the requested pauses. */
 static int until_done(const char *what, u32 function, u64 device, u64 guest)
 {
 	struct arm_smccc_res res;
@@ -35,7 +35,7 @@ static int destroy(u64 guest)
 	return portcullis_call(PORTCULLIS_VM_DESTROY, guest, 0, 0, &res) == PORTCULLIS_SUCCESS ? 0 : -EIO;
 }
 
-/* On an error the function is the kernel's, if EL2 gives it back. */
+/* After an error the function is returned to the kernel, if EL2 permits it. */
 int function_give(struct edu *edu, u64 device)
 {
 	struct arm_smccc_res res;
@@ -57,7 +57,7 @@ int function_give(struct edu *edu, u64 device)
 	return 0;
 }
 
-/* Every other time the guest ends while it has the function. */
+/* Every second time the guest is destroyed while it has the function. */
 int function_take_back(struct edu *edu)
 {
 	bool destroyed_first = edu->hand_overs & 1;

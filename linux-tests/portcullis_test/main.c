@@ -9,8 +9,8 @@
   *           read: the results, one line each
   *   keep    write an address: donate pages at or above it permanently; read: which
  *   give    write an address: that page is donated to EL2 and returned
- *   assign  write a PCI address: a guest gets that function
- *   back    write anything: it is taken back
+ *   assign  write a PCI address: that function is assigned to a guest
+ *   back    write anything: the function is returned
  *   crash   write anything: a transfer to one of those pages is started, then a panic
  *
  * For tests of Portcullis under its reference hypervisor only.
@@ -38,7 +38,7 @@ static int check_version(void)
 		return 0;
 	answer = portcullis_call(PORTCULLIS_VERSION, 0, 0, 0, &res);
 	if (answer != PORTCULLIS_SUCCESS || res.a1 >> 16 != PORTCULLIS_MAJOR) {
-		pr_err("EL2 is not a Portcullis of version %d\n", PORTCULLIS_MAJOR);
+		pr_err("EL2 is not Portcullis with interface version %d\n", PORTCULLIS_MAJOR);
 		return -ENODEV;
 	}
 	if (~res.a3 & (PORTCULLIS_HYP_PAGES | PORTCULLIS_GUEST_PAGES)) {

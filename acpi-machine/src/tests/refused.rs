@@ -251,7 +251,7 @@ fn t70_el2s_memory_is_reserved_and_the_map_has_no_overlaps() {
     for kind in [13, 16, 0x7000_0000, 0x8000_0000, u32::MAX] {
         with(memory(kind, 0xd000_0000, 4096)).refused(&["unknown type", &std::format!("{kind:#x}")]);
     }
-    with(memory(kinds::UNACCEPTED, 0xd000_0000, 4096)).refused(&["not accepted"]);
+    with(memory(kinds::UNACCEPTED, 0xd000_0000, 4096)).refused(&["unaccepted"]);
     let uncached = MemoryEntry { attributes: 1, ..memory(kinds::CONVENTIONAL, 0xd000_0000, 4096) };
     for entry in [uncached, memory(kinds::UNUSABLE, 0xd000_0000, 4096), memory(kinds::PERSISTENT, 0xd000_0000, 4096)] {
         let description = with(entry).describe().unwrap();
