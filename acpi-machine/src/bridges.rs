@@ -107,7 +107,7 @@ fn add_windows(
         let Some(space) = spaces.iter().find(|space| space.contains(&aperture.cpu)) else {
             return Err(bad("the addresses are in no GCD space that only PCI uses", FIRMWARE));
         };
-        let window = seen(space, aperture).ok_or_else(|| bad("the bus addresses wrap", FIRMWARE))?;
+        let window = window_of(space, aperture).ok_or_else(|| bad("the bus addresses wrap", FIRMWARE))?;
         match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {
             Some((other, segment, _)) if *other != window || *segment != aperture.segment => {
                 return Err(bad("two root bridges have this window, with different addresses", FIRMWARE));
@@ -129,7 +129,7 @@ fn add_windows(
 }
 
 /// The window that covers `space`, with the offset from CPU to bus addresses that `aperture` has.
-fn seen(space: &Range, aperture: &Aperture) -> Option<Window> {
+fn window_of(space: &Range, aperture: &Aperture) -> Option<Window> {
     let skip = aperture.cpu.base.checked_sub(space.base)?;
     let bus = aperture.bus.checked_sub(skip)?;
     bus.checked_add(space.size)?;

@@ -80,7 +80,7 @@ impl Machine<'_> {
         }
         bridges.iter().for_each(|bridge| root.add_child(pci(bridge)));
         for registers in self.firmware.registers {
-            root.add_child(kept(registers));
+            root.add_child(firmware_registers(registers));
         }
         self.console.into_iter().for_each(|console| root.add_child(uart(console)));
         root.add_child(self.chosen()?);
@@ -242,7 +242,7 @@ fn pci(bridge: &Bridge) -> DeviceTreeNode {
     node
 }
 
-fn kept(registers: &Registers) -> DeviceTreeNode {
+fn firmware_registers(registers: &Registers) -> DeviceTreeNode {
     let name = match registers.used_as {
         Use::Variables | Use::Code => "flash",
         Use::Clock => "rtc",

@@ -62,7 +62,7 @@ impl<'a> Table<'a> {
     /// `length` bytes from `at`, as a part.
     pub(crate) fn part(&self, at: usize, length: usize) -> Result<Self, Error> {
         let bytes = at.checked_add(length).and_then(|end| self.bytes.get(at..end));
-        let bytes = bytes.ok_or_else(|| self.short(at, length))?;
+        let bytes = bytes.ok_or_else(|| self.too_short(at, length))?;
         Ok(Self { signature: self.signature, bytes, start: self.start.saturating_add(at) })
     }
 
@@ -87,10 +87,10 @@ impl<'a> Table<'a> {
     }
 
     fn array<const N: usize>(&self, at: usize) -> Result<[u8; N], Error> {
-        self.bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or_else(|| self.short(at, N))
+        self.bytes.get(at..).and_then(<[u8]>::first_chunk).copied().ok_or_else(|| self.too_short(at, N))
     }
 
-    fn short(&self, at: usize, length: usize) -> Error {
+    fn too_short(&self, at: usize, length: usize) -> Error {
         self.bad(at, wide(length), "the field has this many bytes, and the table or its entry ends before", FIRMWARE)
     }
 

@@ -175,7 +175,7 @@ fn read(region: &PhysRange, at: Pa, typer: impl Fn(Pa) -> u64) -> Result<(Redist
 ///
 /// # Errors
 /// [`Full`]: too many ranges are left.
-pub fn keep<'r, const N: usize>(
+pub fn remove_withheld<'r, const N: usize>(
     mmio: &mut RangeSet<N>,
     regions: impl Iterator<Item = &'r PhysRange>,
     rds: &[Redistributor],

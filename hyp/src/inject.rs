@@ -92,7 +92,7 @@ const FSC_EXTERNAL: u64 = 0b01_0000;
 /// Distance from a vector for synchronous exceptions to the one for SError.
 const SERROR: u64 = 0x180;
 
-const fn there(register: u64, field: u32) -> bool {
+const fn is_implemented(register: u64, field: u32) -> bool {
     register >> field & 0xf != 0
 }
 
@@ -137,19 +137,19 @@ const fn handler_pstate(spsr: u64, from: Level, control: HostControl) -> u64 {
     let HostControl { sctlr, gcscr, pfr1, dfr1, mmfr1, .. } = control;
     // PAN of AArch32 is the same bit.
     let mut new = pstate::EL1H | pstate::DAIF | spsr & (pstate::NZCV | pstate::DIT | pstate::PAN);
-    if there(mmfr1, MMFR1_PAN) && sctlr & SCTLR_SPAN == 0 {
+    if is_implemented(mmfr1, MMFR1_PAN) && sctlr & SCTLR_SPAN == 0 {
         new |= pstate::PAN;
     }
-    if there(pfr1, PFR1_SSBS) && sctlr & SCTLR_DSSBS != 0 {
+    if is_implemented(pfr1, PFR1_SSBS) && sctlr & SCTLR_DSSBS != 0 {
         new |= pstate::SSBS;
     }
-    if there(pfr1, PFR1_NMI) && sctlr & SCTLR_SPINTMASK == 0 {
+    if is_implemented(pfr1, PFR1_NMI) && sctlr & SCTLR_SPINTMASK == 0 {
         new |= pstate::ALLINT;
     }
-    if there(pfr1, PFR1_MTE) {
+    if is_implemented(pfr1, PFR1_MTE) {
         new |= pstate::TCO;
     }
-    if there(dfr1, DFR1_EBEP) {
+    if is_implemented(dfr1, DFR1_EBEP) {
         new |= pstate::PM;
     }
     if matches!(from, Level::El1) && gcscr & GCSCR_EXLOCKEN != 0 {

@@ -76,7 +76,7 @@ fn check(dtb: &[u8], smmus: usize) {
     for smmu in &plan.platform.smmus {
         assert!(!plan.policy.mmio().overlaps(&smmu.range) && !plan.layout.host_ram.overlaps(&smmu.range));
     }
-    for host in plan.platform.pci.iter().filter(|host| host.keeps_numbers()) {
+    for host in plan.platform.pci.iter().filter(|host| host.has_fixed_bus_numbers()) {
         assert!(!plan.policy.mmio().overlaps(&host.ecam));
     }
 }

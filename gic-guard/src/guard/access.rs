@@ -78,7 +78,7 @@ impl<P: Platform> Guard<P> {
             Frame::Its(n) => self.store_its(host, n, offset, size, value),
             Frame::Rd(n) => self.store_rd(host, n, offset, size, value),
         });
-        self.settle();
+        self.disable_when_idle();
         if result == Err(Stop::Budget) {
             bump(&mut self.stats.budget_exits);
             return WriteOutcome::Again;

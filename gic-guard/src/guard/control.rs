@@ -26,11 +26,11 @@ impl<P: Platform> Guard<P> {
                 return Ok(());
             }
             // The host has set another table: the mappings of the old one are removed.
-            if collection.is_some_and(|collection| its.regs.take_moved(collection)) {
+            if collection.is_some_and(|collection| its.regs.take_changed(collection)) {
                 its.clear_collections();
                 self.job = Some(Job::Follow { its: Some(n), slot: 0, event: 0, sync: None });
             }
-            if self.its_mut(n)?.regs.take_moved(device) {
+            if self.its_mut(n)?.regs.take_changed(device) {
                 self.start_unmap_all(n);
             }
             self.run_job(host)?;

@@ -81,7 +81,7 @@ impl<P: Platform> Guard<P> {
             Request::Int(event) => self.forward(its, event, Command::Int(event))?,
             Request::Clear(event) => self.forward(its, event, Command::Clear(event))?,
             Request::Discard(event) => match self.devices.find(its, event.device) {
-                Some(slot) if self.record(slot, event.event).is_some() => self.forget(slot, event.event)?,
+                Some(slot) if self.record(slot, event.event).is_some() => self.remove_event(slot, event.event)?,
                 Some(_) | None => self.ignore(),
             },
             Request::Sync { processor } => match self.rd_of(processor) {
@@ -256,7 +256,7 @@ impl<P: Platform> Guard<P> {
     }
 
     /// Removes an event, if there is one, from hardware and from the records.
-    pub(super) fn forget(&mut self, slot: usize, event: u32) -> Result<(), Stop> {
+    pub(super) fn remove_event(&mut self, slot: usize, event: u32) -> Result<(), Stop> {
         let Some(record) = self.record(slot, event) else { return Ok(()) };
         if record.rd.is_some() {
             let its = self.devices.get(slot).ok_or(Stop::Failed)?.its;
@@ -276,7 +276,7 @@ impl<P: Platform> Guard<P> {
     ///
     /// # Errors
     /// [`Stop::Budget`]: nothing was changed.
-    pub(super) fn follow_event<H: HostMemory>(&mut self, host: &mut H, slot: usize, event: u32) -> Result<(), Stop> {
+    pub(super) fn update_event<H: HostMemory>(&mut self, host: &mut H, slot: usize, event: u32) -> Result<(), Stop> {
         let Some(record) = self.record(slot, event) else { return Ok(()) };
         let its = self.devices.get(slot).ok_or(Stop::Failed)?.its;
         if record.rd == self.reachable(its, record.icid) {

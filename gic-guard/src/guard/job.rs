@@ -57,7 +57,7 @@ impl<P: Platform> Guard<P> {
         while let Some(job) = self.job {
             let result = match job {
                 Job::Unmap { slot, phase, then } => self.unmap_step(slot, phase, then),
-                Job::Follow { its, slot, event, sync } => self.follow_step(host, its, slot, event, sync),
+                Job::Follow { its, slot, event, sync } => self.update_step(host, its, slot, event, sync),
                 Job::Invall { its, rd, word } => self.invall_step(host, its, rd, word),
             };
             match result {
@@ -107,7 +107,7 @@ impl<P: Platform> Guard<P> {
                     return Ok(Some(Job::Unmap { slot, phase: Phase::Sync(0), then }));
                 }
                 self.budget.charge(budget::EVENT.saturating_add(budget::COMMAND))?;
-                self.forget(slot, event)?;
+                self.remove_event(slot, event)?;
                 Ok(Some(Job::Unmap { slot, phase: Phase::Discard(event.saturating_add(1)), then }))
             }
             Phase::Sync(rd) => {
@@ -153,7 +153,7 @@ impl<P: Platform> Guard<P> {
         self.push(its, Command::Unmapd { device: id })?;
         // All writes to the ITT must be complete before the memory is freed: by a SYNC or, if no redistributor can be
         // its target, by making the ITS quiescent.
-        let synced = self.synced(its);
+        let synced = self.sync_target(its);
         if let Some(rd) = synced {
             let target = self.target(its, rd)?;
             self.push(its, Command::Sync(target))?;
@@ -183,7 +183,7 @@ impl<P: Platform> Guard<P> {
         Ok(its.hardware.follow(&self.platform, its.regs.enabled)?)
     }
 
-    fn follow_step<H: HostMemory>(
+    fn update_step<H: HostMemory>(
         &mut self,
         host: &mut H,
         only: Option<usize>,
@@ -203,7 +203,7 @@ impl<P: Platform> Guard<P> {
             return Ok(next_device);
         }
         self.budget.charge(budget::EVENT)?;
-        if let Err(stop) = self.follow_event(host, slot, event) {
+        if let Err(stop) = self.update_event(host, slot, event) {
             self.job = Some(Job::Follow { its: only, slot, event, sync });
             return Err(stop);
         }

@@ -154,7 +154,7 @@ impl<P: Platform> Guard<P> {
 
     /// A redistributor that can be the target of a SYNC of ITS `its`: one whose collection is mapped there, even if it
     /// has lost its LPIs since then; otherwise one with LPIs.
-    fn synced(&self, its: usize) -> Option<usize> {
+    fn sync_target(&self, its: usize) -> Option<usize> {
         let hardware = &self.its(its).ok()?.hardware;
         let mapped = (0..MAX_RDS).find(|rd| hardware.is_mapped(*rd));
         mapped.or_else(|| self.rds.iter().position(Rd::is_on))
@@ -162,7 +162,7 @@ impl<P: Platform> Guard<P> {
 
     /// The target of a SYNC that replaces a command that stalled.
     fn any(&self, its: usize) -> Result<Target, Stop> {
-        self.target(its, self.synced(its).unwrap_or(0))
+        self.target(its, self.sync_target(its).unwrap_or(0))
     }
 
     /// Queues a command for hardware.

@@ -116,7 +116,7 @@ impl<P: Platform> Guard<P> {
     }
 
     /// Disables the ITS in hardware when the host has disabled it and no work is left.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn disable_when_idle(&mut self) {
         if self.job.is_some() {
             return;
         }

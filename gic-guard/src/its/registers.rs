@@ -101,7 +101,7 @@ impl HostRegs {
     /// Whether GITS_BASER has changed since mappings were made, or had no table at some time; clears that flag for the
     /// current table. A table that is written again with the same value keeps its mappings, as Linux expects when it
     /// resumes.
-    pub(crate) fn take_moved(&mut self, n: usize) -> bool {
+    pub(crate) fn take_changed(&mut self, n: usize) -> bool {
         let now = self.baser(n);
         if let Some(in_use) = self.in_use.get_mut(n) {
             *in_use = now;

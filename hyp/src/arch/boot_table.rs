@@ -99,7 +99,7 @@ pub unsafe fn make_device(range: &PhysRange) -> Result<(), Beyond> {
             continue;
         }
         let tables = (&raw mut boot_high).cast::<[u64; ENTRIES]>();
-        let table = filled(tables, HIGH_REGIONS, region.wrapping_mul(LIMIT), GIGABYTE).ok_or(Beyond)?;
+        let table = new_table_of(tables, HIGH_REGIONS, region.wrapping_mul(LIMIT), GIGABYTE).ok_or(Beyond)?;
         // SAFETY: (1) the table is complete and in memory; (2) the entry maps nothing yet.
         unsafe { replace(entry, table as u64 | TABLE) };
     }
@@ -108,12 +108,12 @@ pub unsafe fn make_device(range: &PhysRange) -> Result<(), Beyond> {
 
 /// A level-2 table of device blocks for the gigabyte at `base`; `None` if all are in use.
 fn new_table(base: u64) -> Option<*mut u64> {
-    filled((&raw mut boot_l2).cast::<[u64; ENTRIES]>(), TABLES, base, BLOCK)
+    new_table_of((&raw mut boot_l2).cast::<[u64; ENTRIES]>(), TABLES, base, BLOCK)
 }
 
 /// One of the `count` tables at `tables`, with device blocks of `size` bytes from `base` on; `None` if all are in use
 /// (the first descriptor is then not 0).
-fn filled(tables: *mut [u64; ENTRIES], count: usize, base: u64, size: u64) -> Option<*mut u64> {
+fn new_table_of(tables: *mut [u64; ENTRIES], count: usize, base: u64, size: u64) -> Option<*mut u64> {
     for n in 0..count {
         // SAFETY: (1) `n` is an index of the tables, which only this module uses, on one CPU.
         let table = unsafe { tables.add(n).cast::<u64>() };

@@ -6,7 +6,7 @@ use crate::exit::refuse;
 use crate::{devices, gic, log};
 use hyp::boot_info::pci::Upstream;
 use hyp::boot_info::{MmioPolicy, Platform, policy};
-use hyp::pci::kept::BusNumberError;
+use hyp::pci::fixed_buses::BusNumberError;
 
 /// `GICD_TYPER.LPIS` (Arm IHI 0069, H.b).
 const GICD_TYPER_LPIS: u32 = 1 << 17;

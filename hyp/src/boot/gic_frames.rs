@@ -30,11 +30,11 @@ pub fn find(platform: &Platform<'_>, policy: &MmioPolicy) -> Option<Frames> {
 }
 
 /// The registers that the host's CPUs can access: those that `policy` gives, without the frames that EL2 withholds.
-pub fn without(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MAX> {
+pub fn without_withheld(policy: &MmioPolicy, frames: Option<&Frames>) -> RangeSet<MMIO_MAX> {
     let mut mmio = policy.mmio().clone();
     if let Some(frames) = frames {
         let its = frames.its.iter().map(|its| its.range);
-        if gic_frames::keep(&mut mmio, frames.regions.iter(), &frames.rds, its).is_err() {
+        if gic_frames::remove_withheld(&mut mmio, frames.regions.iter(), &frames.rds, its).is_err() {
             refuse(
                 format_args!("more than {MMIO_MAX} separate register ranges, including the GIC's frames"),
                 Conduit::Smc,

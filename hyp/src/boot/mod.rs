@@ -67,7 +67,7 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     let bits = host_bits(&platform, &policy);
     gic::init(division.distributor);
     let gic_frames = gic_frames::find(&platform, &policy);
-    let mmio = gic_frames::without(&policy, gic_frames.as_ref());
+    let mmio = gic_frames::without_withheld(&policy, gic_frames.as_ref());
     let host_table = host_table(bits, &platform, &mmio, policy.code(), &division);
     // An SMMU may be at a higher address than all memory and registers of the host.
     let el2_table = el2_table(bits.max(address_bits(platform.el2_end())), &platform, &policy, &division);

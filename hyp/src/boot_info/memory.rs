@@ -134,7 +134,7 @@ pub(super) fn is_framebuffer(node: &NodeRef<'_, '_>) -> bool {
 }
 
 /// Whether `node` reserves memory for firmware (`no-map`): neither the host nor EL2 gets it.
-pub(super) fn is_kept<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
+pub(super) fn is_no_map<'a>(node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
     Ok(is_reservation(node) && node.has("no-map") && node.has("reg") && is_active(node)?)
 }
 

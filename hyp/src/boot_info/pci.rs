@@ -97,7 +97,7 @@ pub struct PciHost {
 impl PciHost {
     /// Whether the host must not change the bus numbers. Then its accesses to configuration space trap.
     #[must_use]
-    pub const fn keeps_numbers(&self) -> bool {
+    pub const fn has_fixed_bus_numbers(&self) -> bool {
         matches!(self.upstream, Upstream::Buses { .. })
     }
 }

@@ -79,7 +79,7 @@ impl pci::Machine for Locked<'_> {
         arch::now_us()
     }
 
-    fn take_config(&mut self, segment: &Segment) -> Result<(), Error> {
+    fn unmap_config(&mut self, segment: &Segment) -> Result<(), Error> {
         if !*self.taken {
             self.take(segment.area.range)?;
             *self.taken = true;
@@ -87,17 +87,17 @@ impl pci::Machine for Locked<'_> {
         Ok(())
     }
 
-    fn give_config(&mut self, segment: &Segment) {
-        if !segment.keeps_numbers && *self.taken && self.give(segment.area.range).is_ok() {
+    fn map_config(&mut self, segment: &Segment) {
+        if !segment.fixed_numbers && *self.taken && self.give(segment.area.range).is_ok() {
             *self.taken = false;
         }
     }
 
-    fn take_registers(&mut self, range: PhysRange) -> Result<(), Error> {
+    fn unmap_registers(&mut self, range: PhysRange) -> Result<(), Error> {
         self.take(range)
     }
 
-    fn give_registers(&mut self, range: PhysRange) -> Result<(), Error> {
+    fn map_registers(&mut self, range: PhysRange) -> Result<(), Error> {
         self.give(range)
     }
 

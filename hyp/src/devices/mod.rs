@@ -24,8 +24,8 @@ use hyp::boot_info::pci::{PCI_MAX, PciHost, Streams};
 use hyp::esr::Size;
 use hyp::hvc::DeviceCall;
 use hyp::pci::ecam::{self, Answer};
+use hyp::pci::fixed_buses::{self, BusNumberError};
 use hyp::pci::handover::RequiredOwner;
-use hyp::pci::kept::{self, BusNumberError};
 use hyp::pci::rid::CONFIG_BYTES;
 use hyp::pci::segment::Others;
 use hyp::pci::{self, DeviceId, Devices, Error, Refusal, Rid, Segment};
@@ -78,14 +78,14 @@ pub fn init(found: &Found) {
 /// The first function with a bus number outside, or with virtual functions; `None` if EL2 cannot use configuration
 /// space: it is above the limit, incomplete, or another node can switch the PCI host off.
 pub fn check_numbers(host: &PciHost) -> Result<(), Option<BusNumberError>> {
-    if !host.keeps_numbers() {
+    if !host.has_fixed_bus_numbers() {
         return Ok(());
     }
     let segment = Segment::new(host).ok_or(None)?;
     if segment.area.range.end().0 > hyp::boot_map::LIMIT {
         return Err(None);
     }
-    kept::check(&Ecam(segment.area), segment.buses).map_err(Some)
+    fixed_buses::check(&Ecam(segment.area), segment.buses).map_err(Some)
 }
 
 /// Its stack frame is large, and is freed when it returns.
@@ -95,7 +95,7 @@ fn add(found: &Found, index: usize, place: &Once<Segment>) {
     let Some(mut segment) = Segment::new(host) else { return };
     if let Some(taken) = STATE.lock().taken.get_mut(index) {
         // Boot did not map it.
-        *taken = segment.keeps_numbers;
+        *taken = segment.fixed_numbers;
     }
     let streams = found.streams.iter().flatten().filter(|one| one.map_of != Some(host.node));
     let others = streams.map(|one| {
@@ -136,7 +136,7 @@ pub fn call(ownership: &mut HostOwnership, call: DeviceCall) -> Result<(), Error
     let mut machine = Locked { ownership, taken };
     match handle {
         Some(handle) => devices.assign(&mut machine, segment, id, handle),
-        None => devices.give_back(&mut machine, segment, id),
+        None => devices.return_to_host(&mut machine, segment, id),
     }
 }
 
@@ -195,8 +195,8 @@ pub fn write(register: Register, size: Size, value: u64) {
     let Some(segment) = register.segment() else { return };
     let mut config = Ecam(segment.area);
     let (rid, access) = (register.rid, (register.offset, bytes(size)));
-    let answer = if segment.keeps_numbers {
-        kept::store(&config, || register.is_away(), rid, access, value)
+    let answer = if segment.fixed_numbers {
+        fixed_buses::store(&config, || register.is_away(), rid, access, value)
     } else {
         ecam::store(&config, || register.is_away(), rid, access, value)
     };

@@ -44,13 +44,13 @@ fn t45_the_host_gets_sgi_frames_only() {
         for given in [region(0x800_0000, 0x1_0000), its, qemu, region(0x900_0000, 0x1000)] {
             mmio.insert(given).unwrap();
         }
-        keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
+        remove_withheld(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
         // No frame after the last redistributor, and no VLPI frame.
         let sgi = [region(QEMU + 0x1_0000, 0x1_0000), region(QEMU + size + 0x1_0000, 0x1_0000)];
         assert_eq!(list(&mmio), [region(0x800_0000, 0x1_0000), sgi[0], sgi[1], region(0x900_0000, 0x1000)]);
         // Frames that the policy withholds are not given.
         let mut mmio = RangeSet::<16>::new();
-        keep(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
+        remove_withheld(&mut mmio, [qemu].iter(), &rds, [its].into_iter()).unwrap();
         assert_eq!(list(&mmio), []);
     }
 }

@@ -36,7 +36,7 @@ impl Stream {
     pub fn block(self, pages: &mut HostPages) -> Result<(), AssignError> {
         let unit = self.unit()?;
         let result = unit.smmu.lock().block(pages, self.range());
-        told(unit, result)
+        log_failed(unit, result)
     }
 
     /// Gives the stream, which must have no owner, to a domain.
@@ -46,7 +46,7 @@ impl Stream {
     pub fn assign(self, domain: &Stage2Cfg) -> Result<(), AssignError> {
         let unit = self.unit()?;
         let result = unit.smmu.lock().assign(self.range(), domain);
-        told(unit, result)
+        log_failed(unit, result)
     }
 
     /// Gives the stream, which must have no owner, to the host.
@@ -56,12 +56,12 @@ impl Stream {
     pub fn release(self, pages: &mut HostPages) -> Result<(), AssignError> {
         let unit = self.unit()?;
         let result = unit.smmu.lock().release(pages, self.range());
-        told(unit, result)
+        log_failed(unit, result)
     }
 }
 
 /// Logs the failure of an SMMU.
-fn told(unit: &Unit, result: Result<(), AssignError>) -> Result<(), AssignError> {
+fn log_failed(unit: &Unit, result: Result<(), AssignError>) -> Result<(), AssignError> {
     if let Err(AssignError::Failed(error)) = result {
         log_failure(unit, error);
     }

@@ -175,7 +175,7 @@ impl Devices {
                             return Err(Error::GuestDying);
                         }
                         away.advance(machine, segment, phase)?;
-                        away.enter(machine, segment)
+                        away.give_to_guest(machine, segment)
                     }
                     State::InTransition(..) | State::Guest => Err(Error::Refused(Refusal::NotTheHosts)),
                 }
@@ -189,7 +189,7 @@ impl Devices {
         }
         let trapped = self.traps(id.segment);
         if !trapped {
-            machine.take_config(segment)?;
+            machine.unmap_config(segment)?;
         }
         let config = machine.config(segment);
         let found = inspect(&config, segment, id.rid, &self.no_reset)
@@ -199,7 +199,7 @@ impl Devices {
             Ok(found) => found,
             Err(error) => {
                 if !trapped {
-                    machine.give_config(segment);
+                    machine.map_config(segment);
                 }
                 return Err(error);
             }
@@ -210,25 +210,25 @@ impl Devices {
         // Cannot fail, as checked above.
         let _ = self.away.try_push(Away { id, guest, function, hosts, state });
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
-        if let Err(error) = away.take_registers(machine) {
+        if let Err(error) = away.unmap_registers(machine) {
             // No other step was done. If the host gets all registers back, the function belongs to the host again.
             // Otherwise the function can only be returned, since some registers may still be mapped for the host.
             away.state = State::InTransition(NextOwner::Host, Phase::Stopping);
-            if away.give_registers(machine).is_ok() {
-                self.forget(machine, segment, at);
+            if away.map_registers(machine).is_ok() {
+                self.remove_entry(machine, segment, at);
             }
             return Err(error);
         }
         away.advance(machine, segment, Phase::Stopping)?;
         // Not reached, since a reset takes time.
-        away.enter(machine, segment)
+        away.give_to_guest(machine, segment)
     }
 
     /// Takes a function back, or continues an earlier call.
     ///
     /// # Errors
     /// [`Refusal::UnknownFunction`] if it is not away; see [`Error`].
-    pub fn give_back(&mut self, machine: &mut impl Machine, segment: &Segment, id: DeviceId) -> Result<(), Error> {
+    pub fn return_to_host(&mut self, machine: &mut impl Machine, segment: &Segment, id: DeviceId) -> Result<(), Error> {
         let at = self.position(id).ok_or(Error::Refused(Refusal::UnknownFunction))?;
         let away = self.away.get_mut(at).ok_or(Error::Io)?;
         let phase = match away.state {
@@ -237,35 +237,35 @@ impl Devices {
         };
         away.state = State::InTransition(NextOwner::Host, phase);
         away.advance(machine, segment, phase)?;
-        away.leave(machine, segment)?;
-        self.forget(machine, segment, at);
+        away.give_to_host(machine, segment)?;
+        self.remove_entry(machine, segment, at);
         Ok(())
     }
 
     /// Removes the entry of a function whose registers are all mapped for the host again, and maps configuration space
     /// if no other function of the segment is away.
-    fn forget(&mut self, machine: &mut impl Machine, segment: &Segment, at: usize) {
+    fn remove_entry(&mut self, machine: &mut impl Machine, segment: &Segment, at: usize) {
         let Some(away) = self.away.swap_pop(at) else { return };
         machine.guest_loses_device(away.guest);
         if !self.traps(away.id.segment) {
-            machine.give_config(segment);
+            machine.map_config(segment);
         }
     }
 }
 
 impl Away {
-    fn take_registers(&mut self, machine: &mut impl Machine) -> Result<(), Error> {
+    fn unmap_registers(&mut self, machine: &mut impl Machine) -> Result<(), Error> {
         for (range, hosts) in self.function.registers.iter().zip(&mut self.hosts.0) {
-            machine.take_registers(*range)?;
+            machine.unmap_registers(*range)?;
             *hosts = false;
         }
         Ok(())
     }
 
-    fn give_registers(&mut self, machine: &mut impl Machine) -> Result<(), Error> {
+    fn map_registers(&mut self, machine: &mut impl Machine) -> Result<(), Error> {
         for (range, hosts) in self.function.registers.iter().zip(&mut self.hosts.0) {
             if !*hosts {
-                machine.give_registers(*range)?;
+                machine.map_registers(*range)?;
                 *hosts = true;
             }
         }
@@ -329,7 +329,7 @@ impl Away {
     }
 
     /// Gives the function to the guest, after its reset.
-    fn enter(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
+    fn give_to_guest(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
         if self.function.registers.iter().zip(self.hosts.0).any(|(_, hosts)| hosts) {
             return Err(Error::Io);
         }
@@ -347,13 +347,13 @@ impl Away {
     }
 
     /// Gives the function to the host, after its reset. Bus mastering stays off until the host's driver enables it.
-    fn leave(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
+    fn give_to_host(&mut self, machine: &mut impl Machine, segment: &Segment) -> Result<(), Error> {
         let mut config = machine.config(segment);
         self.restore_bars(&mut config)?;
         // If a later step fails, a repeated call begins by blocking the stream again.
         self.state = State::InTransition(NextOwner::Host, Phase::Stopping);
         machine.release(self.function.stream)?;
-        self.give_registers(machine)?;
+        self.map_registers(machine)?;
         let (rid, saved) = (self.function.rid, &self.function.saved);
         let [cache_line, ..] = saved.header.to_le_bytes();
         let [line, ..] = saved.interrupt.to_le_bytes();

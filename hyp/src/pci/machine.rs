@@ -36,19 +36,19 @@ pub trait Machine {
     ///
     /// # Errors
     /// [`Error::NoMemory`], [`Error::Io`]; nothing changed.
-    fn take_config(&mut self, segment: &Segment) -> Result<(), Error>;
+    fn unmap_config(&mut self, segment: &Segment) -> Result<(), Error>;
     /// Maps configuration space for the host again. If that fails, its accesses still trap and are emulated.
-    fn give_config(&mut self, segment: &Segment);
+    fn map_config(&mut self, segment: &Segment);
     /// Unmaps the registers at `range` from the host's CPUs. They are never mapped for its streams.
     ///
     /// # Errors
     /// [`Error::NoMemory`], or [`Refusal::BarOutside`] if they are not mapped for the host; nothing changed.
-    fn take_registers(&mut self, range: PhysRange) -> Result<(), Error>;
+    fn unmap_registers(&mut self, range: PhysRange) -> Result<(), Error>;
     /// Maps the registers for the host's CPUs again.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; nothing changed.
-    fn give_registers(&mut self, range: PhysRange) -> Result<(), Error>;
+    fn map_registers(&mut self, range: PhysRange) -> Result<(), Error>;
     /// Makes a stream abort; nobody owns it.
     ///
     /// # Errors

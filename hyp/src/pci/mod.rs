@@ -10,7 +10,7 @@
 //! | `machine` | the rest of the machine, by a trait |
 //! | `handover` | the steps that assign and return a function, and the state between them |
 //! | `ecam`, `bridge` | the host's accesses to configuration space while a function is away |
-//! | `kept` | the host's accesses, always, if SMMUs do not cover all buses |
+//! | `fixed_buses` | the host's accesses, always, if SMMUs do not cover all buses |
 //!
 //! Only functions on the root bus can be given to guests: the host controls the bus number behind a bridge.
 //! While a function is away, all of configuration space traps. Otherwise the host could give another bus the number of
@@ -20,9 +20,9 @@ pub mod bars;
 pub mod bridge;
 pub mod config;
 pub mod ecam;
+pub mod fixed_buses;
 pub mod handover;
 pub mod inspect;
-pub mod kept;
 pub mod machine;
 pub mod messages;
 pub mod numbering;

@@ -50,13 +50,13 @@ impl Taken {
 /// A bridge whose numbers are wrong or that leads to too many buses, or a function on a bus that was not reached.
 pub fn check(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Result<(), Rid> {
     let walk = Walk::from(config, first, last);
-    walk.wrong.or_else(|| walk.elsewhere(config, first, end, 1)).map_or(Ok(()), Err)
+    walk.wrong.or_else(|| walk.unreached_function(config, first, end, 1)).map_or(Ok(()), Err)
 }
 
 /// A function on a bus from `first` to `end` that no bridge leads to: it is behind another, unknown root bus. For boot,
 /// when bridges may have no numbers yet. One load for each possible function.
-pub fn elsewhere(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Option<Rid> {
-    Walk::from(config, first, last).elsewhere(config, first, end, FUNCTIONS)
+pub fn unreached_function(config: &impl ConfigSpace, (first, last): (u8, u8), end: u8) -> Option<Rid> {
+    Walk::from(config, first, last).unreached_function(config, first, end, FUNCTIONS)
 }
 
 /// The buses that were reached from the root.
@@ -94,7 +94,7 @@ impl Walk {
         walk
     }
 
-    fn elsewhere(&self, config: &impl ConfigSpace, first: u8, end: u8, functions: u8) -> Option<Rid> {
+    fn unreached_function(&self, config: &impl ConfigSpace, first: u8, end: u8, functions: u8) -> Option<Rid> {
         (first..=end).filter(|bus| !self.reached.has(*bus)).find_map(|bus| {
             let all = (0..DEVICES).flat_map(|device| (0..functions).map(move |function| (device, function)));
             all.map(|(device, function)| Rid::of(bus, device, function)).find(|rid| exists(config, *rid))

@@ -63,7 +63,7 @@ pub struct Segment {
     /// Configuration space, also of buses above the last one.
     pub area: Area,
     /// Whether the host must not change the bus numbers: its accesses to configuration space then always trap.
-    pub keeps_numbers: bool,
+    pub fixed_numbers: bool,
     /// Windows of memory space.
     pub windows: ArrayVec<MemoryWindow, WINDOWS_MAX>,
     /// StreamIDs of its requesters.
@@ -99,7 +99,7 @@ impl Segment {
             number: host.segment,
             buses: host.buses,
             area: Area { range: host.ecam, first_bus: first },
-            keeps_numbers: host.keeps_numbers(),
+            fixed_numbers: host.has_fixed_bus_numbers(),
             windows: host.memory.clone(),
             ids: host.ids.clone(),
             others: ArrayVec::new(),
@@ -115,7 +115,7 @@ impl Segment {
                 return;
             }
         }
-        if numbering::elsewhere(config, self.buses, self.area.last_bus()).is_some() {
+        if numbering::unreached_function(config, self.buses, self.area.last_bus()).is_some() {
             return;
         }
         let mut found = ArrayVec::<Rid, MOST_FUNCTIONS>::new();

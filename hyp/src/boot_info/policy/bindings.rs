@@ -5,7 +5,7 @@
 use super::verdict::{Given, Withheld};
 use crate::boot_info::error::BootError;
 use crate::boot_info::gic::PRE_ITS;
-use crate::boot_info::memory::is_kept;
+use crate::boot_info::memory::is_no_map;
 use crate::boot_info::tree::NodeRef;
 
 #[cfg(test)]
@@ -196,7 +196,7 @@ pub(in crate::boot_info) fn is_hidden<'a>(node: &NodeRef<'a, '_>) -> Result<bool
             && (row.compatible.is_empty() || node.is_compatible(row.compatible))
             && row.having.of(node)
     };
-    Ok(is_kept(node)? && BINDINGS.iter().any(row))
+    Ok(is_no_map(node)? && BINDINGS.iter().any(row))
 }
 
 impl core::fmt::Display for Binding {

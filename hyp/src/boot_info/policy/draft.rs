@@ -265,7 +265,7 @@ impl Draft {
         for range in self.policy.code.clone().iter() {
             self.policy.mmio.remove(range).map_err(|_| full(MMIO_MAX))?;
         }
-        for host in platform.pci.iter().filter(|host| host.keeps_numbers()) {
+        for host in platform.pci.iter().filter(|host| host.has_fixed_bus_numbers()) {
             self.policy.mmio.remove(&host.ecam.page_rounded()).map_err(|_| full(MMIO_MAX))?;
         }
         Ok(self.policy)

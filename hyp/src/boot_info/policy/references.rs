@@ -4,7 +4,7 @@
 use super::draft::Draft;
 use super::{Verdict, Withheld};
 use crate::boot_info::error::BootError;
-use crate::boot_info::memory::is_kept;
+use crate::boot_info::memory::is_no_map;
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::NodeId;
 use arrayvec::ArrayVec;
@@ -34,7 +34,7 @@ impl Draft {
         let mut users = ArrayVec::<NodeId, REFERENCES_MAX>::new();
         platform.tree.walk(&mut |node| {
             let Some(phandle) = node.u32("phandle")? else { return Ok(()) };
-            if is_kept(node)? || self.is_node_withheld(node.id) {
+            if is_no_map(node)? || self.is_node_withheld(node.id) {
                 for (user, _) in references.iter().filter(|(_, named)| *named == phandle) {
                     // Cannot fail: at most one entry for each reference.
                     let _ = users.try_push(*user);

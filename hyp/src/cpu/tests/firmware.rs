@@ -16,10 +16,10 @@ fn every_register_is_named_from_the_instruction_that_was_refused() {
         }
     }
     // Assembled: msr hcrx_el2, x0; msr zcr_el2, x1; mrs x2, mdscr_el1.
-    let said = |instruction| Withheld::of(instruction).map(ToString::to_string).unwrap_or_default();
-    assert_eq!(said(0xd51c_1240), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn");
-    assert_eq!(said(0xd51c_1201), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ");
-    assert_eq!(said(0xd530_0242), "MDSCR_EL1 is not accessible: EL3 must clear MDCR_EL3.TDA");
+    let message = |instruction| Withheld::of(instruction).map(ToString::to_string).unwrap_or_default();
+    assert_eq!(message(0xd51c_1240), "HCRX_EL2 is not accessible: EL3 must set SCR_EL3.HXEn");
+    assert_eq!(message(0xd51c_1201), "ZCR_EL2 is not accessible: EL3 must set CPTR_EL3.EZ");
+    assert_eq!(message(0xd530_0242), "MDSCR_EL1 is not accessible: EL3 must clear MDCR_EL3.TDA");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn t68_a_function_with_registers_still_mapped_for_the_host_can_only_be_returned(
         world.bus.now.set(world.bus.now.get() + 1_000_000);
     }
     for _ in 0..3 {
-        if devices.give_back(&mut world, &segment, id).is_ok() {
+        if devices.return_to_host(&mut world, &segment, id).is_ok() {
             break;
         }
         world.bus.now.set(world.bus.now.get() + 1_000_000);

@@ -32,8 +32,8 @@ impl Setup {
         self.devices.assign(&mut self.world, &self.segment, Self::id(rid), guest)
     }
 
-    fn give_back(&mut self, rid: Rid) -> Result<(), Error> {
-        self.devices.give_back(&mut self.world, &self.segment, Self::id(rid))
+    fn return_to_host(&mut self, rid: Rid) -> Result<(), Error> {
+        self.devices.return_to_host(&mut self.world, &self.segment, Self::id(rid))
     }
 
     /// Repeats the call, and advances the clock, until it is not busy.
@@ -77,14 +77,14 @@ fn t68_assigning_and_returning_do_their_steps_in_order() {
     assert_eq!(setup.assign(NVME, 0), Err(Error::Refused(Refusal::NotTheHosts)));
     assert_eq!(setup.assign(NVME, 1), Err(Error::Refused(Refusal::NotTheHosts)));
     setup.world.steps.clear();
-    assert_eq!(setup.give_back(NVME), Err(Error::Busy(100_000)));
+    assert_eq!(setup.return_to_host(NVME), Err(Error::Busy(100_000)));
     assert_eq!(setup.world.steps, [Block]);
     setup.world.bus.now.set(200_000);
-    assert_eq!(setup.give_back(NVME), Ok(()));
+    assert_eq!(setup.return_to_host(NVME), Ok(()));
     assert_eq!(setup.world.steps[1..], [Release, GiveRegisters, GiveConfig]);
     assert_eq!(setup.world.bus.get(NVME, 4) & 7, 2, "the host's driver makes it a master");
     setup.check_is_hosts();
-    assert_eq!(setup.give_back(NVME), Err(Error::Refused(Refusal::UnknownFunction)));
+    assert_eq!(setup.return_to_host(NVME), Err(Error::Refused(Refusal::UnknownFunction)));
 }
 
 #[test]
@@ -106,8 +106,8 @@ fn t68_a_function_without_a_reset_waits_without_bus_mastering() {
     assert_eq!(setup.assign(EDU, 1), Err(Error::Busy(500_000)));
     assert_eq!(setup.world.bus.get(EDU, 4) & 7, 0);
     assert_eq!(setup.done(|setup| setup.assign(EDU, 1)), Ok(()));
-    assert_eq!(setup.give_back(EDU), Err(Error::Busy(500_000)));
-    assert_eq!(setup.done(|setup| setup.give_back(EDU)), Ok(()));
+    assert_eq!(setup.return_to_host(EDU), Err(Error::Busy(500_000)));
+    assert_eq!(setup.done(|setup| setup.return_to_host(EDU)), Ok(()));
     setup.check_is_hosts();
 }
 
@@ -132,13 +132,13 @@ fn t68_the_host_gets_everything_back_after_any_failed_step() {
                     continue;
                 }
                 assert!(!setup.world.config && !setup.world.taken.is_empty(), "step {failing}: the host can access it");
-                let first = setup.done(|setup| setup.give_back(NVME));
+                let first = setup.done(|setup| setup.return_to_host(NVME));
                 if destroy == Some(1) && setup.world.alive.contains_key(&0) {
                     setup.world.destroy(0);
                 }
                 if first.is_err() {
                     assert_eq!(first, Err(error));
-                    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()), "step {failing}");
+                    assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Ok(()), "step {failing}");
                 }
                 setup.check_is_hosts();
             }
@@ -152,10 +152,10 @@ fn a_function_that_ignores_its_registers_stays_blocked() {
     let mut setup = Setup::new();
     setup.world.bus.change(NVME, |f| f.masks.extend([(4, 0)]));
     assert_eq!(setup.assign(NVME, 0), Err(Error::Io));
-    assert_eq!(setup.give_back(NVME), Err(Error::Io));
+    assert_eq!(setup.return_to_host(NVME), Err(Error::Io));
     assert!(!setup.world.config && !setup.world.taken.is_empty());
     setup.world.bus.change(NVME, |f| f.masks.extend([(4, 0xfff)]));
-    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+    assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Ok(()));
     setup.check_is_hosts();
     // The function is absent after its reset, or its BARs cannot be written.
     for broken in [0, 0x10] {
@@ -170,13 +170,13 @@ fn a_function_that_ignores_its_registers_stays_blocked() {
             }
         });
         assert_eq!(setup.done(|setup| setup.assign(NVME, 0)), Err(Error::Io));
-        assert_eq!(setup.done(|setup| setup.give_back(NVME)), Err(Error::Io));
+        assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Err(Error::Io));
         assert_eq!(setup.world.owner(NVME_SID), Owner::Nobody);
         setup.world.bus.change(NVME, |f| {
             f.set(0, was);
             f.masks.insert(broken, mask);
         });
-        assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+        assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Ok(()));
         setup.check_is_hosts();
     }
 }
@@ -195,7 +195,7 @@ fn t69_a_destroyed_guest_gets_no_function_and_loses_its_function() {
         assert_eq!(setup.assign(NVME, 0), Err(expected));
         if calls > 0 {
             assert_eq!(setup.world.dying[&0], 1, "the guest's handle stays in use");
-            assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+            assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Ok(()));
         }
         setup.check_is_hosts();
     }
@@ -213,9 +213,9 @@ fn configuration_space_is_mapped_after_the_last_function_is_returned() {
     // A refused call does not unmap configuration space that traps for another function.
     assert_eq!(setup.assign(PORT, 0), Err(Error::Refused(Refusal::NotAnEndpoint)));
     assert!(!setup.world.config);
-    assert_eq!(setup.done(|setup| setup.give_back(NVME)), Ok(()));
+    assert_eq!(setup.done(|setup| setup.return_to_host(NVME)), Ok(()));
     assert!(!setup.world.config && setup.devices.traps(7) && !setup.devices.traps(0));
-    assert_eq!(setup.done(|setup| setup.give_back(EDU)), Ok(()));
+    assert_eq!(setup.done(|setup| setup.return_to_host(EDU)), Ok(()));
     setup.check_is_hosts();
 }
 
@@ -240,6 +240,6 @@ fn the_audit_gets_the_registers_that_must_not_be_mapped() {
     assert!(matches!(setup.devices.away()[0].stream().1, RequiredOwner::Guest(guest) if guest.handle() == 0));
     // Block fails: the owner of the stream is unknown.
     setup.world.fail = Vec::from([setup.world.steps.len()]);
-    assert_eq!(setup.give_back(NVME), Err(Error::NoMemory));
+    assert_eq!(setup.return_to_host(NVME), Err(Error::NoMemory));
     assert_eq!(setup.devices.away()[0].stream().1, RequiredOwner::Unknown);
 }

@@ -287,25 +287,25 @@ impl Machine for World {
         self.bus.now.get()
     }
 
-    fn take_config(&mut self, _: &Segment) -> Result<(), Error> {
+    fn unmap_config(&mut self, _: &Segment) -> Result<(), Error> {
         self.step(Step::TakeConfig)?;
         self.config = false;
         Ok(())
     }
 
-    fn give_config(&mut self, _: &Segment) {
+    fn map_config(&mut self, _: &Segment) {
         assert!(self.taken.is_empty(), "configuration space is mapped again before the registers");
         self.steps.push(Step::GiveConfig);
         self.config = true;
     }
 
-    fn take_registers(&mut self, range: PhysRange) -> Result<(), Error> {
+    fn unmap_registers(&mut self, range: PhysRange) -> Result<(), Error> {
         self.step(Step::TakeRegisters)?;
         assert!(self.taken.insert(range), "taken twice");
         Ok(())
     }
 
-    fn give_registers(&mut self, range: PhysRange) -> Result<(), Error> {
+    fn map_registers(&mut self, range: PhysRange) -> Result<(), Error> {
         self.step(Step::GiveRegisters)?;
         assert!(self.taken.remove(&range), "given twice");
         Ok(())

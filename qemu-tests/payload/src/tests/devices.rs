@@ -1,7 +1,7 @@
 //! PCI functions that are assigned to guests and returned: the host's access to them, and DMA that started before.
 
 pub mod attacks;
-pub mod kept;
+pub mod fixed_buses;
 mod load;
 pub mod refused;
 
@@ -51,7 +51,7 @@ pub fn assign(function: Function, guest: u64) -> TestResult {
 }
 
 /// Takes a function back from a guest.
-pub fn give_back(function: Function) -> TestResult {
+pub fn return_function(function: Function) -> TestResult {
     let answer = until_done(Hypercall::DeviceReturn, function.rid, 0);
     ensure!(answer == Answer::Success, "DEVICE_RETURN({:#x}): {answer:?}", function.rid);
     Ok(())
@@ -129,7 +129,7 @@ fn t68_nvme_assigned_and_returned(ctx: &Ctx) -> TestResult {
     ensure!(host_reaches(nvme.function, nvme.bar()) == 0, "the host can access it");
     setup.control(ctx)?;
     ensure!(mmio::read32(setup.edu.function.config(0)) != u32::MAX, "another function is absent");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     let (command, bar) = (mmio::read16(nvme.function.config(COMMAND)), mmio::read32(nvme.function.config(BAR0)));
     ensure!(command & COMMAND_MASTER == 0, "it is returned as a bus master: {command:#x}");
     ensure!(u64::from(bar & !0xf) == nvme.bar(), "BAR0 is {bar:#x}, and was {:#x}", nvme.bar());
@@ -164,11 +164,11 @@ fn t68_hand_overs(ctx: &Ctx) -> TestResult {
         if round % 4 == 0 {
             end(guest, secret)?;
         }
-        give_back(functions[0])?;
+        return_function(functions[0])?;
         if matches!(round % 4, 1 | 2) {
             end(guest, secret)?;
         }
-        give_back(functions[1])?;
+        return_function(functions[1])?;
         if round % 4 == 3 {
             end(guest, secret)?;
         }

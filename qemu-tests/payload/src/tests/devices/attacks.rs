@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::{assign, create, donate, end, give_back, host_reaches, succeed, working_nvme};
+use super::{assign, create, donate, end, host_reaches, return_function, succeed, working_nvme};
 use crate::edu::Direction;
 use crate::firmware::{Answer, Hypercall};
 use crate::mem::{PAGE, page};
@@ -41,7 +41,7 @@ fn read_across(setup: &Setup, guest: u64, secret: u64) -> Result<u64, Fail> {
     setup.edu.start(Direction::FromMemory, secret, 0, 8);
     assign(setup.edu.function, guest)?;
     time::delay_us(TRANSFER_US);
-    give_back(setup.edu.function)?;
+    return_function(setup.edu.function)?;
     setup.edu.function.enable();
     time::delay_us(TRANSFER_US);
     mmio::write64(setup.own, !CANARY);
@@ -85,7 +85,7 @@ fn t68_dma_across_the_return(ctx: &Ctx) -> TestResult {
         donate(attacked, guest)?;
         assign(setup.edu.function, guest)?;
         end(guest, attacked)?;
-        give_back(setup.edu.function)?;
+        return_function(setup.edu.function)?;
         setup.edu.function.enable();
         time::delay_us(TRANSFER_US);
         late += u64::from(mmio::find_other(attacked, PAGE, 0).is_some());
@@ -128,7 +128,7 @@ fn t68_host_cannot_access_a_guests_function(ctx: &Ctx) -> TestResult {
     check(ctx, reached != 0)?;
     let command = setup.edu.function.config(COMMAND);
     ensure!(mmio::read16(command) & 6 == 6, "a neighbour's command register changed");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     end(guest, secret)?;
     setup.control(ctx)?;
     check_isolation(ctx)
@@ -148,7 +148,7 @@ fn t69_destroyed_with_a_device(ctx: &Ctx) -> TestResult {
         end(guest, secret)?;
         let next = create()?;
         ensure!(next != guest, "handle {guest} is reused while its function is away");
-        give_back(nvme.function)?;
+        return_function(nvme.function)?;
         let again = create()?;
         ensure!(again == guest, "handle {guest} stays in use, the next one is {again}");
         for handle in [next, again] {

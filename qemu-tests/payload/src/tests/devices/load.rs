@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use spin::mutex::SpinMutex;
 
-use super::{HAND_OVERS_UNDER_LOAD, assign, create, donate, end, give_back, host_reaches, working_nvme};
+use super::{HAND_OVERS_UNDER_LOAD, assign, create, donate, end, host_reaches, return_function, working_nvme};
 use crate::edu::{Direction, Edu};
 use crate::firmware::{Answer, Hypercall};
 use crate::mem::{PAGE, page};
@@ -212,7 +212,7 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
         if round % USE_EVERY == 1 {
             let edu = EDU.lock();
             assign(lab.edu.function, guest)?;
-            give_back(lab.edu.function)?;
+            return_function(lab.edu.function)?;
             lab.edu.function.enable();
             drop(edu);
         }
@@ -222,7 +222,7 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
             SECRET_PLACE.fetch_add(1, Ordering::SeqCst);
             end(guest, secret)?;
         }
-        give_back(nvme.function)?;
+        return_function(nvme.function)?;
         NVME_PLACE.fetch_add(1, Ordering::SeqCst);
         if !ends_first {
             SECRET_PLACE.fetch_add(1, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! Functions that are refused, each with its reason, and calls in a wrong order.
 
-use super::{assign, create, give_back, reason, until_done};
+use super::{assign, create, reason, return_function, until_done};
 use crate::edu::Edu;
 use crate::firmware::{Answer, Hypercall};
 use crate::mem::page;
@@ -72,7 +72,7 @@ fn t68_functions_that_are_refused(ctx: &Ctx) -> TestResult {
     denied(rid, BAR_OVERLAPS)?;
     mmio::write32(window, was);
     assign(nvme.function, guest)?;
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     check_isolation(ctx)
 }
 
@@ -90,20 +90,20 @@ fn t68_calls_out_of_order(ctx: &Ctx) -> TestResult {
     let (one, two) = (create()?, create()?);
     ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was assigned without a reset");
     ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "in transition to another guest");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     ensure!(reason(ASSIGN, rid, one).0 == Answer::Busy, "it was assigned without a reset");
     destroy(one)?;
     ensure!(until_done(ASSIGN, rid, one) == Answer::Denied, "it was assigned to a destroyed guest");
     let three = create()?;
     ensure!(three != one, "the handle of a guest is reused while a function is in transition to it");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     ensure!(create()? == one, "the handle stays in use");
     assign(nvme.function, two)?;
     ensure!(reason(ASSIGN, rid, two) == (Answer::Denied, NOT_THE_HOSTS), "given twice");
     ensure!(reason(ASSIGN, rid, three) == (Answer::Denied, NOT_THE_HOSTS), "assigned to another guest");
     destroy(two)?;
     ensure!(create()? != two, "the handle of a guest is reused while it has a function");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     ensure!(reason(RETURN, rid, 0) == (Answer::Denied, UNKNOWN), "returned twice");
     check_isolation(ctx)
 }
@@ -130,7 +130,7 @@ fn t68_bus_numbers(ctx: &Ctx) -> TestResult {
     let line = bridge.config(0x3c);
     mmio::write8(line, 0x5a);
     ensure!(mmio::read8(line) == 0x5a, "the host cannot write the bridge's other registers");
-    give_back(nvme.function)?;
+    return_function(nvme.function)?;
     mmio::write32(register, 0x0002_0200);
     ensure!(mmio::read32(register) == 0x0002_0200, "bus numbers cannot be changed after all functions were returned");
     mmio::write32(register, was);

@@ -3,7 +3,7 @@
 use super::machine::*;
 use crate::pci::Rid;
 use crate::pci::ecam::{Answer, store as while_away};
-use crate::pci::kept::{BusNumberError, check, store};
+use crate::pci::fixed_buses::{BusNumberError, check, store};
 
 /// The buses that a bridge leads to.
 fn numbered(secondary: u32, subordinate: u32) -> Bus {
