@@ -1,8 +1,8 @@
 //! PCI hosts: configuration space, RequesterIDs and windows.
 //!
 //! IORT lists the RequesterIDs of the buses that the firmware has numbered, and maps other IDs to no SMMU. So a PCI
-//! host has only buses whose IDs are all listed (`bus-range` in the tree), and EL2 keeps the bus numbers of bridges. If
-//! these buses are not contiguous, the segment becomes several hosts in the tree.
+//! host has only buses whose IDs are all listed (`bus-range` in the tree), and EL2 ignores changes of bridges' bus
+//! numbers. If these buses are not contiguous, the segment becomes several hosts in the tree.
 
 use alloc::vec::Vec;
 

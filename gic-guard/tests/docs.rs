@@ -45,7 +45,7 @@ fn the_command_table_agrees_with_the_code() {
         assert_eq!(documented.map(|row| row[1].to_lowercase()), known.map(|known| format!("{known:?}").to_lowercase()));
         // EventID and INTID are 8192.
         let answer = match decide(RawCmd([opcode, 8192 << 32 | 8192, 0, 0]), &view) {
-            Ok(_) => "carried out",
+            Ok(_) => "executed",
             Err(Ignored::Hidden) => "hidden, ignored",
             Err(Ignored::Reserved) => "reserved",
             Err(other) => panic!("{opcode:#x}: {other:?}"),

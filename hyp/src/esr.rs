@@ -208,7 +208,7 @@ pub fn decode(esr: u64) -> Trap {
 #[must_use]
 #[inline]
 pub fn class(esr: u64) -> u8 {
-    // Masked to six bits, so the conversion never falls back.
+    // Masked to six bits, so the conversion cannot fail.
     u8::try_from((esr >> 26) & 0x3f).unwrap_or(0)
 }
 

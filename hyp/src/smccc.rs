@@ -255,7 +255,7 @@ pub const fn decide(function: u32, arg: u32) -> Decision {
 /// The status in X0 after a call: a signed word of 32 bits. The upper half is undefined in the 32-bit convention.
 #[must_use]
 pub fn status(x0: u64) -> i64 {
-    // Masked to 32 bits, so the conversion never falls back.
+    // Masked to 32 bits, so the conversion cannot fail.
     i64::from(u32::try_from(x0 & u64::from(u32::MAX)).unwrap_or(0).cast_signed())
 }
 

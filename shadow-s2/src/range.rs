@@ -28,7 +28,7 @@ impl PageRange {
         }
     }
 
-    /// The pages that the `bytes` bytes at `start` touch; `None` if there are none or they wrap around.
+    /// The pages that contain the `bytes` bytes at `start`; `None` if there are none or they wrap around.
     #[must_use]
     pub const fn covering(start: Ipa, bytes: u64) -> Option<Self> {
         if bytes == 0 {

@@ -47,8 +47,8 @@ impl<M: TableMemory> ShadowS2<M> {
     /// An empty table: every access of a stream faults.
     ///
     /// `cfg.oas` is the smallest output size and `cfg.bbm` the lowest `BBML` of all SMMUs. Below level 2 only 4 KiB
-    /// leaves are used, independent of `cfg.page_sizes`: any other way to split a block would fault DMA to
-    /// neighbouring pages.
+    /// leaves are used, independent of `cfg.page_sizes`: any other way to split a block would fault DMA to adjacent
+    /// pages.
     ///
     /// # Errors
     /// [`CfgError`]; nothing is allocated then.

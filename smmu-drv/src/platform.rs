@@ -26,16 +26,17 @@ pub trait Platform {
     fn read64(&self, offset: u32) -> u64;
     /// Writes the 64-bit register at `offset`.
     fn write64(&self, offset: u32, value: u64);
-    /// Allocates `size` bytes (a power of two, at least 4096), zeroed and aligned to `size`; `None` when the pool is empty.
+    /// Allocates `size` bytes (a power of two, at least 4096), zeroed and aligned to `size`; `None` when the pool is
+    /// empty.
     ///
     /// If the SMMU does not snoop, no line of the memory is dirty in a cache on return: the zeroes are cleaned to the
     /// point of coherency, and that is complete. A dirty line would be written back later, over data that the SMMU
     /// wrote.
     fn alloc(&self, size: usize) -> Option<Self::Buffer>;
-    /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access, completes earlier cleans, and
-    /// orders earlier register reads before later reads of buffers: `DSB SY`.
+    /// Makes all earlier memory accesses of this CPU visible to the SMMU before any later register access, completes
+    /// earlier cleans, and orders earlier register reads before later reads of buffers: `DSB SY`.
     fn dsb(&self);
-    /// Monotonic time in microseconds. It has to advance: every timeout depends on it.
+    /// Monotonic time in microseconds. It must advance: every timeout depends on it.
     fn now_us(&self) -> u64;
     /// Called in each round of a bounded wait: other CPUs and the device can make progress.
     fn relax(&self);

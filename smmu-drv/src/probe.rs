@@ -16,8 +16,8 @@ use crate::spec::registers::{idr0, idr1, idr5};
 pub struct ProbeConfig {
     /// The device tree's `dma-coherent`.
     pub coherent: Coherency,
-    /// Whether IDR0 shows the host that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree gives
-    /// the SMMU an `msi-parent`: the host would then ask for MSIs that EL2 does not forward.
+    /// Whether IDR0 shows the host that CMD_SYNC can complete by a store (SMMU_IDR0.MSI). Hide it when the device tree
+    /// gives the SMMU an `msi-parent`: the host would then request MSIs that EL2 does not forward.
     pub msi: MsiAdvert,
     /// Log2 of the largest command queue that the host may have; the default, [`HOST_CMDQS`], is the maximum; tests use
     /// smaller values.
@@ -30,8 +30,8 @@ pub struct ProbeConfig {
     pub unassigned: Unassigned,
     /// Maximum waits for hardware.
     pub timeouts: Timeouts,
-    /// Units of work of one trap of the host, in [`budget::RANGE`]; [`budget::TRAP`] usually. With other units the bounds of
-    /// [`budget`] change in proportion.
+    /// Units of work of one trap of the host, in [`budget::RANGE`]; [`budget::TRAP`] usually. With other units the
+    /// bounds of [`budget`] change in proportion.
     pub trap_budget: u32,
 }
 

@@ -28,7 +28,7 @@ use crate::probe::{ProbeConfig, Probed};
 use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
-use device::{Device, Left, Sink, TableRegisters};
+use device::{Device, Remaining, Sink, TableRegisters};
 pub use log::Fault;
 use log::FaultLog;
 use shadow::audit::StrtabFinding;
@@ -161,7 +161,7 @@ impl<P: Platform> Smmu<P> {
     }
 
     /// Takes records one by one while the budget suffices, keeps them in the log, and passes them to `sink`.
-    fn drain(&mut self, budget: &mut Budget, sink: &mut impl Records) -> Left {
+    fn drain(&mut self, budget: &mut Budget, sink: &mut impl Records) -> Remaining {
         let Storage { shadow, log } = &mut *self.storage;
         self.device.drain(budget, &mut Logged { log, shadow, sink })
     }

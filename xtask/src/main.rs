@@ -32,8 +32,8 @@ use crate::checkout::Checkout;
 /// Build, boot, attack and check Portcullis
 ///
 /// Every command works from any folder of the checkout, installs what is missing, never prompts, and exits with a
-/// non-zero status on any failure. Except for system packages and Rust components, everything built or downloaded goes
-/// to target/.
+/// non-zero status on any failure. Except for system packages and Rust components, everything built or downloaded is
+/// below target/.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {

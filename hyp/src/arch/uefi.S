@@ -18,7 +18,7 @@ back_to_firmware:
     br      x3
 
 // fn resume_firmware(stack_top, sp, resume, pstate) -> !: to EL1 with all general-purpose registers zero: the loader
-// keeps what it needs on its stack.
+// saves its state on its stack.
 .global resume_firmware
 resume_firmware:
     mov     sp, x0

@@ -49,7 +49,7 @@ pub struct ItsFrames {
 pub struct Frames {
     /// In the order of the device tree.
     pub its: ArrayVec<ItsFrames, ITS_MAX>,
-    /// Redistributor regions. EL2 keeps them except the SGI frames of [`Frames::rds`].
+    /// Redistributor regions. EL2 withholds them except the SGI frames of [`Frames::rds`].
     pub regions: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
     /// In the order of the regions.
     pub rds: ArrayVec<Redistributor, MAX_RDS>,

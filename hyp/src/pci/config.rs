@@ -57,7 +57,7 @@ pub fn capability(config: &impl ConfigSpace, rid: Rid, id: u32) -> Option<u16> {
 /// Maximum number of capabilities in extended configuration space.
 const MOST_EXTENDED: usize = 480;
 
-/// The list of extended capabilities is circular or leaves extended configuration space.
+/// The list of extended capabilities is circular, or an entry is outside extended configuration space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Endless;
 

@@ -1,8 +1,7 @@
 //! PCI hosts whose SMMUs cover the RequesterIDs of the buses in `bus-range`, but not all other RequesterIDs.
-//!
-//! A RequesterID of another bus would bypass them. A device gets one if a bridge gets the number of such a bus, or
-//! if a function enables virtual functions, whose IDs begin at an offset and may be on the next bus. So the
-//! bus numbers are checked at boot, and the host can change neither: its accesses to configuration space always trap.
+//! A RequesterID of another bus would bypass the SMMUs. A device could have one if a bridge had the number of another
+//! bus, or if virtual functions were enabled, since their IDs begin at an offset and may be on the next bus. So the bus
+//! numbers are checked at boot, and the host can change neither: its accesses to configuration space always trap.
 
 use super::config::{ConfigSpace, extended, header_type};
 use super::ecam::{self, Answer};

@@ -100,6 +100,6 @@ fn entry_is_hosts(entry: Ipa) -> bool {
 }
 
 fn low32(value: u64) -> u32 {
-    // Masked to 32 bits, so the conversion never falls back.
+    // Masked to 32 bits, so the conversion cannot fail.
     u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0)
 }

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{mmio, sysreg};
 
-/// Base address of the UART; QEMU virt's until the device tree says otherwise.
+/// Base address of the UART: QEMU virt's until the device tree is read.
 static BASE: AtomicU64 = AtomicU64::new(0x0900_0000);
 static LOCK: spin::mutex::SpinMutex<()> = spin::mutex::SpinMutex::new(());
 

@@ -2,7 +2,7 @@
 
 use super::Records;
 use super::budget::{Budget, Costs, Unfinished};
-use super::device::{Device, Left};
+use super::device::{Device, Remaining};
 use super::emul::{CommandStep, Effect, Mode, Notify, Source, Stop, Store};
 use super::hosted::{HostedSmmu, WriteOutcome};
 use super::shadow::owners::StreamOwner;
@@ -315,9 +315,9 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         let mut source = Source::new(host_mem, &mut self.vsmmu);
         let left = self.smmu.drain(&mut self.budget, &mut source);
         match (left, source.end()) {
-            (Left::Records, Notify::Nothing | Notify::First) => Drained::RecordsRemain,
-            (Left::Nothing, Notify::First) => Drained::HostQueueWasEmpty,
-            (Left::Nothing, Notify::Nothing) => Drained::Nothing,
+            (Remaining::Records, Notify::Nothing | Notify::First) => Drained::RecordsRemain,
+            (Remaining::Nothing, Notify::First) => Drained::HostQueueWasEmpty,
+            (Remaining::Nothing, Notify::Nothing) => Drained::Nothing,
         }
     }
 }

@@ -79,7 +79,7 @@ pub enum Withheld {
     Parent,
     /// It refers to firmware's memory, or to memory in a node that is withheld.
     FirmwareMemory,
-    /// A page of its registers also holds registers that are withheld.
+    /// A page of its registers also contains registers that are withheld.
     SharesPage,
     /// `withhold=` on EL2's command line.
     CommandLine,

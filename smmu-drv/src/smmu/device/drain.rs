@@ -20,7 +20,7 @@ pub(crate) trait Sink {
 
 /// Whether records remain in hardware's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum Remaining {
     /// No record remains.
     Nothing,
     /// Records remain, for which hardware raises no interrupt.
@@ -39,9 +39,9 @@ struct Records {
 
 impl<P: Platform> Device<P> {
     /// Takes hardware's records one by one while the budget is sufficient; at most one full queue.
-    pub(crate) fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Left {
+    pub(crate) fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Remaining {
         if self.failed.is_some() {
-            return Left::Nothing;
+            return Remaining::Nothing;
         }
         let mut left = budget::MOST_EVENTS;
         loop {
@@ -61,13 +61,13 @@ impl<P: Platform> Device<P> {
             }
             let remain = self.evtq.holds(records.end);
             if !took && !remain && !self.has_overflowed(&records) {
-                return Left::Nothing;
+                return Remaining::Nothing;
             }
             if self.free_records(&records) == Overflow::Happened {
                 sink.lost();
             }
             if remain || left == 0 {
-                return Left::Records;
+                return Remaining::Records;
             }
         }
     }

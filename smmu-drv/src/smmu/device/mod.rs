@@ -24,7 +24,7 @@ use crate::platform::Platform;
 use crate::smmu::budget::Costs;
 use crate::spec::registers::{self as reg, cr0::Cr0, irq_ctrl::IrqCtrl};
 use crate::stats::{Stats, bump};
-pub(super) use drain::{Left, Sink};
+pub(super) use drain::{Remaining, Sink};
 use el2_cmdq::{Cmdq, CmdqError};
 use el2_eventq::Evtq;
 use hw::Hw;

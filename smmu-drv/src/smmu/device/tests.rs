@@ -210,10 +210,10 @@ fn records_are_taken_in_order_and_their_slots_freed() {
     let machine = Machine::reacting(answers);
     let mut device = device(&machine);
     let mut seen = Seen::default();
-    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Left::Nothing);
+    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Remaining::Nothing);
     assert!(writes(&machine.did()).is_empty());
     fault(&machine, 0, 3);
-    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Left::Nothing);
+    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Remaining::Nothing);
     assert_eq!((seen.0.as_slice(), seen.1), (&[0, 1, 2][..], 0));
     // The barrier orders the reads of the records before their slots are freed.
     let did = machine.did();
@@ -230,10 +230,10 @@ fn records_beyond_the_budget_are_taken_in_the_next_trap() {
     let mut seen = Seen::default();
     let mut budget = Budget::for_one_trap();
     budget.charge(budget::TRAP - budget::RECORD - budget::EVENT).unwrap();
-    assert_eq!(device.drain(&mut budget, &mut seen), Left::Records);
+    assert_eq!(device.drain(&mut budget, &mut seen), Remaining::Records);
     assert_eq!((seen.0.len(), device.is_past_mark()), (2, false));
     fault(&machine, 100, 20);
-    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Left::Nothing);
+    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Remaining::Nothing);
     assert_eq!((seen.0.len(), device.is_past_mark()), (120, true));
 }
 
@@ -244,7 +244,7 @@ fn dropped_records_are_reported_and_acknowledged() {
     let mut seen = Seen::default();
     let overflow = u64::from(put32(queue_index::OVERFLOW, 1));
     machine.set(reg::EVENTQ_PROD, overflow);
-    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Left::Nothing);
+    assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Remaining::Nothing);
     assert_eq!((seen.1, machine.register(reg::EVENTQ_CONS)), (1, overflow));
     device.drain(&mut Budget::for_one_trap(), &mut seen);
     assert_eq!(seen.1, 1, "once");
