@@ -92,7 +92,7 @@ fn too_little_memory_is_named() {
     assert!(plan(&dtb, |_| {}).is_ok());
     let refused = plan(&dtb, |r| r.pool_size = 240 * MIB).unwrap_err();
     assert!(
-        refused.starts_with("too little memory: no free 0xf000000 bytes")
+        refused.starts_with("too little memory: no free 0xf000000 contiguous bytes")
             && refused.contains("0x10000000 bytes of memory"),
         "{refused}"
     );
