@@ -86,7 +86,7 @@ fn report(what: &dyn fmt::Display, esr: u64) -> ! {
 pub fn apply(ownership: &mut HostOwnership, transition: Transition) -> Result<Option<GuestId>, Error> {
     let result = ownership.apply(transition);
     if let Some(mut ghost) = GHOST.get().map(TicketMutex::lock)
-        && let Err(finding) = ghost.follow(ownership, transition, result)
+        && let Err(finding) = ghost.apply(ownership, transition, result)
     {
         exit::fatal(format_args!("ghost: {finding}"))
     }

@@ -136,20 +136,20 @@ fn formatting(checkout: &Checkout, action: Action) -> Result<()> {
 
 type Run = (&'static str, Vec<&'static str>);
 
-fn lints() -> [Run; 5] {
+fn lints() -> [Run; 6] {
     let bare =
         || vec!["--target", BARE_METAL, "-p", "hyp", "-p", "payload", "-p", "example-partitions", "--lib", "--bins"];
     let mut libraries = vec!["--target", BARE_METAL, "--lib"];
     libraries.extend(LIBRARIES);
-    let mut no_isolation = vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins"];
-    no_isolation.extend(["--features", "no-isolation"]);
+    let with = |feature| vec!["--target", BARE_METAL, "-p", "hyp", "--lib", "--bins", "--features", feature];
     let mut bare = bare();
     bare.extend(LIBRARIES);
     [
         ("lints for the build machine", vec!["--all-targets"]),
         ("lints of the hypervisor's library for the build machine", vec!["-p", "hyp", "--lib"]),
         ("lints for aarch64", bare),
-        ("lints without isolation", no_isolation),
+        ("lints without isolation", with("no-isolation")),
+        ("lints of the ghost build", with("ghost")),
         ("lints for UEFI", vec!["--target", UEFI, "-p", "uefi-loader", "-p", "uefi-attack", "--lib", "--bins"]),
     ]
 }
