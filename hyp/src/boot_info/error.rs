@@ -7,7 +7,7 @@ use io_pgtable::Pa;
 use super::module_kind::ModuleKind;
 use super::named::Named;
 use super::range::PhysRange;
-use super::rules::{Quoted, RuleKind, RuleRemedy};
+use super::rule_kind::{Quoted, RuleKind, RuleRemedy};
 use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of

@@ -46,6 +46,7 @@ pub mod platform;
 pub mod policy;
 pub mod power;
 pub mod range;
+mod rule_kind;
 pub mod rules;
 pub mod smmu;
 pub mod tree;

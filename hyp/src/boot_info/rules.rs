@@ -4,8 +4,8 @@
 //! `#` are skipped. A line that is neither is an error: a misspelt restriction must not be ignored.
 
 use super::error::BootError;
+pub use super::rule_kind::{RuleKind, RuleRemedy};
 use super::tree::NodeRef;
-use core::fmt;
 
 /// Maximum size of the module in bytes.
 pub const POLICY_MAX: usize = 16 << 10;
@@ -15,18 +15,6 @@ pub const RULES_MAX: usize = 128;
 const COMPATIBLE_MAX: usize = 96;
 /// Maximum length of a reason: with a path it is one line of the boot log.
 const REASON_MAX: usize = 100;
-/// Characters of a wrong line that are printed.
-const SHOWN: usize = 64;
-
-/// The action of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleKind {
-    /// The host gets devices whose most specific `compatible` string is the rule's, unless the tree shows that they are
-    /// DMA masters or their registers are withheld for another reason.
-    Give,
-    /// The host does not get devices with this string in their `compatible`.
-    Withhold,
-}
 
 /// A rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,33 +27,6 @@ pub struct Rule<'a> {
     pub compatible: &'a str,
     /// The author's reason: printable ASCII.
     pub reason: &'a str,
-}
-
-impl fmt::Display for RuleKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Give => "give",
-            Self::Withhold => "withhold",
-        })
-    }
-}
-
-/// The remedy for a rule that EL2 refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RuleRemedy {
-    /// To remove the rule.
-    Remove,
-    /// To remove the rule, or to exclude the node.
-    Exclude,
-}
-
-impl fmt::Display for RuleRemedy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Remove => "remove the rule",
-            Self::Exclude => "remove the rule, or exclude this node with withhold=PATH on EL2's command line",
-        })
-    }
 }
 
 /// The rules of a module.
@@ -167,13 +128,4 @@ fn rule<'a>(line: u16, text: &'a str) -> Result<Option<Rule<'a>>, BootError<'a>>
         return Err(bad(reason, "a reason of 100 printable ASCII characters at most"));
     }
     Ok(Some(Rule { line, kind, compatible, reason }))
-}
-
-/// Prints a part of a wrong line with escaped characters.
-pub(super) struct Quoted<'a>(pub(super) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().take(SHOWN).try_for_each(|c| write!(f, "{}", c.escape_default()))
-    }
 }
