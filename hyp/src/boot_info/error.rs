@@ -6,9 +6,9 @@ use io_pgtable::Pa;
 
 use super::module_kind::ModuleKind;
 use super::named::Named;
+use super::path::Path;
 use super::range::PhysRange;
 use super::rule_kind::{Quoted, RuleKind, RuleRemedy};
-use super::tree::path::Path;
 
 /// A reason not to boot. Nothing was changed when it is returned, except the destination of
 /// [`write_host_dtb`](super::fdt_edit::write_host_dtb), which then has no usable tree.

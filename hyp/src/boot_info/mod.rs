@@ -40,6 +40,7 @@ pub mod memory;
 mod module_kind;
 pub mod modules;
 mod named;
+mod path;
 pub mod pci;
 pub mod plan;
 pub mod platform;

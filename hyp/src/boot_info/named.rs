@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::tree::path::{NodeId, Path};
+use super::path::{NodeId, Path};
 
 /// The content of an address range, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

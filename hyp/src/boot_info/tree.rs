@@ -1,7 +1,6 @@
 //! Walks a validated device tree with inherited state: address translation, coherency, interrupt parent, disabled.
 
 mod node;
-pub(super) mod path;
 mod phandles;
 pub mod structure;
 mod windows;
@@ -10,9 +9,9 @@ use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
+pub use super::path::{NodeId, Path};
 use node::Inherited;
 pub(super) use node::{NodeRef, Reg, is_at};
-pub use path::{NodeId, Path};
 
 /// Maximum size of a blob in bytes: the arm64 boot protocol's limit.
 pub const DTB_MAX: usize = 2 << 20;
