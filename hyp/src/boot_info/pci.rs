@@ -1,7 +1,7 @@
 //! PCI hosts, and whether every requester of a PCI host is behind an SMMU that EL2 owns.
 
 use super::error::BootError;
-use super::power;
+use super::power::{self, Switch};
 use super::range::{PhysRange, RangeSet};
 use super::smmu::{SMMUS_MAX, SmmuNode};
 use super::tree::{NodeId, NodeRef, Reg, Tree};
@@ -59,16 +59,6 @@ impl Upstream {
             (Self::Nothing, Self::Nothing) => Self::Nothing,
         }
     }
-}
-
-/// Which node can switch a PCI host off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Switch {
-    /// None, by the tree.
-    #[default]
-    Nobody,
-    /// The node of a power domain, clock, reset, supply or pin.
-    OtherNode,
 }
 
 /// A PCI host bridge with a plain ECAM.

@@ -3,13 +3,22 @@
 
 use super::cells::Cells;
 use super::error::BootError;
-use super::pci::Switch;
 use super::smmu::is_smmu;
 use super::tree::{NodeId, NodeRef, Tree};
 use arrayvec::ArrayVec;
 
 /// Maximum number of such nodes, including their parents.
 pub const PROVIDERS_MAX: usize = 64;
+
+/// Which node can switch a PCI host off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Switch {
+    /// None, by the tree.
+    #[default]
+    Nobody,
+    /// The node of a power domain, clock, reset, supply or pin.
+    OtherNode,
+}
 
 /// Names or suffixes of properties with provider references, and the provider's cell-count property. If the provider
 /// lacks this property, the count is 0.

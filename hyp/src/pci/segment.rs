@@ -6,7 +6,8 @@ use super::numbering;
 use super::rid::{CONFIG_BYTES, DEVICES, FUNCTIONS, Rid};
 use super::spec;
 use crate::boot_info::PhysRange;
-use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, Switch, WINDOWS_MAX};
+use crate::boot_info::pci::{IOMMU_MAP_MAX, IdRange, MemoryWindow, PciHost, WINDOWS_MAX};
+use crate::boot_info::power::Switch;
 use arrayvec::ArrayVec;
 use io_pgtable::{Ipa, Pa};
 

@@ -6,9 +6,9 @@ use std::vec::Vec;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::virt::*;
-use crate::boot_info::pci::Switch;
 use crate::boot_info::platform::Platform;
 use crate::boot_info::policy::{Given, Verdict, Withheld};
+use crate::boot_info::power::Switch;
 
 const CONTROLLER: u32 = 0x71;
 const REGULATOR: u32 = 0x72;

@@ -4,7 +4,8 @@ use io_pgtable::Pa;
 
 use super::machine::*;
 use crate::boot_info::PhysRange;
-use crate::boot_info::pci::{PciHost, Switch};
+use crate::boot_info::pci::PciHost;
+use crate::boot_info::power::Switch;
 use crate::pci::inspect::{Refusal, inspect};
 use crate::pci::{Rid, Segment, numbering};
 
