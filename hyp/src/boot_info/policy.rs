@@ -7,6 +7,7 @@ mod bindings;
 mod bus;
 mod classes;
 mod draft;
+mod nodes;
 mod references;
 mod ruled;
 mod verdict;

@@ -1,6 +1,7 @@
 //! The boot is refused if the host would not get a node in an `allow=` option.
 
-use super::draft::{Draft, Use, claims};
+use super::draft::Draft;
+use super::nodes::is_unknown_bridge;
 use super::{Verdict, Withheld};
 use crate::boot_info::error::BootError;
 use crate::boot_info::named::Named;
@@ -52,14 +53,4 @@ impl Draft {
         }
         Ok(())
     }
-}
-
-/// Whether `node` is a bridge with windows, of a type that EL2 does not know.
-pub(super) fn is_unknown_bridge<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -> Result<bool, BootError<'a>> {
-    let mut bridge = false;
-    claims(node, &mut |usage, _| {
-        bridge |= usage == Use::Bridge;
-        Ok(())
-    })?;
-    Ok(bridge && !platform.pci.iter().any(|host| host.node == node.id))
 }

@@ -1,18 +1,12 @@
 //! Buses: nodes that only group others. Many have a `reg`, which usually covers all addresses on the bus. If such a
 //! node were handled as a device, it would be withheld together with all nodes below it.
 
-use super::bindings::{self, known_bad};
-use super::draft::{Draft, Use, claims, is_master};
+use super::draft::Draft;
+use super::nodes::{Use, claims, is_bus};
 use crate::boot_info::error::BootError;
 use crate::boot_info::plan::Name;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::tree::NodeRef;
-
-/// Whether `node` is a bus. A bus has no decision: each child node gets its own, and the registers of the bus are
-/// withheld.
-pub(super) fn is_bus(node: &NodeRef<'_, '_>) -> bool {
-    node.enabled() && bindings::bus(node) && !is_master(node) && known_bad(node).is_none()
-}
 
 impl Draft {
     /// Withholds the registers of a bus. A `reg` inside the `ranges` of the bus is not a register block: each child has

@@ -1,7 +1,6 @@
 //! Decisions about a node by the IOMMUs of its DMA, and about devices that cannot start a transaction.
 
 use super::bindings::plain;
-use super::ruled;
 use super::verdict::{Given, Verdict, Withheld};
 use crate::boot_info::error::BootError;
 use crate::boot_info::pci::{self, Upstream};
@@ -24,7 +23,7 @@ pub(super) fn by_upstream<'a>(platform: &Platform<'a>, node: &NodeRef<'a, '_>) -
         Upstream::Foreign => Verdict::Withheld(Withheld::ForeignIommu),
         Upstream::Partly | Upstream::Buses { .. } => Verdict::Withheld(Withheld::IommuMapPartly),
         Upstream::Nothing => {
-            let given = non_master(platform, node).or_else(|| ruled::given(platform, node));
+            let given = non_master(platform, node).or_else(|| by_rule(platform, node));
             given.map_or(Verdict::Withheld(Withheld::Unknown), Verdict::Given)
         }
     })
@@ -39,4 +38,10 @@ fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> 
         return Some(Given::Its);
     }
     plain(node)
+}
+
+/// Why the host gets `node`, which is not in the table of bindings and for which the tree names no IOMMU.
+fn by_rule(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
+    let rule = platform.rules?.giving(node)?;
+    Some(Given::Rule { line: rule.line })
 }

@@ -1,8 +1,8 @@
 //! The decisions in progress: node by node in tree order, then revised where they conflict.
 
 use super::bindings::{known_bad, never};
-use super::bus::is_bus;
 use super::classes::by_upstream;
+use super::nodes::{Use, claims, is_bus, is_master};
 use super::{
     BUSES_MAX, CODE_MAX, DECISIONS_MAX, Decision, GIVEN_MAX, Given, MMIO_MAX, MmioPolicy, Verdict, WITHHELD_MAX,
     Withheld,
@@ -15,20 +15,8 @@ use crate::boot_info::plan::{Name, Part, overlap};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::smmu::is_smmu;
-use crate::boot_info::tree::{NodeId, NodeRef, Reg};
+use crate::boot_info::tree::{NodeId, NodeRef};
 use arrayvec::ArrayVec;
-
-/// Kind of a node's range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Use {
-    /// Its own registers.
-    #[default]
-    Registers,
-    /// A window of a bridge: the host programs the BARs in it.
-    Bridge,
-    /// A window of a bus: its children's registers, each with its own `reg`.
-    Bus,
-}
 
 /// A range of a given node.
 #[derive(Clone, Copy, Debug, Default)]
@@ -372,26 +360,4 @@ impl Draft {
         }
         None
     }
-}
-
-pub(super) fn is_master(node: &NodeRef<'_, '_>) -> bool {
-    node.has("iommus") || node.has("iommu-map")
-}
-
-/// Calls `visit` with every range of CPU addresses of `node`: its registers and its windows (`ranges`).
-pub(super) fn claims<'a>(
-    node: &NodeRef<'a, '_>,
-    visit: &mut dyn FnMut(Use, PhysRange) -> Result<(), BootError<'a>>,
-) -> Result<(), BootError<'a>> {
-    if !node.on_visible_bus() {
-        return Ok(());
-    }
-    for reg in node.reg()? {
-        if let Reg::Visible(range) = reg? {
-            visit(Use::Registers, range)?;
-        }
-    }
-    // Three cells: the first one is the address space, as for PCI.
-    let usage = if node.u32("#address-cells")? == Some(3) { Use::Bridge } else { Use::Bus };
-    node.windows(&mut |_, range| range.map_or(Ok(()), |range| visit(usage, range)))
 }

@@ -2,9 +2,8 @@
 //! a rule would give a node that must be withheld by the tree or the table of bindings, the boot is refused, as for
 //! `allow=`.
 
-use super::allowed::is_unknown_bridge;
-use super::bus::is_bus;
 use super::draft::Draft;
+use super::nodes::{is_bus, is_unknown_bridge};
 use super::{Verdict, Withheld};
 use crate::boot_info::error::BootError;
 use crate::boot_info::plan::{Name, Named};
@@ -30,12 +29,6 @@ pub(super) fn of<'a>(platform: &Platform<'a>) -> Result<Rules<'a>, BootError<'a>
 /// Whether `withhold=` can exclude `node`, with this decision, from a rule that would give it.
 pub(super) fn excludes(platform: &Platform<'_>, node: &NodeRef<'_, '_>, verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Withheld(_)) && platform.rules.is_some_and(|rules| rules.giving(node).is_some())
-}
-
-/// Why the host gets `node`, which is not in the table of bindings and for which the tree names no IOMMU.
-pub(super) fn given(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> {
-    let rule = platform.rules?.giving(node)?;
-    Some(Given::Rule { line: rule.line })
 }
 
 /// The decision about `node` after the `withhold` rules; `verdict` is the decision before them.
