@@ -20,7 +20,6 @@ extern crate std;
 pub mod backlog;
 mod bits;
 pub mod boot_info;
-pub mod boot_map;
 pub mod cpu;
 pub mod donated;
 pub mod ending;

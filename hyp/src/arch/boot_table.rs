@@ -1,4 +1,4 @@
-//! The boot table, extended from Rust: maps more memory as normal before boot writes to it (`hyp::boot_map`).
+//! The boot table, extended from Rust: maps more memory as normal before boot writes to it (`hyp::boot_info::boot_map`).
 //!
 //! One of the modules that may use `unsafe`: it changes EL2's current table, while no other CPU runs.
 
@@ -7,7 +7,7 @@ use aarch64_cpu::asm::barrier;
 use core::arch::asm;
 use core::ptr;
 use hyp::boot_info::PhysRange;
-use hyp::boot_map::{BLOCK, GIGABYTE, HIGH_REGIONS, LIMIT, Part, parts, regions};
+use hyp::boot_info::boot_map::{BLOCK, GIGABYTE, HIGH_REGIONS, LIMIT, Part, parts, regions};
 
 /// Descriptors of a table.
 const ENTRIES: usize = 512;

@@ -17,7 +17,7 @@
 .equ VHE_ONLY,        0x22           // used instead of the exception level
 .equ EARLY_TRAP,      0x23           // also instead of the exception level: an exception before EL2's vectors are set
 .equ BOOT_L2,         13             // level-2 tables; TABLES of boot_table.rs
-.equ BOOT_HIGH,       4              // level-1 tables above 512 GiB; HIGH_REGIONS of hyp::boot_map
+.equ BOOT_HIGH,       4              // level-1 tables above 512 GiB; HIGH_REGIONS of hyp::boot_info::boot_map
 .equ MAIR_BOOT,       0x00ff         // 0: normal write-back; 1: device-nGnRnE
 
 // Replaces the index of a CPU in \top by the top of its stack; index -1 is the boot stack, which is below the first

@@ -2,10 +2,10 @@
 
 use io_pgtable::Pa;
 
+use super::boot_map::{HIGH_REGIONS, regions};
 use super::error::BootError;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree};
-use crate::boot_map::{HIGH_REGIONS, regions};
 use arrayvec::ArrayVec;
 
 /// Maximum number of redistributor regions.

@@ -25,6 +25,7 @@
     clippy::as_conversions
 )]
 
+pub mod boot_map;
 mod cells;
 pub mod cmdline;
 pub mod cpus;

@@ -2,13 +2,13 @@
 //! neither forge nor block EL2's output. EL2 drives only UARTs in the tree: a guessed address may be memory of the
 //! host.
 
+use super::boot_map::LIMIT;
 use super::cells::string;
 use super::cmdline::ConsoleChoice;
 use super::error::BootError;
 use super::policy::is_plain_uart;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree, is_at};
-use crate::boot_map::LIMIT;
 
 /// The kinds of UARTs that EL2 has a driver for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ pub fn check_numbers(host: &PciHost) -> Result<(), Option<BusNumberError>> {
         return Ok(());
     }
     let segment = Segment::new(host).ok_or(None)?;
-    if segment.area.range.end().0 > hyp::boot_map::LIMIT {
+    if segment.area.range.end().0 > hyp::boot_info::boot_map::LIMIT {
         return Err(None);
     }
     fixed_buses::check(&Ecam(segment.area), segment.buses).map_err(Some)

@@ -4,7 +4,7 @@
 //! device tree's start normal memory and all others device memory. All memory that boot writes must be mapped as
 //! normal: data written with device attributes can be hidden or overwritten by a stale cache line. Pure.
 
-use crate::boot_info::PhysRange;
+use super::range::PhysRange;
 
 /// Bytes of a level-1 and of a level-2 block.
 pub const GIGABYTE: u64 = 1 << 30;
