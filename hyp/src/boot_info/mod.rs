@@ -41,6 +41,7 @@ pub mod memory;
 mod module_kind;
 pub mod modules;
 mod named;
+mod overlap;
 mod path;
 pub mod pci;
 pub mod plan;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use super::path::{NodeId, Path};
+use super::range::PhysRange;
 
 /// The content of an address range, for messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,4 +58,13 @@ impl fmt::Display for Named<'_> {
             None => f.write_str(what),
         }
     }
+}
+
+/// A named address range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part<N> {
+    /// The addresses.
+    pub range: PhysRange,
+    /// The name, for messages.
+    pub name: N,
 }

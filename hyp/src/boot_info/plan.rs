@@ -7,19 +7,9 @@
 
 mod gather;
 
-pub use super::named::{Name, Named};
+pub use super::named::{Name, Named, Part};
 use super::range::PhysRange;
 pub use gather::check;
-pub(super) use gather::overlap;
-
-/// A named address range.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Part<N> {
-    /// The addresses.
-    pub range: PhysRange,
-    /// The name, for messages.
-    pub name: N,
-}
 
 /// The address ranges of the host and of EL2 when the host starts.
 #[derive(Clone, Copy, Debug)]

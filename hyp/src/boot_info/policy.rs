@@ -14,7 +14,7 @@ mod verdict;
 
 use super::error::BootError;
 use super::gic::{Doorbell, Its};
-use super::plan::{Name, Named, Part};
+use super::named::{Name, Named, Part};
 use super::platform::Platform;
 use super::range::RangeSet;
 use super::rules::Rule;

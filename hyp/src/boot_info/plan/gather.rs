@@ -1,15 +1,14 @@
 //! Builds the plan from the parsed device tree.
 
-use super::{Conflict, Name, Named, Part, Plan};
+use super::{Conflict, Name, Part, Plan};
 use crate::boot_info::error::BootError;
 use crate::boot_info::gic::ITS_MAX;
 use crate::boot_info::layout::{HOST_RAM_MAX, Layout};
-use crate::boot_info::memory::is_memory;
+use crate::boot_info::overlap::{named, overlap};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::policy::MmioPolicy;
 use crate::boot_info::range::{PAGE_SIZE, PhysRange};
 use crate::boot_info::smmu::SMMUS_MAX;
-use crate::boot_info::tree::{NodeId, Path, Reg};
 use arrayvec::ArrayVec;
 
 /// Checks the results of `policy` and `layout` for `platform`. Called after all decisions and before any write.
@@ -69,54 +68,4 @@ fn refused<'a>(platform: &Platform<'a>, clash: Conflict<Name>) -> BootError<'a> 
             BootError::PlanOutside { name: named(platform, &part, &part.range), range: part.range }
         }
     }
-}
-
-/// The error for an overlap of `first` and `second`.
-pub(in crate::boot_info) fn overlap<'a>(
-    platform: &Platform<'a>,
-    first: &Part<Name>,
-    second: &Part<Name>,
-) -> BootError<'a> {
-    BootError::PlanOverlap {
-        first: named(platform, first, &second.range),
-        first_range: first.range,
-        second: named(platform, second, &first.range),
-        second_range: second.range,
-    }
-}
-
-fn named<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Named<'a> {
-    Named { name: part.name, path: path(platform, part, other) }
-}
-
-/// The node that describes it; for memory, the node that contains `other`.
-fn path<'a>(platform: &Platform<'a>, part: &Part<Name>, other: &PhysRange) -> Option<Path<'a>> {
-    let mut found: Option<NodeId> = None;
-    match part.name {
-        Name::Node(node) => found = Some(node),
-        Name::Memory => {
-            // Cannot fail, since the tree was already read; the name is only for a message.
-            let _ = platform.tree.walk(&mut |node| {
-                if found.is_none() && is_memory(node) && node.enabled() {
-                    for reg in node.reg()? {
-                        if let Reg::Visible(range) = reg?
-                            && range.overlaps(other)
-                        {
-                            found = Some(node.id);
-                        }
-                    }
-                }
-                Ok(())
-            });
-        }
-        Name::Image
-        | Name::Pool
-        | Name::Dtb
-        | Name::HostDtb
-        | Name::Kernel
-        | Name::Ramdisk
-        | Name::Reservation
-        | Name::Doorbell => {}
-    }
-    found.map(|node| platform.path(node))
 }

@@ -4,8 +4,7 @@ use super::draft::Draft;
 use super::nodes::is_unknown_bridge;
 use super::{Verdict, Withheld};
 use crate::boot_info::error::BootError;
-use crate::boot_info::named::Named;
-use crate::boot_info::plan::Name;
+use crate::boot_info::named::{Name, Named};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::tree::{NodeRef, is_at};
 

@@ -4,7 +4,7 @@
 use super::draft::Draft;
 use super::nodes::{Use, claims, is_bus};
 use crate::boot_info::error::BootError;
-use crate::boot_info::plan::Name;
+use crate::boot_info::named::Name;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::tree::NodeRef;
 

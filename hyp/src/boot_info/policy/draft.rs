@@ -10,8 +10,9 @@ use super::{
 use crate::boot_info::error::BootError;
 use crate::boot_info::memory::{is_framebuffer, is_memory, is_reservation};
 use crate::boot_info::modules::is_module;
+use crate::boot_info::named::{Name, Part};
+use crate::boot_info::overlap::overlap;
 use crate::boot_info::pci::{self, Upstream};
-use crate::boot_info::plan::{Name, Part, overlap};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::range::PhysRange;
 use crate::boot_info::smmu::is_smmu;

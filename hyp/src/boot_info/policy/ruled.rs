@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::nodes::{is_bus, is_unknown_bridge};
 use super::{Verdict, Withheld};
 use crate::boot_info::error::BootError;
-use crate::boot_info::plan::{Name, Named};
+use crate::boot_info::named::{Name, Named};
 use crate::boot_info::platform::Platform;
 use crate::boot_info::policy::Given;
 use crate::boot_info::rules::{Rule, RuleRemedy, Rules};
