@@ -3,7 +3,7 @@
 //! host's stage 2.
 
 mod allowed;
-mod bindings;
+pub(super) mod bindings;
 mod bus;
 mod classes;
 mod draft;
@@ -20,7 +20,6 @@ use super::range::RangeSet;
 use super::rules::Rule;
 use super::tree::{NodeId, is_at};
 use arrayvec::ArrayVec;
-pub(super) use bindings::{is_hidden, is_plain_uart};
 use core::fmt;
 use draft::Draft;
 use io_pgtable::Pa;

@@ -6,7 +6,7 @@ use super::boot_map::LIMIT;
 use super::cells::string;
 use super::cmdline::ConsoleChoice;
 use super::error::BootError;
-use super::policy::is_plain_uart;
+use super::policy::bindings::is_plain_uart;
 use super::range::PhysRange;
 use super::tree::{NodeId, NodeRef, Reg, Tree, is_at};
 
