@@ -11,6 +11,7 @@
 )]
 #![allow(unsafe_code)]
 
+pub mod frames;
 pub mod guard;
 mod platform;
 

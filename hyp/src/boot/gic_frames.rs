@@ -3,8 +3,8 @@
 
 use crate::arch::Conduit;
 use crate::exit::refuse;
-use crate::gic::guard::{self, Frames, ItsFrames};
-use crate::gic::{self, read_typer};
+use crate::gic::frames::{Frames, ItsFrames};
+use crate::gic::{self, guard, read_typer};
 use crate::{log, pool};
 use arrayvec::ArrayVec;
 use hyp::boot_info::{MmioPolicy, Platform, RangeSet, policy::MMIO_MAX};

@@ -9,53 +9,29 @@
     clippy::arithmetic_side_effects
 )]
 
+use super::frames::{FRAMES, Frames};
 use super::platform::GicPlatform;
 use crate::arch::PAGE;
 use crate::log;
 use crate::memory::HostPages;
 use crate::ownership::HostOwnership;
-use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::{Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
 use hyp::boot_info::PhysRange;
-use hyp::boot_info::gic::{ITS_MAX, REDISTRIBUTORS_MAX};
+use hyp::boot_info::gic::ITS_MAX;
 use hyp::esr::Size;
-use hyp::gic_frames::{FRAME, Redistributor, Snooping, affinity};
+use hyp::gic_frames::{FRAME, affinity};
 use io_pgtable::{Ipa, Pa};
 use mem_protect::Owner;
-use spin::Once;
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// The guard of this machine's GIC.
 pub type HostGic = Guard<GicPlatform>;
 
 static GUARD: TicketMutex<HostGic> = TicketMutex::new(Guard::new(GicPlatform));
-static FRAMES: Once<Frames> = Once::new();
 /// Whether the failure of an ITS was logged.
 static FAILURE_TOLD: [AtomicBool; ITS_MAX] = [const { AtomicBool::new(false) }; ITS_MAX];
-
-/// An ITS.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ItsFrames {
-    /// Both frames.
-    pub range: PhysRange,
-    /// Whether the host gets it. EL2 also disables withheld ITSs.
-    pub given: bool,
-}
-
-/// The frames of all ITSs and redistributors.
-#[derive(Clone)]
-pub struct Frames {
-    /// In the order of the device tree.
-    pub its: ArrayVec<ItsFrames, ITS_MAX>,
-    /// Redistributor regions. EL2 withholds them except the SGI frames of [`Frames::rds`].
-    pub regions: ArrayVec<PhysRange, REDISTRIBUTORS_MAX>,
-    /// In the order of the regions.
-    pub rds: ArrayVec<Redistributor, MAX_RDS>,
-    /// Whether the GIC's accesses to tables snoop, according to the device tree.
-    pub snooping: Snooping,
-}
 
 /// A register of an ITS or of a redistributor.
 #[derive(Clone, Copy)]
@@ -93,20 +69,6 @@ pub fn take_over(frames: &Frames, intid_bits: u32, memory: usize) -> Result<(), 
     let mut gic = GUARD.lock();
     gic.limit_memory(memory);
     with_config(frames, intid_bits, |config| gic.take_over(config))
-}
-
-/// The frames of an ITS or of a redistributor.
-pub(super) fn range_of(frame: Frame) -> Option<PhysRange> {
-    let frames = FRAMES.get()?;
-    Some(match frame {
-        Frame::Its(n) => frames.its.get(n)?.range,
-        Frame::Rd(n) => frames.rds.get(n)?.range,
-    })
-}
-
-/// Whether the GIC snoops if its registers report it.
-pub(super) fn snoops() -> bool {
-    FRAMES.get().is_none_or(|frames| frames.snooping == Snooping::AsReported)
 }
 
 /// Checks whether ITSs, and the redistributor of this CPU with affinity `mpidr`, have lost their registers: called when

@@ -10,7 +10,7 @@
 )]
 #![allow(unsafe_code)]
 
-use super::guard;
+use super::frames;
 use crate::arch;
 use crate::pool_buffer::PoolBuffer;
 use aarch64_cpu::asm::barrier;
@@ -26,7 +26,7 @@ impl GicPlatform {
     /// offset is checked against the access size.
     fn register(frame: Frame, offset: u32, size: u64) -> Option<u64> {
         let offset = u64::from(offset);
-        let range = guard::range_of(frame)?;
+        let range = frames::range_of(frame)?;
         let end = match frame {
             Frame::Its(_) => FRAME,
             Frame::Rd(_) => range.size(),
@@ -74,7 +74,7 @@ impl Platform for GicPlatform {
     }
 
     fn snoops(&self) -> bool {
-        guard::snoops()
+        frames::snoops()
     }
 
     fn alloc(&self, size: usize) -> Option<PoolBuffer> {
