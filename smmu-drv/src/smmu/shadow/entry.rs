@@ -65,12 +65,3 @@ impl<B: DmaBuffer> ShadowTable<B> {
         clean(table, offset, STE_SIZE, coherent);
     }
 }
-
-/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero after the allocation.
-pub(super) fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
-    let offset = entry.saturating_mul(STE_SIZE);
-    let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];
-    for (word, value) in values.into_iter().enumerate() {
-        table.write64(offset.saturating_add(word.saturating_mul(8)), value);
-    }
-}

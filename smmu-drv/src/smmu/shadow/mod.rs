@@ -27,7 +27,6 @@ use crate::spec::registers::{strtab_base, strtab_base_cfg};
 use crate::spec::ste::{L1STD_SIZE, STE_SIZE};
 use crate::spec::{mask64, put32, put64, union32, union64};
 use crate::stage2::Stage2Words;
-use entry::write_ste;
 use link::{Complete, Link};
 use owners::{Domains, Owners, StreamOwner};
 pub(super) use refresh::{Entered, Entries, Hardware};
@@ -267,6 +266,15 @@ fn filled<P: Platform>(platform: &P, words: &Stage2Words, ste: Ste) -> Result<P:
         write_ste(&mut table, entry, ste, words);
     }
     Ok(table)
+}
+
+/// Writes a whole entry of a table that is not published yet; dwords 4 to 7 are zero after the allocation.
+fn write_ste<B: DmaBuffer>(table: &mut B, entry: usize, ste: Ste, words: &Stage2Words) {
+    let offset = entry.saturating_mul(STE_SIZE);
+    let values = [ste.dw0, ste.dw1, words.dw2, words.dw3];
+    for (word, value) in values.into_iter().enumerate() {
+        table.write64(offset.saturating_add(word.saturating_mul(8)), value);
+    }
 }
 
 fn write_l1<B: DmaBuffer>(l1: &mut B, block: u32, link: Link, coherent: Coherency) {

@@ -3,9 +3,8 @@
 //! A prepared table becomes live with [`ShadowTable::attach`]. It is detached when its block gets a shared table, then
 //! its invalidation is queued, and it is freed after the next CMD_SYNC.
 
-use super::entry::write_ste;
 use super::link::{Link, publish};
-use super::{ShadowTable, Shape, Shared, TwoLevel, filled, index, write_l1};
+use super::{ShadowTable, Shape, Shared, TwoLevel, filled, index, write_l1, write_ste};
 use crate::platform::{DmaBuffer, Platform};
 use crate::smmu::ste::Ste;
 use crate::spec::ste::L1STD_SIZE;
