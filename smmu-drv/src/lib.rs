@@ -65,7 +65,6 @@ pub mod fault;
 mod features;
 mod limits;
 pub mod platform;
-mod probe;
 mod smmu;
 pub mod spec;
 mod stage2;
@@ -77,15 +76,14 @@ pub use fault::FaultRecord;
 pub use features::{Coherency, Features, IdRegisters};
 pub use limits::{OutOfRange, Timeouts};
 pub use platform::{ClaimError, DmaBuffer, HostMemory, Platform, Sharing, WiredIrq};
-pub use probe::{ProbeConfig, ProbeError, Probed, Unassigned};
 pub use smmu::emul::ids::{HostIds, MsiAdvert};
 pub use smmu::emul::table::AccessSize;
 pub use smmu::shadow::MAX_L2 as MAX_LEVEL2;
 pub use smmu::shadow::assign::{AssignError, MAX_ASSIGNED, RetireError};
 pub use smmu::shadow::owners::{MAX_DOMAINS, MAX_RANGES, StreamOwner, StreamRange};
 pub use smmu::{
-    Fault, Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ReadsAs, Smmu, SmmuFinding, Stale, Ste, Storage, StorageOf,
-    TakeOverError, WriteOutcome, budget, emul, memory_needed, shadow,
+    Fault, Fixed, HOST_CMDQS, HostedSmmu, MemoryNeeded, ProbeConfig, ProbeError, Probed, ReadsAs, Smmu, SmmuFinding,
+    Stale, Ste, Storage, StorageOf, TakeOverError, Unassigned, WriteOutcome, budget, emul, memory_needed, shadow,
 };
 pub use stage2::{Stage2Cfg, Stage2Words};
 pub use stats::Stats;

@@ -1,4 +1,5 @@
-//! An SMMU after take-over: the device and its shadow table, and in [`HostedSmmu`] the virtual SMMU of a host.
+//! An SMMU, probed and then taken over: the device and its shadow table, and in [`HostedSmmu`] the virtual SMMU of a
+//! host.
 //!
 //! The three do not use each other. The virtual SMMU handles accesses of the host, and `execute` executes its results.
 //! This module passes the device to the shadow table as its `Hardware`, and a `Sink` for records to the device.
@@ -14,6 +15,7 @@ mod hosted;
 mod index;
 mod log;
 mod memory;
+mod probe;
 pub mod shadow;
 mod ste;
 mod storage;
@@ -24,7 +26,6 @@ use crate::error::SmmuError;
 use crate::fault::FaultRecord;
 use crate::features::Features;
 use crate::platform::{DmaBuffer, Platform};
-use crate::probe::{ProbeConfig, Probed};
 use crate::stage2::Stage2Words;
 use crate::stats::Stats;
 use budget::Budget;
@@ -39,6 +40,7 @@ pub use device::{Stale, TakeOverError};
 pub use hosted::{HostedSmmu, SmmuFinding, WriteOutcome};
 pub use index::HOST_CMDQS;
 pub use memory::{MemoryNeeded, memory_needed};
+pub use probe::{ProbeConfig, ProbeError, Probed, Unassigned};
 pub use ste::{Fixed, ReadsAs, Ste};
 pub use storage::{Storage, StorageOf};
 

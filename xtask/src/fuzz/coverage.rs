@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn only_modules_of_the_part_are_added_up() {
         let file = |name: &str, count: u64, covered: u64| serde_json::json!({"filename": format!("/x/{name}"), "summary": {"regions": {"count": count, "covered": covered}}});
-        let export = serde_json::json!({"data": [{"files": [file("smmu-drv/src/smmu/emul/mod.rs", 10, 9), file("smmu-drv/src/probe.rs", 5, 0), file("smmu-drv/src/smmu/device/el2_cmdq.rs", 4, 4), file("gic-guard/src/guard/rd.rs", 100, 95)]}]});
+        let export = serde_json::json!({"data": [{"files": [file("smmu-drv/src/smmu/emul/mod.rs", 10, 9), file("smmu-drv/src/smmu/probe.rs", 5, 0), file("smmu-drv/src/smmu/device/el2_cmdq.rs", 4, 4), file("gic-guard/src/guard/rd.rs", 100, 95)]}]});
         let found = regions(&export, &DRIVER).unwrap_or_default();
         assert_eq!(
             found,

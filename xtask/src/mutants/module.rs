@@ -108,7 +108,7 @@ impl Module {
                 "smmu-drv/src/smmu/streams.rs",
             ],
             Self::TakeOver => &[
-                "smmu-drv/src/probe.rs",
+                "smmu-drv/src/smmu/probe.rs",
                 "smmu-drv/src/limits.rs",
                 "smmu-drv/src/smmu/storage.rs",
                 "smmu-drv/src/smmu/memory.rs",

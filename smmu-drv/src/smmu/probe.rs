@@ -2,12 +2,14 @@
 
 use core::fmt;
 
+use super::budget;
+use super::emul::ids::MsiAdvert;
+use super::index::HOST_CMDQS;
+use super::ste::ReadsAs;
 use crate::errata::{self, Answer, Quirks};
 use crate::features::{Coherency, Features, IdRegisters};
 use crate::limits::{OutOfRange, Timeouts};
 use crate::platform::Platform;
-use crate::smmu::emul::ids::MsiAdvert;
-use crate::smmu::{HOST_CMDQS, ReadsAs, budget};
 use crate::spec::get32;
 use crate::spec::registers::{idr0, idr1, idr5};
 
