@@ -52,6 +52,8 @@ pub mod limits;
 pub mod platform;
 pub mod spec;
 mod stats;
+mod store;
+mod wait;
 
 pub use error::{GicFinding, ItsError, TakeOverError};
 pub use guard::{Config, Guard, RdConfig, WriteOutcome};

@@ -4,13 +4,14 @@ use host_access::memory::{ClaimError, HostMemory};
 
 use super::devices::{Device, Record, State};
 use super::job::{Job, Then, pages};
-use super::{Guard, Stop, store};
+use super::{Guard, Stop};
 use crate::budget;
 use crate::command::{Command, Event};
 use crate::emul::decide::Request;
 use crate::its::Enable;
 use crate::platform::Platform;
 use crate::stats::bump;
+use crate::store;
 use host_access::memory::DmaBuffer;
 
 impl<P: Platform> Guard<P> {

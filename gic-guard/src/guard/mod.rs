@@ -15,9 +15,7 @@ mod lpis;
 mod power;
 mod queue;
 mod rd;
-pub(crate) mod store;
 mod take_over;
-pub(crate) mod wait;
 
 use arrayvec::ArrayVec;
 use host_access::budget::{Budget, Spent};
@@ -29,12 +27,12 @@ use crate::its::{Completion, Its};
 use crate::limits::{MAX_ITS, MAX_RDS};
 use crate::platform::Platform;
 use crate::stats::Stats;
+use crate::store::Store;
 pub use access::WriteOutcome;
 use devices::Devices;
 use job::Job;
 use lpis::Lpis;
 use rd::Rd;
-use store::Store;
 pub use take_over::{Config, RdConfig};
 
 /// The GIC under EL2's control. See the crate documentation for the life cycle.

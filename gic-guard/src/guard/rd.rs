@@ -7,13 +7,13 @@
 use host_access::memory::DmaBuffer;
 use io_pgtable::Pa;
 
-use super::wait;
 use crate::error::{GicFinding, TakeOverError};
 use crate::its::Enable;
 use crate::platform::{Frame, Platform};
 use crate::spec::gicr::{self as reg, ctlr, pendbaser, propbaser, typer, vpendbaser, waker};
 use crate::spec::gits::memory;
 use crate::spec::{get32, get64, low32, mask32, mask64, put32, put64, union32, union64};
+use crate::wait;
 
 /// Bytes of a pending table: 2^16 bits, aligned to 64 KiB.
 const PENDING_BYTES: usize = 0x1_0000;

@@ -7,10 +7,10 @@ use super::ring::{Completion, RING_BLOCK, Ring};
 use super::tables::{NoTable, Tables, first_choice};
 use crate::command::{Command, Target};
 use crate::error::{GicFinding, ItsError, TakeOverError};
-use crate::guard::wait;
 use crate::platform::{Frame, Platform};
 use crate::spec::gits::{self as reg, cbaser, ctlr, memory, typer};
 use crate::spec::{get32, get64, mask64, put32, put64, union64};
+use crate::wait;
 use host_access::memory::DmaBuffer;
 
 /// An ITS as EL2 uses it.

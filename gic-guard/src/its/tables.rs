@@ -9,12 +9,12 @@ use io_pgtable::Pa;
 
 use super::ids::Ids;
 use crate::error::GicFinding;
-use crate::guard::store::Store;
 use crate::limits::{MAX_FLAT_TABLE, MAX_L2_TABLES};
 use crate::platform::{Frame, Platform};
 use crate::spec::gits::{BASERS, baser, memory};
 use crate::spec::tables::{L1_ENTRY, l1};
 use crate::spec::{get64, mask64, put64, union64};
+use crate::store::Store;
 
 /// Why no table could be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
