@@ -29,18 +29,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod commands;
 mod config;
 mod hazard;
-mod its;
 mod memory;
 mod model;
-mod oracle;
-mod rd;
-mod tables;
 
 pub use config::Config;
 pub use hazard::Hazard;
 pub use memory::Memory;
-pub use model::{Model, Place};
-pub use oracle::Reach;
+pub use model::{Model, Place, Reach};

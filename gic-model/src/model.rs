@@ -1,8 +1,15 @@
 //! The GIC: ITSs and redistributors that share one memory.
 
-use crate::its::Its;
-use crate::rd::Rd;
+mod commands;
+mod its;
+mod oracle;
+mod rd;
+mod tables;
+
 use crate::{Config, Hazard, Memory};
+use its::Its;
+pub use oracle::Reach;
+use rd::Rd;
 
 /// A frame of registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Config, Hazard, Model};
+use super::Model;
+use crate::{Config, Hazard};
 
 /// An ITS.
 pub(crate) struct Its {

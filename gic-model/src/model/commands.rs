@@ -1,7 +1,8 @@
 //! Execution of commands [IHI 0069 H.b, 5.3].
 
-use crate::its::Device;
-use crate::{Hazard, Model};
+use super::Model;
+use super::its::Device;
+use crate::Hazard;
 
 impl Model {
     fn wrong(&self, opcode: u64, what: &'static str) {

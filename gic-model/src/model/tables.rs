@@ -1,6 +1,6 @@
 //! Tables of an ITS in memory [IHI 0069 H.b, 5.2].
 
-use crate::Model;
+use super::Model;
 
 /// Base, bytes of a page, pages, two levels: GITS_BASER.
 pub(crate) struct Table {

@@ -1,6 +1,6 @@
 //! The oracle: all memory that hardware could access with the present contents of its registers and tables.
 
-use crate::Model;
+use super::Model;
 
 /// Memory that hardware can access, and the register or table that contains its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Model {
         for n in 0..self.its.len() {
             self.its_reach(n, &mut all);
         }
-        for address in self.rds.iter().filter_map(crate::rd::Rd::virtual_tables) {
+        for address in self.rds.iter().filter_map(super::rd::Rd::virtual_tables) {
             all.push(Reach { address, size: 0x1_0000, by: "GICR_VPENDBASER" });
         }
         for rd in self.rds.iter().filter(|rd| rd.enabled && rd.intids() > 0) {

@@ -1,6 +1,7 @@
 //! Redistributors [IHI 0069 H.b, 12.11].
 
-use crate::{Config, Hazard, Model};
+use super::Model;
+use crate::{Config, Hazard};
 
 /// A redistributor.
 pub(crate) struct Rd {
