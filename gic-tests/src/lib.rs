@@ -16,6 +16,7 @@ mod board;
 mod cmd;
 mod host;
 pub mod hostile;
+mod layout;
 pub mod r;
 mod rig;
 
@@ -23,4 +24,5 @@ pub use board::{Board, Buffer, POOL, World};
 pub use cmd::{Cmd, clear, discard, int, inv, invall, mapc, mapd, mapi, mapti, movall, movi, sync, unmapc, unmapd};
 pub use gic_model::{Config, Model};
 pub use host::{Claim, Host, OnRead};
-pub use rig::{COLLECTIONS, DEVICES, GUEST, ITT, PEND, PROP, RAM, RAM_SIZE, RING, Rig, bare, rds, take_over};
+pub use layout::{COLLECTIONS, DEVICES, GUEST, ITT, PEND, PROP, RAM, RAM_SIZE, RING};
+pub use rig::{Rig, bare, rds, take_over};
