@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::packages;
 use crate::qemu::Machine;
 use crate::tree::{Node, add_node, cell, cells, change_cell, cut};
 
@@ -58,12 +57,6 @@ const SPIS_PER_SMMU: u32 = 4;
 const SECOND_SMMU: u32 = 0x9000;
 
 const DUMP_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Whether this QEMU has such a machine.
-#[must_use]
-pub fn exist(qemu: &Path) -> bool {
-    packages::qemu::version_of(qemu).is_ok_and(|version| version >= packages::qemu::NEWER)
-}
 
 /// Replaces the machine's SMMU by two, and adds the expander with a root port, [`SECOND_BUS`]. Called after all devices
 /// without a `bus` of their own, since they could be put on the expander.

@@ -14,7 +14,7 @@ use crate::packages::debian::{KEYRING, Mirrors, OsRelease};
 use crate::packages::qemu_release;
 use crate::packages::system::{apt_get, is_root};
 use crate::progress::{say, step};
-use crate::two_smmus::{self, Smmus};
+use crate::two_smmus::Smmus;
 use crate::work::WorkFolder;
 
 /// First version whose SMMUv3 has nested translation.
@@ -88,7 +88,7 @@ pub fn for_smmus(work: &WorkFolder, chosen: Option<&Path>, smmus: Smmus) -> Resu
         (Smmus::Two, None) => newer(work)?,
         (Smmus::One | Smmus::Two, _) => ensure(work, chosen)?,
     };
-    if smmus == Smmus::Two && !two_smmus::exist(&qemu) {
+    if smmus == Smmus::Two && version_of(&qemu)? < NEWER {
         bail!("{} has no machine with two SMMUs: use QEMU 11 or newer (--qemu 11)", qemu.display());
     }
     Ok(qemu)
