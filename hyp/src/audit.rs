@@ -73,5 +73,5 @@ pub fn smmus(ownership: &HostOwnership) -> Result<(), Finding> {
 /// # Errors
 /// The first finding.
 pub fn gic(ownership: &HostOwnership) -> Result<(), GicFinding> {
-    guard::audit(ownership)
+    guard::audit(ownership.map())
 }

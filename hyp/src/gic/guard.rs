@@ -14,7 +14,6 @@ use super::platform::GicPlatform;
 use crate::arch::PAGE;
 use crate::log;
 use crate::memory::HostPages;
-use crate::ownership::HostOwnership;
 use core::sync::atomic::{AtomicBool, Ordering};
 use gic_guard::limits::MAX_RDS;
 use gic_guard::{Config, Frame, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
@@ -23,7 +22,7 @@ use hyp::boot_info::gic::ITS_MAX;
 use hyp::esr::Size;
 use hyp::gic_frames::{FRAME, affinity};
 use io_pgtable::{Ipa, Pa};
-use mem_protect::Owner;
+use mem_protect::{Owner, PageMap};
 use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// The guard of this machine's GIC.
@@ -134,11 +133,10 @@ pub fn report() {
 ///
 /// # Errors
 /// The first finding: a defect.
-pub fn audit(ownership: &HostOwnership) -> Result<(), GicFinding> {
+pub fn audit(map: &PageMap<'_>) -> Result<(), GicFinding> {
     if FRAMES.get().is_none() {
         return Ok(());
     }
-    let map = ownership.map();
     GUARD.lock().audit(|pa, size| {
         let end = u64::try_from(size).ok().and_then(|size| pa.0.checked_add(size));
         end.is_some_and(|end| (pa.0 / PAGE..end.div_ceil(PAGE)).all(|page| map.owner(page) == Owner::Hyp))
