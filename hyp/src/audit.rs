@@ -4,14 +4,6 @@
 //! and by the ghost build after every trap. In addition to the map it needs the registers that boot gave to the
 //! host, which are stored here.
 
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
-
 use crate::gic::guard;
 use crate::iommu;
 use crate::ownership::HostOwnership;

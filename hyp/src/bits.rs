@@ -3,13 +3,6 @@
 //!
 //! Three bitmaps. The first has one bit for each number. A bit of the second (third) is set if the word at that index
 //! of the first (second) is not zero.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 /// Bits of one word.
 const WORD: u64 = 64;

@@ -3,13 +3,6 @@
 //! There are two bitmaps outside the pages, slightly more than two bits for each page. EL2 never reads such a page
 //! before it has written to it: the content is from the host, and an earlier write of a device may still arrive (as
 //! with QEMU's disks, see docs/threat-model.md).
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 use crate::bits::{self, Bits, bit, clear, set};
 use core::ops::Range;

@@ -3,13 +3,6 @@
 //! The line repeats the token that the runner gave EL2, so that neither an exit status nor text on the host's console
 //! can replace it. If host and EL2 share a UART, EL2 unmaps it from the host first ([`ownership::take_console`]).
 //! After a bug in EL2 one CPU ends the run, and the others park when they take the ownership lock.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 use crate::arch::{self, Conduit, Failed};
 use crate::{console, iommu, log, ownership, stopping};

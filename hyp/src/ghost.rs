@@ -8,14 +8,6 @@
 //! A difference is a bug of EL2 that may already let DMA through, so it ends the run with a report of the trap that
 //! caused it.
 
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
-
 use crate::ownership::HostOwnership;
 use crate::{audit, devices, exit};
 use core::fmt;

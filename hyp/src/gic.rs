@@ -2,13 +2,6 @@
 //! write that affects no other interrupt. EL2 owns ITSs and redistributors ([`guard`]).
 //!
 //! One of the modules that may use `unsafe`.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 #![allow(unsafe_code)]
 
 pub mod frames;

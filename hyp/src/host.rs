@@ -1,11 +1,4 @@
 //! The host: entry, end, and the features and counters that EL2 reports to it.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 use crate::arch::setup::{self, HostStage2Regs};
 use crate::arch::{self, tlb};

@@ -2,13 +2,6 @@
 //!
 //! Only the trap handler takes the lock (`trap/locks.rs`), and the CPU that ends a run after a bug, which never
 //! releases it.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 use crate::arch::{self, PAGE, tlb};
 use crate::console;

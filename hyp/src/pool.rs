@@ -3,13 +3,6 @@
 //! Single pages come from a list in O(1); larger blocks, and the list's refills, from a buddy allocator. Pages that the
 //! host donated are separate and used last, so that unused ones can be returned. The host has no access to the
 //! pool. One of the modules that may use `unsafe`: it allocates and frees memory by address.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 #![allow(unsafe_code)]
 
 use crate::arch::PAGE;

@@ -1,13 +1,6 @@
 //! Blocks of the pool for the queues and tables of devices: SMMUs, and the interrupt controller.
 //!
 //! One of the modules that may use `unsafe`: it accesses buffers by offset.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 #![allow(unsafe_code)]
 
 use crate::{arch, pool};

@@ -1,13 +1,6 @@
 //! Power states of the host's CPUs: EL2 handles every start, suspend and stop, so that no CPU runs without stage 2.
 //!
 //! Firmware starts and resumes a CPU at EL2's own entry; the host's entry point is stored here during that time.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 use crate::arch::{self, MAX_CPUS};
 use crate::{gic, iommu, log};

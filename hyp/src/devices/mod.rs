@@ -2,13 +2,6 @@
 //! configuration space while a function is away.
 //!
 //! Lock order: ownership, then the lock of this module, then one SMMU. See docs/locking.md.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 mod config;
 mod machine;

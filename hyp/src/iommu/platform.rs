@@ -2,13 +2,6 @@
 //! interrupts.
 //!
 //! One of the modules that may use `unsafe`: it accesses registers and buffers by offset.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 #![allow(unsafe_code)]
 
 use crate::pool_buffer::PoolBuffer;

@@ -1,11 +1,4 @@
 //! EL2's own stage 1, the host's CPU stage 2, and memory for their tables.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 pub mod el2;
 pub mod host_s2;

@@ -2,13 +2,6 @@
 //!
 //! Each is decoded by [`hyp::esr`] and handled here; unhandled ones are injected into the host as an exception and
 //! never panic EL2.
-#![deny(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
-)]
 
 mod abort;
 mod call;
