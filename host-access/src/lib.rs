@@ -3,6 +3,7 @@
 //! - [`memory`]: host memory that is claimed while it is read, and EL2's memory that a device walks.
 //! - [`access`]: the registers of the host's view, as a table; all other accesses are denied.
 //! - [`field`]: words built from fields.
+//! - [`encoding`]: enums of the values that an architecture defines.
 //! - [`budget`]: the limit of the work of one trap.
 //!
 //! ```
@@ -36,5 +37,6 @@
 
 pub mod access;
 pub mod budget;
+pub mod encoding;
 pub mod field;
 pub mod memory;

@@ -9,80 +9,52 @@ pub const CMD_SIZE: u32 = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawCmd(pub [u64; 4]);
 
-macro_rules! opcodes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
-        /// Opcodes that the architecture defines [G 5.3]; every other value is reserved.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Opcode {
-            $($(#[$doc])* $name = $value,)*
-        }
-
-        impl Opcode {
-            /// All opcodes.
-            pub const ALL: &'static [Opcode] = &[$(Opcode::$name,)*];
-
-            /// The opcode with this encoding; `None` when the architecture does not define it.
-            pub const fn from_bits(bits: u64) -> Option<Self> {
-                match bits {
-                    $($value => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
-
-            /// The encoding of the opcode.
-            pub const fn bits(self) -> u64 {
-                match self {
-                    $(Self::$name => $value,)*
-                }
-            }
-        }
-    };
-}
-
-opcodes! {
-    /// MOVI [G 5.3].
-    Movi = 0x01,
-    /// INT [G 5.3].
-    Int = 0x03,
-    /// CLEAR [G 5.3].
-    Clear = 0x04,
-    /// SYNC [G 5.3].
-    Sync = 0x05,
-    /// MAPD [G 5.3].
-    Mapd = 0x08,
-    /// MAPC [G 5.3].
-    Mapc = 0x09,
-    /// MAPTI [G 5.3].
-    Mapti = 0x0a,
-    /// MAPI [G 5.3].
-    Mapi = 0x0b,
-    /// INV [G 5.3].
-    Inv = 0x0c,
-    /// INVALL [G 5.3].
-    Invall = 0x0d,
-    /// MOVALL [G 5.3].
-    Movall = 0x0e,
-    /// DISCARD [G 5.3].
-    Discard = 0x0f,
-    /// VMOVI, GICv4.
-    Vmovi = 0x21,
-    /// VMOVP, GICv4.
-    Vmovp = 0x22,
-    /// VSGI, GICv4.1.
-    Vsgi = 0x23,
-    /// VSYNC, GICv4.
-    Vsync = 0x25,
-    /// VMAPP, GICv4.
-    Vmapp = 0x29,
-    /// VMAPTI, GICv4.
-    Vmapti = 0x2a,
-    /// VMAPI, GICv4.
-    Vmapi = 0x2b,
-    /// VINVALL, GICv4.
-    Vinvall = 0x2d,
-    /// INVDB, GICv4.1.
-    Invdb = 0x2e,
+host_access::encodings! {
+    /// Opcodes that the architecture defines [G 5.3]; every other value is reserved.
+    pub enum Opcode {
+        /// MOVI [G 5.3].
+        Movi = 0x01,
+        /// INT [G 5.3].
+        Int = 0x03,
+        /// CLEAR [G 5.3].
+        Clear = 0x04,
+        /// SYNC [G 5.3].
+        Sync = 0x05,
+        /// MAPD [G 5.3].
+        Mapd = 0x08,
+        /// MAPC [G 5.3].
+        Mapc = 0x09,
+        /// MAPTI [G 5.3].
+        Mapti = 0x0a,
+        /// MAPI [G 5.3].
+        Mapi = 0x0b,
+        /// INV [G 5.3].
+        Inv = 0x0c,
+        /// INVALL [G 5.3].
+        Invall = 0x0d,
+        /// MOVALL [G 5.3].
+        Movall = 0x0e,
+        /// DISCARD [G 5.3].
+        Discard = 0x0f,
+        /// VMOVI, GICv4.
+        Vmovi = 0x21,
+        /// VMOVP, GICv4.
+        Vmovp = 0x22,
+        /// VSGI, GICv4.1.
+        Vsgi = 0x23,
+        /// VSYNC, GICv4.
+        Vsync = 0x25,
+        /// VMAPP, GICv4.
+        Vmapp = 0x29,
+        /// VMAPTI, GICv4.
+        Vmapti = 0x2a,
+        /// VMAPI, GICv4.
+        Vmapi = 0x2b,
+        /// VINVALL, GICv4.
+        Vinvall = 0x2d,
+        /// INVDB, GICv4.1.
+        Invdb = 0x2e,
+    }
 }
 
 /// Opcode, dword 0.

@@ -9,106 +9,78 @@ pub const CMD_SIZE: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RawCmd(pub [u64; 2]);
 
-macro_rules! opcodes {
-    ($($(#[$doc:meta])* $name:ident = $value:literal,)*) => {
-        /// Opcodes that the architecture defines [S 4.1.1]; every other value is reserved or IMPLEMENTATION DEFINED.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum Opcode {
-            $($(#[$doc])* $name = $value,)*
-        }
-
-        impl Opcode {
-            /// All of them, ascending.
-            pub const ALL: &'static [Opcode] = &[$(Opcode::$name,)*];
-
-            /// The opcode with this encoding; `None` when the architecture does not define it.
-            pub const fn from_bits(bits: u64) -> Option<Self> {
-                match bits {
-                    $($value => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
-
-            /// Its encoding.
-            pub const fn bits(self) -> u64 {
-                match self {
-                    $(Self::$name => $value,)*
-                }
-            }
-        }
-    };
-}
-
-opcodes! {
-    /// CMD_PREFETCH_CONFIG [S 4.2.1].
-    PrefetchConfig = 0x01,
-    /// CMD_PREFETCH_ADDR [S 4.2.2].
-    PrefetchAddr = 0x02,
-    /// CMD_CFGI_STE [S 4.3.1].
-    CfgiSte = 0x03,
-    /// CMD_CFGI_STE_RANGE and CMD_CFGI_ALL [S 4.3.2, 4.3.6].
-    CfgiSteRange = 0x04,
-    /// CMD_CFGI_CD [S 4.3.3].
-    CfgiCd = 0x05,
-    /// CMD_CFGI_CD_ALL [S 4.3.4].
-    CfgiCdAll = 0x06,
-    /// CMD_CFGI_VMS_PIDM [S 4.3.5].
-    CfgiVmsPidm = 0x07,
-    /// CMD_TLBI_NH_ALL [S 4.4.2.1].
-    TlbiNhAll = 0x10,
-    /// CMD_TLBI_NH_ASID [S 4.4.2.2].
-    TlbiNhAsid = 0x11,
-    /// CMD_TLBI_NH_VA [S 4.4.2.4].
-    TlbiNhVa = 0x12,
-    /// CMD_TLBI_NH_VAA [S 4.4.2.3].
-    TlbiNhVaa = 0x13,
-    /// CMD_TLBI_EL3_ALL [S 4.4.2.5].
-    TlbiEl3All = 0x18,
-    /// CMD_TLBI_EL3_VA [S 4.4.2.6].
-    TlbiEl3Va = 0x1a,
-    /// CMD_TLBI_EL2_ALL [S 4.4.2.7].
-    TlbiEl2All = 0x20,
-    /// CMD_TLBI_EL2_ASID [S 4.4.2.10].
-    TlbiEl2Asid = 0x21,
-    /// CMD_TLBI_EL2_VA [S 4.4.2.8].
-    TlbiEl2Va = 0x22,
-    /// CMD_TLBI_EL2_VAA [S 4.4.2.9].
-    TlbiEl2Vaa = 0x23,
-    /// CMD_TLBI_S12_VMALL [S 4.4.3].
-    TlbiS12Vmall = 0x28,
-    /// CMD_TLBI_S2_IPA [S 4.4.3].
-    TlbiS2Ipa = 0x2a,
-    /// CMD_TLBI_NSNH_ALL [S 4.4.4].
-    TlbiNsnhAll = 0x30,
-    /// CMD_ATC_INV [S 4.5.1].
-    AtcInv = 0x40,
-    /// CMD_PRI_RESP [S 4.5.2].
-    PriResp = 0x41,
-    /// CMD_RESUME [S 4.7.1].
-    Resume = 0x44,
-    /// CMD_STALL_TERM [S 4.7.2].
-    StallTerm = 0x45,
-    /// CMD_SYNC [S 4.7.3].
-    Sync = 0x46,
-    /// CMD_TLBI_S_EL2_ALL [S 4.4.2.11].
-    TlbiSEl2All = 0x50,
-    /// CMD_TLBI_S_EL2_ASID [S 4.4.2.14].
-    TlbiSEl2Asid = 0x51,
-    /// CMD_TLBI_S_EL2_VA [S 4.4.2.12].
-    TlbiSEl2Va = 0x52,
-    /// CMD_TLBI_S_EL2_VAA [S 4.4.2.13].
-    TlbiSEl2Vaa = 0x53,
-    /// CMD_TLBI_S_S12_VMALL [S 4.4.3].
-    TlbiSS12Vmall = 0x58,
-    /// CMD_TLBI_S_S2_IPA [S 4.4.3].
-    TlbiSS2Ipa = 0x5a,
-    /// CMD_TLBI_SNH_ALL [S 4.4.4].
-    TlbiSnhAll = 0x60,
-    /// CMD_DPTI_ALL [S 4.6].
-    DptiAll = 0x70,
-    /// CMD_DPTI_PA [S 4.6].
-    DptiPa = 0x73,
+host_access::encodings! {
+    /// Opcodes that the architecture defines [S 4.1.1]; every other value is reserved or IMPLEMENTATION DEFINED.
+    pub enum Opcode {
+        /// CMD_PREFETCH_CONFIG [S 4.2.1].
+        PrefetchConfig = 0x01,
+        /// CMD_PREFETCH_ADDR [S 4.2.2].
+        PrefetchAddr = 0x02,
+        /// CMD_CFGI_STE [S 4.3.1].
+        CfgiSte = 0x03,
+        /// CMD_CFGI_STE_RANGE and CMD_CFGI_ALL [S 4.3.2, 4.3.6].
+        CfgiSteRange = 0x04,
+        /// CMD_CFGI_CD [S 4.3.3].
+        CfgiCd = 0x05,
+        /// CMD_CFGI_CD_ALL [S 4.3.4].
+        CfgiCdAll = 0x06,
+        /// CMD_CFGI_VMS_PIDM [S 4.3.5].
+        CfgiVmsPidm = 0x07,
+        /// CMD_TLBI_NH_ALL [S 4.4.2.1].
+        TlbiNhAll = 0x10,
+        /// CMD_TLBI_NH_ASID [S 4.4.2.2].
+        TlbiNhAsid = 0x11,
+        /// CMD_TLBI_NH_VA [S 4.4.2.4].
+        TlbiNhVa = 0x12,
+        /// CMD_TLBI_NH_VAA [S 4.4.2.3].
+        TlbiNhVaa = 0x13,
+        /// CMD_TLBI_EL3_ALL [S 4.4.2.5].
+        TlbiEl3All = 0x18,
+        /// CMD_TLBI_EL3_VA [S 4.4.2.6].
+        TlbiEl3Va = 0x1a,
+        /// CMD_TLBI_EL2_ALL [S 4.4.2.7].
+        TlbiEl2All = 0x20,
+        /// CMD_TLBI_EL2_ASID [S 4.4.2.10].
+        TlbiEl2Asid = 0x21,
+        /// CMD_TLBI_EL2_VA [S 4.4.2.8].
+        TlbiEl2Va = 0x22,
+        /// CMD_TLBI_EL2_VAA [S 4.4.2.9].
+        TlbiEl2Vaa = 0x23,
+        /// CMD_TLBI_S12_VMALL [S 4.4.3].
+        TlbiS12Vmall = 0x28,
+        /// CMD_TLBI_S2_IPA [S 4.4.3].
+        TlbiS2Ipa = 0x2a,
+        /// CMD_TLBI_NSNH_ALL [S 4.4.4].
+        TlbiNsnhAll = 0x30,
+        /// CMD_ATC_INV [S 4.5.1].
+        AtcInv = 0x40,
+        /// CMD_PRI_RESP [S 4.5.2].
+        PriResp = 0x41,
+        /// CMD_RESUME [S 4.7.1].
+        Resume = 0x44,
+        /// CMD_STALL_TERM [S 4.7.2].
+        StallTerm = 0x45,
+        /// CMD_SYNC [S 4.7.3].
+        Sync = 0x46,
+        /// CMD_TLBI_S_EL2_ALL [S 4.4.2.11].
+        TlbiSEl2All = 0x50,
+        /// CMD_TLBI_S_EL2_ASID [S 4.4.2.14].
+        TlbiSEl2Asid = 0x51,
+        /// CMD_TLBI_S_EL2_VA [S 4.4.2.12].
+        TlbiSEl2Va = 0x52,
+        /// CMD_TLBI_S_EL2_VAA [S 4.4.2.13].
+        TlbiSEl2Vaa = 0x53,
+        /// CMD_TLBI_S_S12_VMALL [S 4.4.3].
+        TlbiSS12Vmall = 0x58,
+        /// CMD_TLBI_S_S2_IPA [S 4.4.3].
+        TlbiSS2Ipa = 0x5a,
+        /// CMD_TLBI_SNH_ALL [S 4.4.4].
+        TlbiSnhAll = 0x60,
+        /// CMD_DPTI_ALL [S 4.6].
+        DptiAll = 0x70,
+        /// CMD_DPTI_PA [S 4.6].
+        DptiPa = 0x73,
+    }
 }
 
 /// Opcode, dword 0.

@@ -11,32 +11,14 @@ pub struct RawEvent(pub [u64; 4]);
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $value:literal $text:literal,)*) => {
-        /// Event types that the architecture defines [S 7.3].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u8)]
-        pub enum EventType {
-            $($(#[$doc])* $name = $value,)*
+        host_access::encodings! {
+            /// Event types that the architecture defines [S 7.3].
+            pub enum EventType {
+                $($(#[$doc])* $name = $value,)*
+            }
         }
 
         impl EventType {
-            /// All of them, ascending.
-            pub const ALL: &'static [EventType] = &[$(EventType::$name,)*];
-
-            /// The type with this encoding; `None` when the architecture does not define it.
-            pub const fn from_bits(bits: u64) -> Option<Self> {
-                match bits {
-                    $($value => Some(Self::$name),)*
-                    _ => None,
-                }
-            }
-
-            /// Its encoding.
-            pub const fn bits(self) -> u64 {
-                match self {
-                    $(Self::$name => $value,)*
-                }
-            }
-
             /// The architecture's name of the type.
             pub const fn name(self) -> &'static str {
                 match self {
