@@ -77,11 +77,8 @@ extern "C" fn rust_main(dtb: u64, record: u64) -> ! {
     if gic_frames.is_none() {
         decisions::announce_not_isolated(&platform);
     }
-    let mut translaters = ArrayVec::<Pa, ITS_MAX>::new();
-    for page in policy.translaters(&platform) {
-        // Capacity is one per frame.
-        let _ = translaters.try_push(page);
-    }
+    // There is one per ITS.
+    let translaters: ArrayVec<Pa, ITS_MAX> = policy.translaters(&platform).take(ITS_MAX).collect();
     let pci = devices::Found {
         hosts: pci_hosts(&platform, &policy).cloned().collect(),
         streams: platform.streams.clone(),
