@@ -18,12 +18,17 @@ const FILES: [&str; 3] = ["README.md", "LICENSE-APACHE", "LICENSE-MIT"];
 /// Packs the packages named by `options` (`-p NAME ...`) and builds the packed sources.
 ///
 /// # Errors
-/// When a package of the workspace declares another licence, or one of these lacks a file or does not build.
+/// When a package of the workspace declares another licence, or is published and not among these, or one of these lacks
+/// a file or does not build.
 pub(super) fn check(checkout: &Checkout, options: &[&str]) -> Result<()> {
     let mut cargo = checkout.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
-    let wrong = other_licences(&serde_json::from_str(&exec::output(&mut cargo)?)?)?;
+    let metadata = serde_json::from_str(&exec::output(&mut cargo)?)?;
+    let wrong = other_licences(&metadata)?;
     ensure!(wrong.is_empty(), "should declare `{LICENCE}`: {}", wrong.join(", "));
+    let unchecked = published(&metadata)?.into_iter().filter(|name| !options.contains(&name.as_str()));
+    let unchecked = unchecked.collect::<Vec<_>>();
+    ensure!(unchecked.is_empty(), "published, but not a library of this check: {}", unchecked.join(", "));
     for name in options.iter().filter(|word| **word != "-p") {
         let mut cargo = checkout.cargo();
         cargo.args(["package", "--quiet", "--list", "--allow-dirty", "-p", name]);
@@ -69,13 +74,19 @@ fn build_packed(checkout: &Checkout, folder: &Path) -> Result<()> {
 
 /// Packages that declare another licence.
 fn other_licences(metadata: &Value) -> Result<Vec<String>> {
+    names(metadata, |package| package.get("license").and_then(Value::as_str) != Some(LICENCE))
+}
+
+/// Packages without `publish = false`.
+fn published(metadata: &Value) -> Result<Vec<String>> {
+    names(metadata, |package| package.get("publish").is_none_or(|to| to.as_array().is_none_or(|to| !to.is_empty())))
+}
+
+/// The names of the packages that `matching` accepts.
+fn names(metadata: &Value, matching: impl Fn(&Value) -> bool) -> Result<Vec<String>> {
     let packages = metadata.get("packages").and_then(Value::as_array).context("cargo metadata lists no packages")?;
-    let text = |package: &Value, key: &str| package.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
-    Ok(packages
-        .iter()
-        .filter(|package| text(package, "license") != LICENCE)
-        .map(|package| text(package, "name"))
-        .collect())
+    let name = |package: &Value| package.get("name").and_then(Value::as_str).unwrap_or("?").to_owned();
+    Ok(packages.iter().filter(|package| matching(package)).map(name).collect())
 }
 
 #[cfg(test)]
@@ -88,5 +99,14 @@ mod tests {
         let metadata = serde_json::json!({"packages": [package("x", "MIT"), package("y", LICENCE), {"name": "z"}]});
         assert_eq!(other_licences(&metadata).ok(), Some(vec!["x".to_owned(), "z".to_owned()]));
         assert!(other_licences(&serde_json::json!({})).is_err());
+    }
+
+    #[test]
+    fn a_package_is_published_unless_its_list_of_registries_is_empty() {
+        let package = |name: &str, publish: Value| serde_json::json!({"name": name, "publish": publish});
+        let (all, none, some) = (Value::Null, serde_json::json!([]), serde_json::json!(["x"]));
+        let packages = [package("all", all), package("none", none), package("some", some)];
+        let metadata = serde_json::json!({"packages": packages});
+        assert_eq!(published(&metadata).ok(), Some(vec!["all".to_owned(), "some".to_owned()]));
     }
 }
