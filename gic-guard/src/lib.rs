@@ -11,7 +11,9 @@
 //! Guard::new
 //!    │ take_over      before the host runs: tables, queues; refuses hardware that it cannot control
 //!    ├─── mmio_read / mmio_write     the host's accesses
-//!    └─── audit                      every table of hardware is in EL2's memory
+//!    ├─── check_alive                a CPU wakes: ITSs and redistributors that lost their state
+//!    ├─── audit                      every table of hardware is in EL2's memory
+//!    └─── quiesce                    before power-off
 //! ```
 //!
 //! The policy consists of pure functions, which can be called directly:

@@ -8,7 +8,7 @@
 //! Probed::probe ── refuses SMMUs that cannot isolate; writes nothing
 //!    │ take_over_with_host(stage 2)
 //! HostedSmmu ── mmio_read / mmio_write   the host's accesses
-//!    ├─── tlb_invalidate                 a page changes its owner
+//!    ├─── tlb_invalidate_host            a page changes its owner; with several SMMUs tlb_submit, then tlb_wait
 //!    ├─── assign / block / release       a stream changes its owner
 //!    ├─── poll_events / take_fault       faults of devices
 //!    └─── quiesce                        before power-off
