@@ -8,11 +8,12 @@ use alloc::vec::Vec;
 
 use crate::coverage::{bounds, clipped, is_whole, runs};
 use crate::error::{Error, FIRMWARE, Note, Source};
+use crate::firmware::{Aperture, Firmware};
 use crate::iort::{Ids, Iort};
 use crate::mcfg::Area;
 use crate::memory::{RUNTIME, merged};
+use crate::range::Range;
 use crate::registers::GCD_MMIO;
-use crate::{Aperture, Firmware, Range};
 
 /// A window of memory space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

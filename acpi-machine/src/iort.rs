@@ -6,9 +6,9 @@ mod smmu;
 
 use alloc::vec::Vec;
 
-use crate::Range;
 use crate::error::{Error, FIRMWARE, Note};
 use crate::madt::Its;
+use crate::range::Range;
 use crate::table::{HEADER, Table};
 use maps::Target;
 pub(crate) use maps::{Ids, sorted};

@@ -47,12 +47,14 @@ mod bridges;
 mod coverage;
 mod error;
 mod fadt;
+mod firmware;
 mod gtdt;
 mod iort;
 mod madt;
 mod mcfg;
 mod memory;
 mod nodes;
+mod range;
 mod registers;
 mod spcr;
 mod table;
@@ -63,96 +65,10 @@ mod tree;
 mod tests;
 
 pub use error::{Error, Note, Source};
-pub use memory::{MemoryEntry, kinds};
-pub use registers::{Registers, Use};
+pub use firmware::{Aperture, Firmware, MemoryEntry, Registers, SpaceEntry, Use, kinds};
+pub use range::Range;
 
 use alloc::vec::Vec;
-
-/// A range of addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Range {
-    /// The first address.
-    pub base: u64,
-    /// Size in bytes.
-    pub size: u64,
-}
-
-impl Range {
-    /// The first address after the range; `None` if it does not fit in 64 bits.
-    #[must_use]
-    pub fn end(&self) -> Option<u64> {
-        self.base.checked_add(self.size)
-    }
-
-    /// The last address, or `u64::MAX` if the range wraps.
-    fn last(&self) -> u64 {
-        self.base.saturating_add(self.size.saturating_sub(1))
-    }
-
-    /// Whether `address` is in the range.
-    #[must_use]
-    pub fn has(&self, address: u64) -> bool {
-        self.size > 0 && self.base <= address && address <= self.last()
-    }
-
-    /// Whether the two ranges have a byte in common.
-    #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.size > 0 && other.size > 0 && self.base <= other.last() && other.base <= self.last()
-    }
-
-    /// Whether every byte of `other` is in the range.
-    #[must_use]
-    pub fn contains(&self, other: &Self) -> bool {
-        other.size == 0 || self.has(other.base) && self.has(other.last())
-    }
-}
-
-/// A range of the firmware's map of address spaces (GCD, PI 1.8 vol. 2, 7.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpaceEntry {
-    /// `EFI_GCD_MEMORY_TYPE`; 3 is memory-mapped I/O.
-    pub kind: u32,
-    /// The addresses.
-    pub range: Range,
-    /// The current `EFI_MEMORY_*` attributes, not the capabilities.
-    pub attributes: u64,
-}
-
-/// Addresses of PCI memory space that the firmware has given to functions below a root bridge, as
-/// `EFI_PCI_ROOT_BRIDGE_IO_PROTOCOL.Configuration()` reports them. The GCD space that contains them is the window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Aperture {
-    /// PCI segment.
-    pub segment: u16,
-    /// The first bus of the root bridge.
-    pub first_bus: u8,
-    /// CPU addresses.
-    pub cpu: Range,
-    /// The first bus address.
-    pub bus: u64,
-}
-
-/// The firmware's description of the machine. All slices are copies, which the firmware, later a part of the host,
-/// cannot change.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Firmware<'a> {
-    /// The bytes of each table of the XSDT, in any order, with the header and of the length in the header. Tables that
-    /// this crate does not parse are ignored.
-    pub tables: &'a [&'a [u8]],
-    /// The UEFI memory map at the time of the take-over.
-    pub memory: &'a [MemoryEntry],
-    /// The GCD memory space map.
-    pub spaces: &'a [SpaceEntry],
-    /// Addresses allocated to functions below root bridges.
-    pub apertures: &'a [Aperture],
-    /// Registers that the firmware continues to use although no table describes them.
-    pub registers: &'a [Registers],
-    /// EL2's memory, image and pool: whole pages in memory of the type `EfiReservedMemoryType`.
-    pub own: Range,
-    /// EL2's command line without the options that this crate adds.
-    pub command_line: &'a str,
-}
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::Range;
 use crate::error::{Error, FIRMWARE, Note};
+use crate::range::Range;
 use crate::table::Table;
 
 const FIRST: usize = 44;

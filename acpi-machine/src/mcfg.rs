@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::Range;
 use crate::error::{Error, FIRMWARE};
+use crate::range::Range;
 use crate::table::{HEADER, Table};
 
 const FIRST: usize = HEADER + 8;

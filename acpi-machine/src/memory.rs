@@ -7,72 +7,16 @@
 use alloc::vec::Vec;
 
 use crate::error::{Error, Note, Source};
+use crate::firmware::{Firmware, MemoryEntry, PAGE, kinds};
+use crate::range::Range;
 use crate::table::wide;
-use crate::{Firmware, Range};
 
-/// Size of a UEFI page in bytes.
-const PAGE: u64 = 4096;
 /// `EFI_MEMORY_WB`: the memory can be cached.
 const WRITE_BACK: u64 = 1 << 3;
 /// `EFI_MEMORY_RUNTIME`.
 pub(crate) const RUNTIME: u64 = 1 << 63;
 /// Maximum number of entries.
 const ENTRIES_MAX: usize = 4096;
-
-/// Values of `EFI_MEMORY_TYPE`.
-pub mod kinds {
-    /// `EfiReservedMemoryType`.
-    pub const RESERVED: u32 = 0;
-    /// `EfiLoaderCode`.
-    pub const LOADER_CODE: u32 = 1;
-    /// `EfiLoaderData`.
-    pub const LOADER_DATA: u32 = 2;
-    /// `EfiBootServicesCode`.
-    pub const BOOT_CODE: u32 = 3;
-    /// `EfiBootServicesData`.
-    pub const BOOT_DATA: u32 = 4;
-    /// `EfiRuntimeServicesCode`.
-    pub const RUNTIME_CODE: u32 = 5;
-    /// `EfiRuntimeServicesData`.
-    pub const RUNTIME_DATA: u32 = 6;
-    /// `EfiConventionalMemory`.
-    pub const CONVENTIONAL: u32 = 7;
-    /// `EfiUnusableMemory`.
-    pub const UNUSABLE: u32 = 8;
-    /// `EfiACPIReclaimMemory`.
-    pub const ACPI_RECLAIM: u32 = 9;
-    /// `EfiACPIMemoryNVS`.
-    pub const ACPI_NVS: u32 = 10;
-    /// `EfiMemoryMappedIO`.
-    pub const MMIO: u32 = 11;
-    /// `EfiMemoryMappedIOPortSpace`.
-    pub const MMIO_PORTS: u32 = 12;
-    /// `EfiPersistentMemory`.
-    pub const PERSISTENT: u32 = 14;
-    /// `EfiUnacceptedMemoryType`.
-    pub const UNACCEPTED: u32 = 15;
-}
-
-/// An entry of the map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryEntry {
-    /// `EFI_MEMORY_TYPE`, see [`kinds`].
-    pub kind: u32,
-    /// The first address, physical.
-    pub base: u64,
-    /// Number of 4 KiB pages.
-    pub pages: u64,
-    /// `EFI_MEMORY_*` attributes.
-    pub attributes: u64,
-}
-
-impl MemoryEntry {
-    /// The addresses; `None` if the range is empty, wraps, or does not begin at a page boundary.
-    pub(crate) fn range(&self) -> Option<Range> {
-        let range = Range { base: self.base, size: self.pages.checked_mul(PAGE)? };
-        (range.size > 0 && range.base.is_multiple_of(PAGE) && range.end().is_some()).then_some(range)
-    }
-}
 
 /// What EL2 does with memory of a type.
 enum Class {

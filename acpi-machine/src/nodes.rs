@@ -8,13 +8,13 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use crate::bridges::Bridge;
 use crate::error::{Error, Source};
+use crate::firmware::{Firmware, Registers, Use};
 use crate::iort::{Ids, Iort, Model, Smmu};
 use crate::madt::Madt;
 use crate::memory::Memory;
-use crate::registers::{Registers, Use};
+use crate::range::Range;
 use crate::spcr::{Console, Kind};
 use crate::tree::{Value, node, set};
-use crate::{Firmware, Range};
 
 const GIC: u32 = 1;
 const FIRST_ITS: u32 = 0x100;

@@ -3,32 +3,12 @@
 use alloc::vec::Vec;
 
 use crate::error::{Error, Source};
-use crate::memory::{RUNTIME, kinds, merged};
-use crate::{Firmware, Range};
+use crate::firmware::{Firmware, PAGE, kinds};
+use crate::memory::{RUNTIME, merged};
+use crate::range::Range;
 
-const PAGE: u64 = 4096;
 /// `EfiGcdMemoryTypeMemoryMappedIo`.
 pub(crate) const GCD_MMIO: u32 = 3;
-
-/// How the firmware uses registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Flash in which the firmware keeps its variables: it is read and written at run time.
-    Variables,
-    /// Flash from which the firmware executes code in place. It is not written.
-    Code,
-    /// A PL031 real-time clock.
-    Clock,
-}
-
-/// Registers with a known use. They cannot start transactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Registers {
-    /// Their addresses, in whole pages.
-    pub range: Range,
-    /// Their use.
-    pub used_as: Use,
-}
 
 /// Checks that the list has only whole pages, no duplicates and no register in `known`, and that all registers that the
 /// firmware maps for its runtime services are in the list or in `known`: EL2 has no rule for unknown registers.

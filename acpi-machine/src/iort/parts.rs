@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 
 use super::maps::{Inputs, Mapping};
 use super::{Component, Ids, NODE, Node, Segment, Target, sorted};
-use crate::Range;
 use crate::error::{Error, FIRMWARE, Note};
 use crate::madt::Its;
+use crate::range::Range;
 
 /// Number of RequesterIDs of a segment.
 pub(crate) const RIDS: u64 = 1 << 16;

@@ -1,8 +1,8 @@
 //! SMMUv3 nodes.
 
 use super::{ITS_GROUP, Node, Nodes, maps};
-use crate::Range;
 use crate::error::{Error, FIRMWARE};
+use crate::range::Range;
 
 const BASE: usize = 16;
 const FLAGS: usize = 24;
