@@ -1,12 +1,5 @@
 //! Tests with trees like QEMU's `virt` machine and with corrupted ones.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions
-)]
+#![allow(clippy::unwrap_used, clippy::as_conversions)]
 
 mod board_devices;
 mod board_policy;
