@@ -16,17 +16,7 @@
 //! not support IORT.
 #![no_std]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::as_conversions
-    )
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     not(test),
     deny(
