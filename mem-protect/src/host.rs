@@ -1,7 +1,8 @@
 //! Revoke and grant: the order of steps used by all transitions.
 //!
-//! Revoke: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU. Grant: also the CPU first, since rolling back the
-//! CPU side cannot fail, while rolling back the IOMMU side needs an SMMU invalidation.
+//! Revoke: CPU stage 2 and TLBs, then IOMMU stage 2 and every SMMU, for which [`DmaStage2::revoke`] waits. Grant: also
+//! the CPU first, since rolling back the CPU side cannot fail, while rolling back the IOMMU side needs an SMMU
+//! invalidation.
 
 use crate::error::Error;
 use crate::ownership::Ownership;
