@@ -63,6 +63,12 @@ const GICV4_MACHINES: [(HypervisorKind, u32); 3] =
 /// QEMU's arguments for a GICv4.
 const GICV4: [&str; 2] = ["-machine", "gic-version=4"];
 
+/// The tests on a machine whose pool and ownership map are larger than the gigabyte that has the image.
+const LARGE: [&str; 2] = ["boot_el1", "stale_donated"];
+/// QEMU's arguments for 128 GiB: a page of the machine's memory exists once it is written.
+const LARGE_ARGS: [&str; 4] =
+    ["-object", "memory-backend-ram,id=ram,size=128G,reserve=off", "-machine", "memory-backend=ram"];
+
 /// Prefix of the tests that need two SMMUs, and the machines on which they run: the hypervisor, `-smp`. QEMU has
 /// such machines since version 11.
 const TWO_SMMUS: &str = "t34_";
@@ -139,6 +145,12 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         let fits = |test: &&Listed| test.runs.contains(&hypervisor) && test.cpus <= smp && test.name.starts_with(GIC);
         for test in tests.iter().filter(fits) {
             trials.push(payload_trial(images, test, hypervisor, ("max", smp, "1G"), &GICV4, "-gicv4"));
+        }
+    }
+    if images.has(HypervisorKind::Portcullis) {
+        for test in tests.iter().filter(|test| LARGE.contains(&test.name.as_str())) {
+            let machine = ("cortex-a76", 4, "128G");
+            trials.push(payload_trial(images, test, HypervisorKind::Portcullis, machine, &LARGE_ARGS, "-128G"));
         }
     }
     if two_smmus::exist(&images.qemu) {
