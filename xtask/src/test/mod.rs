@@ -7,7 +7,9 @@ mod payload;
 pub(crate) mod results;
 mod uefi;
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -79,22 +81,31 @@ impl Args {
 pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     let started = Instant::now();
     let mut results = TestResults::default();
-    if args.wants(Suite::Host) {
-        host::run(checkout, &mut results);
-    }
     let boots = [Suite::Payload, Suite::BadInput, Suite::Uefi, Suite::Linux];
-    if boots.iter().any(|suite| args.wants(*suite)) {
-        let qemus = Qemus::ensure(checkout, args, &mut results)?;
-        match Images::build(checkout, args.build()) {
-            Ok(images) => boot(checkout, args, &qemus, &images, &mut results),
-            Err(error) => results.fail("building the images for QEMU", &format!("{error:#}")),
+    let boots = boots.iter().any(|suite| args.wants(*suite));
+    // Linking an image uses one core for most of its time: it is done beside the tests of the build machine.
+    let prepared = thread::scope(|scope| {
+        let prepared = boots.then(|| scope.spawn(|| prepare(checkout, args)));
+        if args.wants(Suite::Host) {
+            host::run(checkout, &mut results);
         }
+        prepared.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
+    match prepared.transpose() {
+        Ok(None) => {}
+        Ok(Some((qemus, images))) => boot(checkout, args, &qemus, &images, &mut results),
+        Err(error) => results.fail("preparing the machines for QEMU", &format!("{error:#}")),
     }
     results.print(started.elapsed());
     if results.failed() > 0 {
         bail!("{} tests failed", results.failed());
     }
     Ok(())
+}
+
+/// Fetches QEMU and builds the images.
+fn prepare(checkout: &Checkout, args: &Args) -> Result<(Qemus, Images)> {
+    Ok((Qemus::ensure(checkout, args)?, Images::build(checkout, args.build())?))
 }
 
 fn boot(checkout: &Checkout, args: &Args, qemus: &Qemus, images: &Images, results: &mut TestResults) {
@@ -128,14 +139,11 @@ struct Qemus {
 }
 
 impl Qemus {
-    fn ensure(checkout: &Checkout, args: &Args, results: &mut TestResults) -> Result<Self> {
+    fn ensure(checkout: &Checkout, args: &Args) -> Result<Self> {
         let default = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
         let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
-        let newer = if with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux)) {
-            packages::qemu::newer(checkout.work()).map_err(|error| results.fail("QEMU 11", &format!("{error:#}"))).ok()
-        } else {
-            None
-        };
+        let wanted = with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux));
+        let newer = wanted.then(|| packages::qemu::newer(checkout.work())).transpose()?;
         Ok(Self { default, newer })
     }
 }
