@@ -34,7 +34,9 @@ pub(crate) fn ensure(checkout: &Checkout, package: &str, version: &str, build: B
         cargo.args(["install", "--quiet", "--locked", "--version", version, "--root"]).arg(&root).arg(package);
         match build {
             Build::Release => {}
-            Build::Dev => _ = cargo.args(["--debug", "--no-default-features"]),
+            Build::Dev => {
+                cargo.args(["--debug", "--no-default-features"]).env("CARGO_PROFILE_DEV_DEBUG", "false");
+            }
         }
         cargo.env("CARGO_TARGET_DIR", checkout.work_dir("tools-build")?);
         exec::output(&mut cargo).with_context(|| {
