@@ -67,3 +67,16 @@ fn t45l_the_memory_limit_can_be_lowered_for_a_small_pool() {
     }
     assert!(rig.live() - before <= 0x8_0000);
 }
+
+#[test]
+fn t45l_commands_without_memory_allocate_no_more_than_they_are_charged_for() {
+    // Room for some devices and for the interrupt translation table of another one, but not for its records.
+    for (bits, part) in (9..=13).flat_map(|bits| (0..24).map(move |part| (bits, part))) {
+        let mut rig = Rig::linux(Config::qemu());
+        rig.guard.limit_memory((4 * 24 + part) << bits);
+        let commands: Vec<_> = (0..400).map(|device| mapd(device, bits)).collect();
+        // `Rig::once` checks the number of bytes in every trap.
+        rig.post(0, &commands);
+        assert!(rig.guard.stats().limited_commands >= 395, "{bits}, {part}: {:?}", rig.guard.stats());
+    }
+}

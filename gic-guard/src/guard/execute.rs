@@ -127,11 +127,12 @@ impl<P: Platform> Guard<P> {
         if hardware.tables.reach(&self.platform, &mut self.store, id).is_err() {
             return Ok(None);
         }
-        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(bits)) else {
+        // The smaller block first: freeing it again costs less than the allocation that failed, which was charged.
+        let Some(records) = self.store.alloc(&self.platform, record_bytes(bits)) else {
             return Ok(None);
         };
-        let Some(records) = self.store.alloc(&self.platform, record_bytes(bits)) else {
-            self.store.free(itt);
+        let Some(itt) = self.store.alloc(&self.platform, itt_bytes(bits)) else {
+            self.store.free(records);
             return Ok(None);
         };
         let pa = itt.pa();
