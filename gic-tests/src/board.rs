@@ -9,6 +9,8 @@ use gic_guard::{DmaBuffer, Platform};
 use gic_model::{Config, Memory, Model, Place};
 use io_pgtable::Pa;
 
+use crate::audits::Input;
+
 /// EL2's memory.
 pub const POOL: u64 = 0x1_0000_0000;
 const POOL_SIZE: u64 = 0x40_0000_0000;
@@ -35,6 +37,26 @@ pub struct World {
     pub allocations: Cell<usize>,
     /// Whether the GIC was quiescent at the first allocation.
     pub was_quiet: Cell<Option<bool>>,
+    /// What was read since an audit started.
+    audited: RefCell<Option<Input>>,
+    /// During an audit, the page that it read last, and whether all of its words are zero.
+    page: Cell<Option<(u64, bool)>>,
+}
+
+impl World {
+    /// Whether `page`, of which an audit reads a word, is zero. `last` is the page that it read before.
+    fn is_zero(&self, page: u64, last: (u64, bool)) -> bool {
+        if last.0 == page {
+            return last.1;
+        }
+        if let Some(input) = self.audited.borrow_mut().as_mut() {
+            input.page(&self.memory, page);
+        }
+        let cached = self.cache.borrow().range(page..page + 0x1000).next().is_some();
+        let zero = !cached && self.memory.is_untouched(page);
+        self.page.set(Some((page, zero)));
+        zero
+    }
 }
 
 /// The platform of a guard on the model.
@@ -58,12 +80,23 @@ impl Board {
             moved: Cell::new(0),
             allocations: Cell::new(usize::MAX),
             was_quiet: Cell::new(None),
+            audited: RefCell::new(None),
+            page: Cell::new(None),
         }))
     }
 
     /// The memory of the machine.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
+    }
+
+    /// What `audit` reads, and its result.
+    pub(crate) fn reads<T>(&self, audit: impl FnOnce() -> T) -> (T, Option<Input>) {
+        self.0.audited.replace(Some(Input::new(&self.0.memory)));
+        self.0.page.set(Some((u64::MAX, false)));
+        let result = audit();
+        self.0.page.set(None);
+        (result, self.0.audited.take())
     }
 
     /// Number of register accesses so far.
@@ -88,7 +121,11 @@ impl Platform for Board {
     type Buffer = Buffer;
 
     fn read32(&self, frame: Frame, offset: u32) -> u32 {
-        self.0.model.borrow_mut().read32(place(frame), offset)
+        let value = self.0.model.borrow_mut().read32(place(frame), offset);
+        if let Some(input) = self.0.audited.borrow_mut().as_mut() {
+            input.word(frame, offset, value);
+        }
+        value
     }
 
     fn write32(&self, frame: Frame, offset: u32, value: u32) {
@@ -98,7 +135,11 @@ impl Platform for Board {
     }
 
     fn read64(&self, frame: Frame, offset: u32) -> u64 {
-        self.0.model.borrow_mut().read64(place(frame), offset)
+        let value = self.0.model.borrow_mut().read64(place(frame), offset);
+        if let Some(input) = self.0.audited.borrow_mut().as_mut() {
+            input.double(frame, offset, value);
+        }
+        value
     }
 
     fn write64(&self, frame: Frame, offset: u32, value: u64) {
@@ -158,8 +199,12 @@ impl DmaBuffer for Buffer {
     fn read64(&self, offset: usize) -> u64 {
         assert!(offset.is_multiple_of(8) && offset < self.size, "offset {offset:#x} of {:#x}", self.size);
         let at = self.start + offset as u64;
-        let cached = self.board.0.cache.borrow().get(&at).copied();
-        cached.unwrap_or_else(|| self.board.0.memory.read64(at))
+        let world = &*self.board.0;
+        if world.page.get().is_some_and(|last| world.is_zero(at & !0xfff, last)) {
+            return 0;
+        }
+        let cached = world.cache.borrow().get(&at).copied();
+        cached.unwrap_or_else(|| world.memory.read64(at))
     }
 
     fn write64(&mut self, offset: usize, value: u64) {
@@ -170,6 +215,7 @@ impl DmaBuffer for Buffer {
             self.board.0.memory.write64(at, value);
         } else {
             self.board.0.cache.borrow_mut().insert(at, value);
+            self.board.0.memory.touch(at);
         }
     }
 

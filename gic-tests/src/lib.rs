@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used, reason = "test support: a panic is a failed test")]
 
+mod audits;
 mod board;
 mod cmd;
 mod host;

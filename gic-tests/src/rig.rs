@@ -1,10 +1,14 @@
 //! The machine, and a host that behaves like Linux.
 
 use gic_guard::platform::Frame;
-use gic_guard::{AccessSize, Config as GuardConfig, Guard, RdConfig, TakeOverError, WriteOutcome};
+use gic_guard::{AccessSize, Config as GuardConfig, GicFinding, Guard, RdConfig, TakeOverError, WriteOutcome};
 use io_pgtable::Pa;
 
+use crate::audits::Input;
 use crate::{Board, COLLECTIONS, Cmd, Config, DEVICES, Host, Model, PEND, PROP, RING, invall, mapc, r, sync};
+
+/// Maximum number of audits in a row that are skipped. The guard's own state is not compared.
+const MAX_SKIPPED: u32 = 15;
 
 /// The machine.
 pub struct Rig {
@@ -20,6 +24,10 @@ pub struct Rig {
     pub tail: Vec<u64>,
     /// Number of traps of the last store.
     pub traps: u32,
+    /// What the last audit read, if it found nothing.
+    audited: Option<Input>,
+    /// Number of audits skipped since then.
+    skipped: u32,
 }
 
 /// Creates a guard that has not taken the machine over.
@@ -42,7 +50,7 @@ pub fn take_over(config: Config) -> Result<Rig, TakeOverError> {
     let (board, mut guard, host) = bare(config);
     guard.take_over(&GuardConfig { its: config.its, rds: &rds(config), intid_bits: 16 })?;
     let tail = vec![0; config.its];
-    Ok(Rig { board, guard, host, config, tail, traps: 0 })
+    Ok(Rig { board, guard, host, config, tail, traps: 0, audited: None, skipped: 0 })
 }
 
 impl Rig {
@@ -227,8 +235,34 @@ impl Rig {
         assert_eq!(hazards, []);
         let foreign = self.model().foreign();
         assert_eq!(foreign, []);
-        let memory = self.board.memory().clone();
-        self.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).unwrap();
+        self.audit().unwrap();
+    }
+
+    /// Runs the guard's audit, unless its input is the same as that of the last audit without a finding. At most
+    /// `MAX_SKIPPED` audits in a row are skipped.
+    ///
+    /// # Errors
+    /// See [`Guard::audit`].
+    pub fn audit(&mut self) -> Result<(), GicFinding> {
+        let (board, memory) = (&self.board, self.board.memory());
+        let unchanged = self.audited.as_ref().is_some_and(|input| input.is_unchanged(board, memory));
+        if unchanged && self.skipped < MAX_SKIPPED {
+            self.skipped += 1;
+            return Ok(());
+        }
+        self.audit_all()
+    }
+
+    /// Runs the guard's audit.
+    ///
+    /// # Errors
+    /// See [`Guard::audit`].
+    pub fn audit_all(&mut self) -> Result<(), GicFinding> {
+        let (board, memory) = (&self.board, self.board.memory());
+        let (result, input) = board.reads(|| self.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)));
+        self.audited = input.filter(|_| result.is_ok());
+        self.skipped = 0;
+        result
     }
 
     /// Bytes of the pool in use.

@@ -267,8 +267,7 @@ impl Execution {
         if let Some(reach) = self.rig.model().foreign().first() {
             return Err(format!("hardware can access {reach:x?}"));
         }
-        let memory = self.rig.guard.platform().memory().clone();
-        self.rig.guard.audit(|pa, size| memory.is_given(pa.0, size as u64)).map_err(|finding| finding.to_string())?;
+        self.rig.audit().map_err(|finding| finding.to_string())?;
         if self.rig.live() - self.base > MAX_DEVICE_BYTES {
             return Err(format!("EL2 uses {:#x} bytes for the host", self.rig.live() - self.base));
         }
@@ -282,13 +281,13 @@ impl Execution {
         Ok(())
     }
 
-    /// Checks that another kernel can start and receives interrupts.
+    /// Checks that another kernel can start and receives interrupts. The last audit is complete.
     fn finish(mut self) -> Result<(), Finding> {
         self.rig.host.donated.clear();
         self.rig.host.on_read = None;
         self.rig.board.0.allocations.set(usize::MAX);
         if !self.sound || self.reduced || self.quiesced {
-            return Ok(());
+            return self.rig.audit_all().map_err(|finding| finding.to_string());
         }
         for its in 0..self.rig.config.its {
             self.rig.linux_its(its);
@@ -307,7 +306,8 @@ impl Execution {
                 return Err(format!("another kernel received {delivered:?} from ITS {its}"));
             }
         }
-        self.check()
+        self.check()?;
+        self.rig.audit_all().map_err(|finding| finding.to_string())
     }
 }
 
