@@ -1,6 +1,9 @@
 //! All actions of a host, its devices and its hardware.
 #![no_main]
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use model_tests::hostile::{ActionSet, fuzz};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz(ActionSet::Everything, bytes));

@@ -258,6 +258,13 @@ pub struct Invalidation {
     pub completed: Option<Time>,
 }
 
+impl Invalidation {
+    /// Whether it is complete at `at`, or `index`, its own, is in `inherited`.
+    pub(crate) fn is_done(&self, index: usize, at: Time, inherited: &[usize]) -> bool {
+        self.completed.is_some_and(|done| done <= at) || inherited.contains(&index)
+    }
+}
+
 impl ByAddress {
     fn hits(&self, span: Option<Span>, depth: Depth, granule: Option<Granule>) -> bool {
         let Some(span) = span else { return false };
@@ -363,7 +370,7 @@ impl Scope {
     /// Whether it removes every configuration entry.
     #[must_use]
     pub fn is_all_config(&self) -> bool {
-        *self == Scope::SteRange { first: 0, last: u32::MAX }
+        matches!(self, Scope::SteRange { first: 0, last: u32::MAX })
     }
 }
 

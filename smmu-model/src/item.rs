@@ -15,7 +15,7 @@
 
 use std::rc::Rc;
 
-use crate::inval::{Invalidation, Tag};
+use crate::inval::{Invalidation, Scope, Tag};
 use crate::mem::{Time, Version};
 
 /// Information that a cache may hold.
@@ -141,29 +141,21 @@ impl Timeline {
         self.invalidations.iter().filter(removes).filter_map(|inval| inval.completed).min().unwrap_or(Time::MAX)
     }
 
+    /// `inherited` are the indices of invalidations that are not complete at `at`, but removed an item that uses this
+    /// one.
     fn usable(&self, item: &Item, at: Time, inherited: &[usize]) -> bool {
-        let mut active = Vec::new();
-        let mut floor = 0;
-        for (index, inval) in self.invalidations.iter().enumerate() {
-            let done = inval.completed.is_some_and(|done| done <= at) || inherited.contains(&index);
-            if done && inval.scope.covers(&item.tag) {
-                floor = floor.max(inval.consumed);
-                active.push(index);
-            }
-        }
-        let earliest = if item.live { at } else { floor.max(item.since) };
-        // The time limits of an uncached item are those of the item that uses it.
-        if item.tag == Tag::None {
-            active.extend_from_slice(inherited);
-        }
+        let single = item.words.len() == 1;
+        // Earlier invalidations have no effect: the item was read later.
+        let since =
+            if single { item.since } else { item.sources.iter().map(|source| source.since).max().unwrap_or(0) };
+        let located = self.removed_at(&item.tag, at, inherited, since);
+        let earliest = if item.live { at } else { located.max(item.since) };
         let Some(read) = self.next_enabled(earliest) else {
             return false;
         };
         if read > at {
             return false;
         }
-        let located = item.sources.iter().map(|s| s.since).max().unwrap_or(0).max(floor);
-        let single = item.words.len() == 1;
         let words_ok = item.words.iter().all(|word| {
             let begin = if single || item.live {
                 read
@@ -172,7 +164,39 @@ impl Timeline {
             };
             begin <= read && word.end.is_none_or(|end| begin < end)
         });
-        words_ok && item.sources.iter().all(|source| self.usable(source, read, &active))
+        if !words_ok || item.sources.is_empty() {
+            return words_ok;
+        }
+        // The time limits of an uncached item are those of the item that uses it.
+        let active = if item.tag == Tag::None { inherited } else { &self.between(&item.tag, read, at, inherited) };
+        item.sources.iter().all(|source| self.usable(source, read, active))
+    }
+
+    /// The latest time after `since` at which an invalidation that is complete at `at`, or inherited, and covers `tag`
+    /// was consumed; `since` if there is none.
+    fn removed_at(&self, tag: &Tag, at: Time, inherited: &[usize], since: Time) -> Time {
+        let mut floor = since;
+        if *tag == Tag::None {
+            return floor;
+        }
+        for (index, inval) in self.invalidations.iter().enumerate().rev() {
+            let later = inval.consumed > floor && inval.is_done(index, at, inherited);
+            if later && inval.scope.covers(tag) {
+                floor = inval.consumed;
+            }
+        }
+        floor
+    }
+
+    /// The invalidations that cover `tag` and were complete at `at`, or inherited, but not yet complete at `read`.
+    fn between(&self, tag: &Tag, read: Time, at: Time, inherited: &[usize]) -> Vec<usize> {
+        let all = self.invalidations.iter().enumerate();
+        let late = all.filter(|(index, inval)| {
+            inval.completed.is_none_or(|done| done > read)
+                && inval.is_done(*index, at, inherited)
+                && inval.scope.covers(tag)
+        });
+        late.map(|(index, _)| index).collect()
     }
 
     /// The first moment at or after `from` at which an entry may have been made.
@@ -194,19 +218,16 @@ impl Timeline {
     /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is
     /// complete too, nothing that was read before the CFGI_ALL can be in any cache.
     pub fn prune(&mut self, regimes: Regimes) -> Option<Time> {
-        use crate::inval::Scope;
-        let done = |wanted: fn(&Scope) -> bool, after: Time, all: &[Invalidation]| {
-            all.iter().rev().find(|i| wanted(&i.scope) && i.completed.is_some() && i.consumed >= after).copied()
-        };
-        let config = self.invalidations.iter().rev().find_map(|config| {
-            let complete = config.completed.filter(|_| config.scope.is_all_config())?;
-            let tlb = done(|s| *s == Scope::NsnhAll, complete, &self.invalidations)?;
-            if regimes == Regimes::El1AndEl2 {
-                done(|s| *s == Scope::El2All, complete, &self.invalidations)?;
-            }
-            Some((config.consumed, tlb))
+        let done = self.invalidations.iter().filter(|inval| inval.completed.is_some());
+        let last = |scope| done.clone().filter(|inval| inval.scope == scope).map(|inval| inval.consumed).max();
+        let mut tlb = last(Scope::NsnhAll)?;
+        if regimes == Regimes::El1AndEl2 {
+            tlb = tlb.min(last(Scope::El2All)?);
+        }
+        let config = done.rev().find(|inval| {
+            inval.scope.is_all_config() && inval.completed.is_some_and(|complete| complete <= tlb)
         });
-        let (before, _) = config?;
+        let before = config?.consumed;
         self.invalidations.retain(|i| i.consumed >= before || i.completed.is_none());
         Some(before)
     }
