@@ -158,7 +158,7 @@ struct Named {
     boot: Boot,
 }
 
-/// Runs all boots, in parallel on all CPUs: a boot is idle about half of the time.
+/// Runs all boots in parallel, one more than there are CPUs: a boot is idle about half of the time.
 pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants: Variants, results: &mut TestResults) {
     let qemu = &qemus.default;
     let mut boots = match plan(checkout, qemus, images) {
@@ -186,7 +186,7 @@ pub(crate) fn run(checkout: &Checkout, qemus: &Qemus, images: &Images, variants:
         Ok(loads) => drop(boots.splice(0..0, loads)),
         Err(error) => results.fail(SUITE, &format!("load: {error:#}")),
     }
-    let workers = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_PARALLEL_BOOTS);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get).saturating_add(1).min(MAX_PARALLEL_BOOTS);
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     say(&format!("Booting {} Linux machines, {workers} at once ...", boots.len()));
