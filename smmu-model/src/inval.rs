@@ -263,6 +263,11 @@ impl Invalidation {
     pub(crate) fn is_done(&self, index: usize, at: Time, inherited: &[usize]) -> bool {
         self.completed.is_some_and(|done| done <= at) || inherited.contains(&index)
     }
+
+    /// Whether it removed every configuration entry, and was complete at `time`.
+    pub(crate) fn is_all_config_before(&self, time: Time) -> bool {
+        self.completed.is_some_and(|done| done <= time) && self.scope.is_all_config()
+    }
 }
 
 impl ByAddress {

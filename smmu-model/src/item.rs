@@ -146,8 +146,7 @@ impl Timeline {
     fn usable(&self, item: &Item, at: Time, inherited: &[usize]) -> bool {
         let single = item.words.len() == 1;
         // Earlier invalidations have no effect: the item was read later.
-        let since =
-            if single { item.since } else { item.sources.iter().map(|source| source.since).max().unwrap_or(0) };
+        let since = if single { item.since } else { item.sources.iter().map(|source| source.since).max().unwrap_or(0) };
         let located = self.removed_at(&item.tag, at, inherited, since);
         let earliest = if item.live { at } else { located.max(item.since) };
         let Some(read) = self.next_enabled(earliest) else {
@@ -167,7 +166,9 @@ impl Timeline {
         if !words_ok || item.sources.is_empty() {
             return words_ok;
         }
-        // The time limits of an uncached item are those of the item that uses it.
+        // The time limits of an uncached item are those of the item that uses it, which are complete: it is read when
+        // it is used.
+        debug_assert!(item.tag != Tag::None || item.live, "an item without a tag is not live");
         let active = if item.tag == Tag::None { inherited } else { &self.between(&item.tag, read, at, inherited) };
         item.sources.iter().all(|source| self.usable(source, read, active))
     }
@@ -218,16 +219,18 @@ impl Timeline {
     /// After CFGI_ALL is complete and a later TLBI_NSNH_ALL (and TLBI_EL2_ALL, where there are EL2 contexts) is
     /// complete too, nothing that was read before the CFGI_ALL can be in any cache.
     pub fn prune(&mut self, regimes: Regimes) -> Option<Time> {
-        let done = self.invalidations.iter().filter(|inval| inval.completed.is_some());
-        let last = |scope| done.clone().filter(|inval| inval.scope == scope).map(|inval| inval.consumed).max();
-        let mut tlb = last(Scope::NsnhAll)?;
-        if regimes == Regimes::El1AndEl2 {
-            tlb = tlb.min(last(Scope::El2All)?);
+        // When the last complete ones were consumed; 0 before the first.
+        let (mut nsnh, mut el2) = (0, 0);
+        for inval in self.invalidations.iter().filter(|inval| inval.completed.is_some()) {
+            match inval.scope {
+                Scope::NsnhAll => nsnh = inval.consumed.max(nsnh),
+                Scope::El2All => el2 = inval.consumed.max(el2),
+                _ => {}
+            }
         }
-        let config = done.rev().find(|inval| {
-            inval.scope.is_all_config() && inval.completed.is_some_and(|complete| complete <= tlb)
-        });
-        let before = config?.consumed;
+        let tlb = if regimes == Regimes::El1AndEl2 { nsnh.min(el2) } else { nsnh };
+        let mut all = self.invalidations.iter().rev();
+        let before = all.find(|inval| inval.is_all_config_before(tlb))?.consumed;
         self.invalidations.retain(|i| i.consumed >= before || i.completed.is_none());
         Some(before)
     }
