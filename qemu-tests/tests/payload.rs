@@ -15,6 +15,7 @@ use test_machines::boot_input::{BAD_TREES, BadTree};
 use test_machines::console::DmaFault;
 use test_machines::firmware::{FIRMWARE, Firmware};
 use test_machines::load_address::{LOAD_ADDRESSES, LoadAddress, misplaced_is_refused};
+use test_machines::packages;
 use test_machines::payload::{
     CONSOLE_OFF, Clock, DEADLINE, HypervisorKind, Images, Listed, REFUSED_CORE, Run, SHARED_CONSOLE, Verdict, list,
 };
@@ -153,7 +154,7 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
             trials.push(payload_trial(images, test, HypervisorKind::Portcullis, machine, &LARGE_ARGS, "-128G"));
         }
     }
-    if two_smmus::exist(&images.qemu) {
+    if packages::qemu::is_newer(&images.qemu) {
         for (hypervisor, smp) in TWO_SMMUS_MACHINES.into_iter().filter(|(hypervisor, _)| images.has(*hypervisor)) {
             let fits = |test: &&Listed| test.name.starts_with(TWO_SMMUS);
             trials.extend(tests.iter().filter(fits).map(|test| two_smmus_trial(images, test, hypervisor, smp)));

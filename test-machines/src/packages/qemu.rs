@@ -79,6 +79,12 @@ pub fn newer(work: &WorkFolder) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Whether this QEMU has the machines and CPU features of [`newer`].
+#[must_use]
+pub fn is_newer(qemu: &Path) -> bool {
+    version_of(qemu).is_ok_and(|version| version >= NEWER)
+}
+
 /// As [`ensure`], for a machine with these SMMUs: two need [`newer`].
 ///
 /// # Errors
