@@ -1,3 +1,4 @@
+use std::format;
 use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
@@ -111,6 +112,31 @@ fn a_machine_that_cannot_be_isolated_is_refused() {
     assert!(refusal(&spin).starts_with("/cpus/cpu@1: a CPU with an enable-method"));
     let twice = with_properties("/cpus/cpu@1", &[("reg", cells(&[2]))]);
     assert!(refusal(&twice).contains("/cpus/cpu@2 repeats"));
+}
+
+#[test]
+fn t64_two_properties_with_one_name_are_refused() {
+    // The second one has its own copy of the name.
+    let mut dtb = modified(|tree| set(tree.find_node_mut("/pl031@9010000").unwrap(), &[("rex", cells(&[0, 0, 0, 0]))]));
+    assert!(Platform::parse(&dtb).is_ok());
+    let at = dtb.windows(5).position(|bytes| bytes == b"\0rex\0").unwrap();
+    dtb[at + 1..at + 4].copy_from_slice(b"reg");
+    let error = Platform::parse(&dtb).unwrap_err().to_string();
+    assert!(error.contains("a node has two properties with the same name"), "{error}");
+}
+
+#[test]
+fn t64_a_node_with_too_many_properties_is_refused() {
+    let dtb = |count: usize| {
+        modified(|tree| {
+            let node = tree.find_node_mut("/aliases").unwrap();
+            (0..count).for_each(|n| set(node, &[(&format!("alias{n}"), vec![])]));
+        })
+    };
+    assert!(Platform::parse(&dtb(8000)).is_ok());
+    let dtb = dtb(8200);
+    let error = Platform::parse(&dtb).unwrap_err().to_string();
+    assert!(error.contains("a node has more than 8192 properties"), "{error}");
 }
 
 #[test]

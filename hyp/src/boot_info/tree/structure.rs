@@ -20,6 +20,10 @@ const END: u32 = 9;
 /// buffer.
 pub const NAME_MAX: usize = 255;
 
+/// Maximum number of properties of a node: each name is compared with those before it. The largest nodes are the
+/// `__symbols__` of trees for overlays, with about 2,000.
+const PROPERTIES_MAX: usize = 8192;
+
 /// The tree in `dtb`, if the header, the reservations, every token and every name are valid.
 ///
 /// # Errors
@@ -76,19 +80,20 @@ impl<'a> Checker<'a> {
     fn whole(&self) -> Result<(), Fault> {
         self.reservations()?;
         let (mut at, mut depth) = (self.structure, 0usize);
-        // Properties come before children.
-        let mut properties = false;
+        // The offset after the node's name and the number of its properties so far, which come before children.
+        let mut properties: Option<(usize, usize)> = None;
         loop {
             let token = word(self.dtb, at).filter(|_| at < self.strings_at).ok_or(("it is cut short", at))?;
             let body = at.checked_add(4).ok_or(("it is cut short", at))?;
             at = match token {
                 BEGIN_NODE => {
                     depth = depth.saturating_add(1);
-                    properties = true;
-                    self.begin(body, depth)?
+                    let next = self.begin(body, depth)?;
+                    properties = Some((next, 0));
+                    next
                 }
                 END_NODE => {
-                    properties = false;
+                    properties = None;
                     depth = depth.checked_sub(1).ok_or(("a node's end has no beginning", at))?;
                     if depth == 0 {
                         return match word(self.dtb, body) {
@@ -98,8 +103,20 @@ impl<'a> Checker<'a> {
                     }
                     body
                 }
-                PROPERTY if properties => self.property(body)?,
-                PROPERTY => return Err(("a property is after a child node or outside a node", at)),
+                PROPERTY => {
+                    let (first, count) =
+                        properties.as_mut().ok_or(("a property is after a child node or outside a node", at))?;
+                    *count = count.saturating_add(1);
+                    if *count > PROPERTIES_MAX {
+                        return Err(("a node has more than 8192 properties", at));
+                    }
+                    let (name, next) = self.property(body)?;
+                    // Readers would differ in which of the two they use.
+                    if self.is_repeated(name, *first, at) {
+                        return Err(("a node has two properties with the same name", body));
+                    }
+                    next
+                }
                 NOP if depth > 0 => body,
                 _ => return Err(("a token is unknown, or not allowed at this offset", at)),
             };
@@ -132,20 +149,41 @@ impl<'a> Checker<'a> {
         after(at, name.len().saturating_add(1)).ok_or(("it is cut short", at))
     }
 
-    /// Checks the property whose token ends at `at`; returns the offset of the next token.
-    fn property(&self, at: usize) -> Result<usize, Fault> {
-        let short = ("a property is cut short", at);
-        let field = |at: Option<usize>| usize::try_from(word(self.dtb, at?)?).ok();
-        let length = field(Some(at)).ok_or(short)?;
-        let name_at = field(at.checked_add(4)).ok_or(short)?;
-        let name = self.strings.get(name_at..).and_then(text).ok_or(("a property's name does not end", at))?;
+    /// Whether a property with this name is between `from`, where a node's properties begin, and the token at `end`.
+    /// The properties there were checked.
+    fn is_repeated(&self, name: &[u8], mut from: usize, end: usize) -> bool {
+        while from < end {
+            let body = from.saturating_add(4);
+            from = match word(self.dtb, from) {
+                Some(PROPERTY) => match self.parts(body) {
+                    Some((other, _)) if other == name => return true,
+                    Some((_, next)) => next,
+                    None => return false,
+                },
+                _ => body,
+            };
+        }
+        false
+    }
+
+    /// Checks the property whose token ends at `at`; returns its name and the offset of the next token.
+    fn property(&self, at: usize) -> Result<(&'a [u8], usize), Fault> {
+        let (name, next) = self.parts(at).ok_or(("a property or its name is cut short", at))?;
         if name.is_empty() || !name.iter().all(is_property_char) {
             return Err(("a property's name is empty, or has an invalid character", at));
         }
         check_length(name, at)?;
-        let value = at.checked_add(8).ok_or(short)?;
-        let end = value.checked_add(length).filter(|end| *end <= self.strings_at);
-        end.and_then(|_| after(value, length)).ok_or(short)
+        Ok((name, next))
+    }
+
+    /// The name of the property whose token ends at `at`, and the offset of the next token.
+    fn parts(&self, at: usize) -> Option<(&'a [u8], usize)> {
+        let field = |at: usize| usize::try_from(word(self.dtb, at)?).ok();
+        let length = field(at)?;
+        let name = text(self.strings.get(field(at.checked_add(4)?)?..)?)?;
+        let value = at.checked_add(8)?;
+        value.checked_add(length).filter(|end| *end <= self.strings_at)?;
+        Some((name, after(value, length)?))
     }
 }
 
