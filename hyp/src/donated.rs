@@ -178,20 +178,21 @@ mod tests {
     use proptest::prelude::*;
     use std::boxed::Box;
     use std::collections::BTreeSet;
+    use std::iter::once;
     use std::vec;
 
-    fn with(ranges: &[Range<u64>]) -> Donated {
+    fn with(ranges: impl IntoIterator<Item = Range<u64>>) -> Donated {
         let mut donated = Donated::new();
         for range in ranges {
             let words = bitmap_words(range.end - range.start);
-            donated.add_range(range.clone(), Box::leak(vec![!0; words].into_boxed_slice()));
+            donated.add_range(range, Box::leak(vec![!0; words].into_boxed_slice()));
         }
         donated
     }
 
     #[test]
     fn a_page_outside_the_ranges_is_ignored() {
-        let mut donated = with(&[100..300]);
+        let mut donated = with(once(100..300));
         donated.insert(99);
         donated.insert(300);
         assert_eq!(donated.level(), (0, 0));
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_range_without_room_or_over_another_is_ignored() {
-        let mut donated = with(&[0..64]);
+        let mut donated = with(once(0..64));
         donated.add_range(63..70, Box::leak(vec![0; bitmap_words(7)].into_boxed_slice()));
         donated.add_range(128..256, Box::leak(vec![0; bitmap_words(128) - 1].into_boxed_slice()));
         donated.insert(65);
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_freed_page_is_allocated_last() {
-        let mut donated = with(&[0..200, 1000..1100]);
+        let mut donated = with([0..200, 1000..1100]);
         for page in [3, 70, 199, 1099] {
             donated.insert(page);
         }
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn removing_a_range_with_a_page_in_use_removes_nothing() {
-        let mut donated = with(&[0..64]);
+        let mut donated = with(once(0..64));
         for page in 10..20 {
             donated.insert(page);
         }
@@ -243,7 +244,7 @@ mod tests {
         #[test]
         fn agrees_with_two_sets(steps in prop::collection::vec((0..4_u8, 0..150_u64, 1..5_u64), 0..200)) {
             let known = |page: u64| (5..70).contains(&page) || (100..140).contains(&page);
-            let mut donated = with(&[5..70, 100..140]);
+            let mut donated = with([5..70, 100..140]);
             let (mut all, mut free) = (BTreeSet::new(), BTreeSet::new());
             for (step, page, count) in steps {
                 match step {

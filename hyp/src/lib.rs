@@ -3,6 +3,7 @@
 //! The binary connects these modules to exception vectors, page tables and devices. All of it builds
 //! and is tested on the build machine.
 #![no_std]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 #![cfg_attr(
     not(test),
     deny(
