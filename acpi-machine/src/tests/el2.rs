@@ -7,7 +7,7 @@ use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::DeviceTree;
 use hyp::boot_info::policy::{Given, Verdict};
-use hyp::boot_info::{BootError, Judged, PhysRange, Request, judge};
+use hyp::boot_info::{BootError, Evaluated, PhysRange, Request, evaluate};
 use io_pgtable::Pa;
 
 use super::build::*;
@@ -19,7 +19,7 @@ pub(super) fn range(range: Range) -> PhysRange {
 }
 
 /// Runs EL2's parser, policy and check of the plan on the tree.
-pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
+pub(super) fn evaluated(dtb: &[u8]) -> Result<Evaluated<'_>, BootError<'_>> {
     let part = |at: u64, size: u64| range(Range { base: OWN.base + at, size });
     let request = Request {
         image: part(0, MIB),
@@ -28,13 +28,13 @@ pub(super) fn judged(dtb: &[u8]) -> Result<Judged<'_>, BootError<'_>> {
         pool_size: 16 * MIB,
         kernel_header: None,
     };
-    judge(dtb, &request)
+    evaluate(dtb, &request)
 }
 
 /// Checks that the plan for `machine` gives, withholds and executes these ranges.
 fn check(machine: &Machine, given: &[Range], withheld: &[Range], code: &[Range]) {
     let dtb = machine.describe().unwrap().dtb;
-    let Judged { platform, policy, layout } = judged(&dtb).unwrap_or_else(|error| panic!("{error}"));
+    let Evaluated { platform, policy, layout } = evaluated(&dtb).unwrap_or_else(|error| panic!("{error}"));
     for one in given {
         assert!(policy.mmio().contains(&range(*one)), "{one:x?} in {}", policy.mmio());
     }
@@ -86,7 +86,7 @@ fn t70_el2_accepts_the_machine_with_one_smmu() {
     ];
     check(&machine, &given, &withheld, &[CODE]);
     let dtb = machine.describe().unwrap().dtb;
-    let Judged { platform, layout, .. } = judged(&dtb).unwrap();
+    let Evaluated { platform, layout, .. } = evaluated(&dtb).unwrap();
     assert_eq!(platform.cpus.len(), 4);
     let interrupts = platform.smmus[0].interrupts;
     let intid = |spi: Option<hyp::boot_info::gic::Spi>| spi.unwrap().intid;
@@ -122,7 +122,7 @@ fn t70_el2_accepts_the_machine_with_two_smmus() {
     machine.apertures.retain(|aperture| aperture.cpu.base != 0x80_0000_0000);
     check(&machine, &given, &withheld, &[CODE]);
     let dtb = machine.describe().unwrap().dtb;
-    let platform = judged(&dtb).unwrap().platform;
+    let platform = evaluated(&dtb).unwrap().platform;
     assert_eq!(platform.pci.iter().map(|host| host.buses).collect::<Vec<_>>(), [(0, 0), (8, 10)]);
     let ids = platform.pci.iter().flat_map(|host| &host.ids).map(|ids| (ids.smmu, ids.rid, ids.count, ids.sid));
     assert_eq!(ids.collect::<Vec<_>>(), [(0, 0, 0x100, 0), (1, 0x800, 0x300, 0x800)]);
@@ -136,7 +136,7 @@ fn t70_a_complete_map_gives_configuration_space() {
     let smmu = iort.smmu(SMMU, 106, &[(0, 0x1_0000, 0, group, 0)]);
     iort.root_complex(0, &[(0, 0x1_0000, 0, smmu, 0)]);
     let dtb = virt().with(iort.done()).describe().unwrap().dtb;
-    let policy = judged(&dtb).unwrap().policy;
+    let policy = evaluated(&dtb).unwrap().policy;
     assert!(policy.mmio().contains(&range(Range { base: ECAM, size: 256 * MIB })));
 }
 
@@ -152,7 +152,7 @@ fn t70_a_pci_segment_behind_no_smmu_is_not_in_the_tree() {
     // Without functions there are no PCI registers and no queues of devices that the firmware has started.
     machine.apertures.clear();
     let dtb = machine.describe().unwrap().dtb;
-    let policy = judged(&dtb).unwrap().policy;
+    let policy = evaluated(&dtb).unwrap().policy;
     for window in WINDOWS {
         assert!(!policy.mmio().overlaps(&range(window)));
     }
@@ -181,7 +181,7 @@ fn t70_an_smmu_over_other_registers_or_memory_is_never_given() {
         let mut machine = virt().with(iort.done()).with(spcr(3, 32, 3, 0x90a_0000));
         machine.apertures.clear();
         let dtb = machine.describe().unwrap().dtb;
-        match judged(&dtb) {
+        match evaluated(&dtb) {
             Ok(plan) => {
                 assert!(accepted, "{base:#x}");
                 let registers = range(Range { base, size: 0x2_0000 });

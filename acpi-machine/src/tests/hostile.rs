@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::build::sum;
-use super::el2::{judged, range};
+use super::el2::{evaluated, range};
 use super::virt::*;
 use crate::{Aperture, MemoryEntry, Range, SpaceEntry};
 
@@ -68,7 +68,7 @@ fn damage(machine: &mut Machine, rng: &mut Rng) {
 
 /// An accepted plan must give the host neither EL2's memory nor SMMU registers.
 fn check(dtb: &[u8], smmus: usize) {
-    let Ok(plan) = judged(dtb) else { return };
+    let Ok(plan) = evaluated(dtb) else { return };
     let own = range(OWN);
     assert!(!plan.policy.mmio().overlaps(&own) && !plan.policy.code().overlaps(&own));
     assert!(!plan.layout.host_ram.overlaps(&plan.layout.image) && !plan.layout.host_ram.overlaps(&plan.layout.pool));

@@ -14,7 +14,7 @@
 //! 5. [`plan::check`]: the check of the finished plan.
 //! 6. [`fdt_edit::write_host_dtb`]: writes that tree, without EL2's command line.
 //!
-//! [`judge()`] is steps 2 to 5 in one call, for tools and tests.
+//! [`evaluate()`] is steps 2 to 5 in one call, for tools and tests.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions)]
 
@@ -25,10 +25,10 @@ pub mod cpus;
 pub mod early;
 pub mod entry;
 pub mod error;
+mod evaluate;
 pub mod fdt_edit;
 pub mod gic;
 pub mod image;
-mod judge;
 pub mod layout;
 pub mod memory;
 mod module_kind;
@@ -56,8 +56,8 @@ mod tests;
 pub use early::Early;
 pub use entry::Entry;
 pub use error::BootError;
+pub use evaluate::{Evaluated, evaluate, evaluate_with_policy};
 pub use image::ImageHeader;
-pub use judge::{Judged, judge, judge_with_policy};
 pub use layout::{Layout, Request};
 pub use platform::Platform;
 pub use policy::MmioPolicy;

@@ -1,7 +1,7 @@
 //! `cargo xtask boards`: EL2's decisions for the boards whose device trees are in Debian's kernel packages.
 
+mod evaluated;
 mod fill;
-mod judged;
 mod mutate;
 mod page;
 mod summary;
@@ -17,7 +17,7 @@ use test_machines::packages::apt::ensure_trees;
 use test_machines::progress::{counted, step};
 
 use crate::checkout::Checkout;
-use judged::judge;
+use evaluated::evaluate;
 use summary::Summary;
 
 /// Print EL2's decisions for the device trees of real boards
@@ -100,13 +100,13 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut summary = Summary::default();
-    step(&format!("Judging {}", counted(boards.len(), "device tree")), || {
+    step(&format!("Evaluating {}", counted(boards.len(), "device tree")), || {
         for board in &boards {
-            let judged = judge(&board.bytes, author);
-            if args.all || judged.smmu || boards.len() == 1 {
-                println!("{}: {}", board.name, judged.line());
+            let evaluated = evaluate(&board.bytes, author);
+            if args.all || evaluated.smmu || boards.len() == 1 {
+                println!("{}: {}", board.name, evaluated.line());
             }
-            summary.add(&judged);
+            summary.add(&evaluated);
         }
         Ok(())
     })?;

@@ -4,12 +4,12 @@ use std::panic;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use hyp::boot_info::{Early, Judged, PhysRange, fdt_edit, tree::Tree};
+use hyp::boot_info::{Early, Evaluated, PhysRange, fdt_edit, tree::Tree};
 use test_machines::progress::step;
 
 use super::Board;
+use super::evaluated::with_plan;
 use super::fill::{Author, Filled, fill};
-use super::judged::with_plan;
 
 /// If the decisions for a tree take longer than this, it counts as a hang.
 const SLOW: Duration = Duration::from_secs(20);
@@ -74,8 +74,8 @@ pub(super) fn run(boards: &[Board], count: u64, seed: u64, policy: Option<&[u8]>
 }
 
 /// Checks an accepted plan. Only its lists and the host's tree are used.
-fn check(filled: &Filled, judged: &Judged<'_>) -> Result<(), String> {
-    let (platform, policy, layout) = (&judged.platform, &judged.policy, &judged.layout);
+fn check(filled: &Filled, evaluated: &Evaluated<'_>) -> Result<(), String> {
+    let (platform, policy, layout) = (&evaluated.platform, &evaluated.policy, &evaluated.layout);
     let own = [layout.image, layout.pool];
     let withheld = policy.withheld().iter().map(|part| part.range.page_rounded());
     let smmus = platform.smmus.iter().map(|smmu| smmu.range);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::Board;
+use super::evaluated::evaluate;
 use super::fill::Author;
-use super::judged::judge;
 
 /// Prints the details, with the author's options and rules.
 pub(super) fn print(board: &Board, author: Author<'_>) {
-    let outcome = judge(&board.bytes, author);
+    let outcome = evaluate(&board.bytes, author);
     println!("{}: {}", board.name, outcome.line());
     for note in &outcome.notes {
         println!("  boot loader: {note}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::judged::Outcome;
+use super::evaluated::Outcome;
 
 /// The number of boards with each decision: of all boards, and of those whose tree has an SMMUv3.
 #[derive(Debug, Default, PartialEq)]

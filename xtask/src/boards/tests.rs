@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::judged::judge;
+use super::evaluated::evaluate;
 use super::summary::Summary;
 use super::{Board, fill, read};
 use crate::checkout::Checkout;
@@ -53,7 +53,7 @@ fn fetched(expected: &Expected) -> Option<PathBuf> {
 
 fn check(boards: &[Board], expected: Counts) {
     let mut summary = Summary::default();
-    boards.iter().for_each(|board| summary.add(&judge(&board.bytes, fill::Author::default())));
+    boards.iter().for_each(|board| summary.add(&evaluate(&board.bytes, fill::Author::default())));
     let mut expected = expected.to_vec();
     expected.sort_unstable();
     assert_eq!(summary.with_smmu(), expected, "\n{summary}");

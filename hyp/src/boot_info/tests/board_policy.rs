@@ -10,7 +10,7 @@ use super::virt::*;
 use crate::boot_info::fdt_edit::write_host_dtb;
 use crate::boot_info::policy::{Given, Verdict, Withheld};
 use crate::boot_info::rules::{POLICY_MAX, RULES_MAX, RuleKind, Rules};
-use crate::boot_info::{Judged, MmioPolicy, Platform, judge, judge_with_policy};
+use crate::boot_info::{Evaluated, MmioPolicy, Platform, evaluate, evaluate_with_policy};
 
 /// Address of the policy module.
 pub(super) const POLICY: u64 = 0x48f0_0000;
@@ -33,15 +33,15 @@ fn with_policy(content: &str, modify: impl FnOnce(&mut DeviceTree)) -> Vec<u8> {
     })
 }
 
-fn judged<'a>(dtb: &'a [u8], content: &'a str) -> Result<Judged<'a>, String> {
+fn evaluated<'a>(dtb: &'a [u8], content: &'a str) -> Result<Evaluated<'a>, String> {
     let header = kernel_header(KERNEL_SIZE);
-    judge_with_policy(dtb, content.as_bytes(), &request(dtb, &header)).map_err(|error| error.to_string())
+    evaluate_with_policy(dtb, content.as_bytes(), &request(dtb, &header)).map_err(|error| error.to_string())
 }
 
 /// The boot log's line about `path`, and the decision.
 #[track_caller]
 fn line(dtb: &[u8], content: &str, path: &str) -> (Verdict, String) {
-    let Judged { platform, policy, .. } = judged(dtb, content).unwrap_or_else(|error| panic!("{error}"));
+    let Evaluated { platform, policy, .. } = evaluated(dtb, content).unwrap_or_else(|error| panic!("{error}"));
     let found = policy.decisions().iter().find(|d| platform.path(d.node).to_string() == path);
     let found = found.unwrap_or_else(|| panic!("no decision about {path}"));
     (found.verdict, policy.shown(&platform, found).to_string())
@@ -49,7 +49,7 @@ fn line(dtb: &[u8], content: &str, path: &str) -> (Verdict, String) {
 
 #[track_caller]
 fn refused_with(dtb: &[u8], content: &str, words: &[&str]) {
-    let message = judged(dtb, content).map(|_| ()).expect_err("accepted");
+    let message = evaluated(dtb, content).map(|_| ()).expect_err("accepted");
     assert!(words.iter().all(|word| message.contains(word)), "{message}");
     assert!(!message.contains('\n'), "{message}");
 }
@@ -73,7 +73,7 @@ fn a_rule_gives_a_device_that_el2_does_not_know() {
     let (verdict, shown) = line(&dtb, GIVE, "/thermal@f100000");
     assert_eq!(verdict, Verdict::Given(Given::Rule { line: 3 }));
     assert_eq!(shown, "by the board's policy: A sensor: reads temperatures");
-    let Judged { platform, policy, .. } = judged(&dtb, GIVE).unwrap();
+    let Evaluated { platform, policy, .. } = evaluated(&dtb, GIVE).unwrap();
     assert!(policy.mmio().overlaps(&range(0xf10_0000, 0x1000)));
     assert_eq!(policy.unused_rules(&platform).count(), 0);
     // Without the rule it is unknown.
@@ -86,7 +86,7 @@ fn a_rule_gives_a_device_that_el2_does_not_know() {
 fn t55_a_rule_gives_by_the_most_specific_string_only() {
     let dtb = with_device(GIVE, device("thermal@f100000", &["vendor,thermal-with-dma", "vendor,thermal"], &[]));
     assert_eq!(line(&dtb, GIVE, "/thermal@f100000").0, Verdict::Withheld(Withheld::Unknown));
-    let Judged { platform, policy, .. } = judged(&dtb, GIVE).unwrap();
+    let Evaluated { platform, policy, .. } = evaluated(&dtb, GIVE).unwrap();
     // A policy may be for several boards: the boot log has the rule.
     let unused: Vec<_> = policy.unused_rules(&platform).map(|rule| (rule.line, rule.kind, rule.compatible)).collect();
     assert_eq!(unused, [(3, RuleKind::Give, "vendor,thermal")]);
@@ -101,7 +101,7 @@ fn a_rule_withholds_by_any_string() {
     assert_eq!((verdict, shown.as_str()), (by_rule, "by the board's policy: None of these is wired"));
     assert_eq!(line(&dtb, content, "/pl061@9030000").0, by_rule);
     assert_eq!(line(&dtb, content, "/pl011@9040000").0, Verdict::Withheld(Withheld::El2Console));
-    let Judged { policy, .. } = judged(&dtb, content).unwrap();
+    let Evaluated { policy, .. } = evaluated(&dtb, content).unwrap();
     assert!(!policy.mmio().overlaps(&range(0x901_0000, 0x1000)));
     let its = "withhold arm,gic-v3-its Broken on this board";
     let dtb = with_policy(its, |_| {});
@@ -110,7 +110,7 @@ fn a_rule_withholds_by_any_string() {
     let pci = "withhold pci-host-ecam-generic Its IDs are wrong in the tree";
     let dtb = with_policy(pci, |_| {});
     assert_eq!(line(&dtb, pci, "/pcie@10000000").0, by_rule);
-    assert!(!judged(&dtb, pci).unwrap().policy.mmio().overlaps(&range(0x1000_0000, 0x1000)));
+    assert!(!evaluated(&dtb, pci).unwrap().policy.mmio().overlaps(&range(0x1000_0000, 0x1000)));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_rule_cannot_withhold_a_node_that_the_host_needs() {
     refused_with(&with_device(content, bus), content, &["line 1", "/soc", "bus"]);
 }
 
-/// Nodes that `allow=` refuses, and nodes that are DMA masters by the tree or the table of bindings.
+/// Nodes that `allow=` refuses, and nodes that are DMA masters in the tree or the table of bindings.
 #[test]
 fn t64_a_rule_does_not_give_masters_or_forbidden_nodes() {
     let give = |compatible: &str| format!("give {compatible} Harmless");
@@ -258,7 +258,7 @@ fn the_command_line_excludes_a_node_from_a_rule() {
         assert_eq!(line(&dtb, content, "/x@f100000").0, Verdict::Withheld(Withheld::CommandLine));
     }
     let smmu = "give arm,smmu-v3 Harmless";
-    let message = judged(&with_policy(smmu, |_| {}), smmu).map(|_| ()).expect_err("accepted");
+    let message = evaluated(&with_policy(smmu, |_| {}), smmu).map(|_| ()).expect_err("accepted");
     assert!(message.ends_with("; remove the rule"), "{message}");
 }
 
@@ -301,14 +301,14 @@ fn the_number_of_rules_is_limited() {
     let content = rules(RULES_MAX);
     let dtb = with_device(&content, device("x@f100000", &["vendor,127"], &[]));
     assert_eq!(line(&dtb, &content, "/x@f100000").0, Verdict::Given(Given::Rule { line: 128 }));
-    let Judged { platform, policy, .. } = judged(&dtb, &content).unwrap();
+    let Evaluated { platform, policy, .. } = evaluated(&dtb, &content).unwrap();
     assert_eq!(policy.unused_rules(&platform).count(), RULES_MAX - 1);
 }
 
 fn module_at(base: u64, size: usize) -> String {
     let dtb = modified(|tree| tree.find_node_mut("/chosen").unwrap().add_child(policy_module(base, size)));
     let header = kernel_header(KERNEL_SIZE);
-    judge_with_policy(&dtb, b"", &request(&dtb, &header)).map(|_| ()).expect_err("accepted").to_string()
+    evaluate_with_policy(&dtb, b"", &request(&dtb, &header)).map(|_| ()).expect_err("accepted").to_string()
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn t58_a_policy_module_is_checked_like_the_others() {
 fn t58_a_policy_module_that_was_not_read_is_an_error() {
     let dtb = with_policy(GIVE, |_| {});
     let header = kernel_header(KERNEL_SIZE);
-    let message = judge(&dtb, &request(&dtb, &header)).map(|_| ()).expect_err("accepted").to_string();
+    let message = evaluate(&dtb, &request(&dtb, &header)).map(|_| ()).expect_err("accepted").to_string();
     assert!(message.contains("content of the policy module"), "{message}");
     assert!(MmioPolicy::decide(&Platform::parse(&dtb).unwrap()).is_err());
 }
@@ -359,7 +359,7 @@ fn t58_a_policy_module_that_was_not_read_is_an_error() {
 #[test]
 fn the_hosts_tree_has_no_policy_module() {
     let dtb = with_policy(GIVE, |_| {});
-    let Judged { platform, policy, layout } = judged(&dtb, GIVE).unwrap();
+    let Evaluated { platform, policy, layout } = evaluated(&dtb, GIVE).unwrap();
     let mut out = vec![0; layout.kernel().unwrap().dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
     let has = |bytes: &[u8], word: &str| bytes.windows(word.len()).any(|window| window == word.as_bytes());

@@ -12,14 +12,14 @@ use super::hostile::{boundary_value, check_plan, larger};
 use super::oracle;
 use super::virt::*;
 use crate::boot_info::rules::{POLICY_MAX, Rules};
-use crate::boot_info::{Judged, judge_with_policy};
+use crate::boot_info::{Evaluated, evaluate_with_policy};
 
 /// Runs a whole boot with this policy; an accepted plan must be safe and follow the rules. Returns whether the boot was
 /// accepted.
 fn check_boot(dtb: &[u8], content: &[u8]) -> bool {
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
-    match judge_with_policy(dtb, content, &request(dtb, &header)) {
-        Ok(Judged { platform, policy, layout }) => {
+    match evaluate_with_policy(dtb, content, &request(dtb, &header)) {
+        Ok(Evaluated { platform, policy, layout }) => {
             check_plan(dtb, &platform, &policy, &layout);
             oracle::check_rules(dtb, content, &platform, &policy);
             for decision in policy.decisions() {

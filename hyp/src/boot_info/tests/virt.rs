@@ -11,7 +11,7 @@ use io_pgtable::Pa;
 
 use crate::boot_info::image::HEADER_SIZE;
 use crate::boot_info::policy::Verdict;
-use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, judge};
+use crate::boot_info::{BootError, Layout, MmioPolicy, PhysRange, Platform, Request, evaluate};
 
 pub(super) const TOKEN: &str = "5eC0ffee0123456789abcdef";
 pub(super) const GIC: u32 = 0x8003;
@@ -274,8 +274,8 @@ pub(super) fn request<'h>(dtb: &[u8], header: &'h [u8; HEADER_SIZE]) -> Request<
 /// All boot steps up to the plan check.
 pub(super) fn boot(dtb: &[u8]) -> Result<(Platform<'_>, MmioPolicy, Layout), BootError<'_>> {
     let header = kernel_header(KERNEL_SIZE + 0x40_0000);
-    let judged = judge(dtb, &request(dtb, &header))?;
-    Ok((judged.platform, judged.policy, judged.layout))
+    let evaluated = evaluate(dtb, &request(dtb, &header))?;
+    Ok((evaluated.platform, evaluated.policy, evaluated.layout))
 }
 
 /// The error message for a refused tree.

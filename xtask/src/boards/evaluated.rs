@@ -1,7 +1,9 @@
 //! EL2's decision about one board.
 
 use hyp::boot_info::policy::Verdict;
-use hyp::boot_info::{Judged, PhysRange, Request, image::HEADER_SIZE, judge as judge_tree, judge_with_policy};
+use hyp::boot_info::{
+    Evaluated, PhysRange, Request, evaluate as evaluate_tree, evaluate_with_policy, image::HEADER_SIZE,
+};
 
 use super::fill::{Author, Filled, SMMU, fill};
 
@@ -48,7 +50,7 @@ impl Outcome {
 }
 
 /// Runs EL2's decisions for the board with the device tree `dtb` and the author's options and rules.
-pub(super) fn judge(dtb: &[u8], author: Author<'_>) -> Outcome {
+pub(super) fn evaluate(dtb: &[u8], author: Author<'_>) -> Outcome {
     let smmu = dtb.windows(SMMU.len()).any(|window| window == SMMU);
     match fill(dtb, author) {
         Ok(filled) => {
@@ -63,7 +65,7 @@ pub(super) fn judge(dtb: &[u8], author: Author<'_>) -> Outcome {
 ///
 /// # Errors
 /// The message of a refusal.
-pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Judged<'_>) -> T) -> Result<T, String> {
+pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Evaluated<'_>) -> T) -> Result<T, String> {
     let header = kernel_header(filled.kernel.size());
     let request = Request {
         image: filled.image,
@@ -72,22 +74,22 @@ pub(super) fn with_plan<T>(filled: &Filled, with: impl FnOnce(&Filled, &Judged<'
         record: PhysRange::default(),
         kernel_header: Some(&header),
     };
-    let judged = match &filled.policy {
-        Some(content) => judge_with_policy(&filled.dtb, content, &request),
-        None => judge_tree(&filled.dtb, &request),
+    let evaluated = match &filled.policy {
+        Some(content) => evaluate_with_policy(&filled.dtb, content, &request),
+        None => evaluate_tree(&filled.dtb, &request),
     };
-    match judged {
-        Ok(judged) => Ok(with(filled, &judged)),
+    match evaluated {
+        Ok(evaluated) => Ok(with(filled, &evaluated)),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn accepted(_: &Filled, judged: &Judged<'_>) -> Accepted {
-    let platform = &judged.platform;
+fn accepted(_: &Filled, evaluated: &Evaluated<'_>) -> Accepted {
+    let platform = &evaluated.platform;
     let mut given = Vec::new();
     let mut withheld = Vec::new();
-    for decision in judged.policy.decisions() {
-        let line = (platform.path(decision.node).to_string(), judged.policy.shown(platform, decision).to_string());
+    for decision in evaluated.policy.decisions() {
+        let line = (platform.path(decision.node).to_string(), evaluated.policy.shown(platform, decision).to_string());
         match decision.verdict {
             Verdict::Given(_) => given.push(line),
             Verdict::Withheld(_) => withheld.push(line),
@@ -100,7 +102,7 @@ fn accepted(_: &Filled, judged: &Judged<'_>) -> Accepted {
         (None, Some(uart)) => format!("console {} shared with the host", platform.path(uart.node)),
         (None, None) => "no console".to_owned(),
     };
-    let unused = judged.policy.unused_rules(platform);
+    let unused = evaluated.policy.unused_rules(platform);
     let unused = unused.map(|rule| format!("line {}: no device is '{}'", rule.line, rule.compatible)).collect();
     Accepted { memory: platform.memory.ram.total(), smmus, console, given, withheld, unused }
 }
