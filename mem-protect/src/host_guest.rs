@@ -46,7 +46,7 @@ impl<S: HostStage2, D: DmaStage2, P: PageOps> Ownership<'_, S, D, P> {
         Ok(id)
     }
 
-    /// Ends the counting of a device for a guest. No stream of the device may use the guest's table any more.
+    /// Subtracts a device from a guest's count. No stream of the device may use the guest's table any more.
     pub fn guest_loses_device(&mut self, id: GuestId) {
         self.count(id, |guest| guest.devices = guest.devices.saturating_sub(1));
     }

@@ -114,7 +114,7 @@ fn only_the_rejected_command_is_overwritten() {
         let before = syncs(&rig);
         rig.board.0.model.borrow_mut().inject(Injection::CommandError(1));
         rig.smmu.tlb_invalidate_host(Stale::All).unwrap();
-        // The CMD_SYNC that replaces the command, that of the batch, and the two of the invalidation that makes up for
+        // The CMD_SYNC that replaces the command, that of the batch, and the two of the invalidation done instead of
         // the refused command.
         assert_eq!(syncs(&rig) - before, 4, "refusal {n}");
     }

@@ -150,7 +150,7 @@ fn t20_structures_in_foreign_memory_are_fetch_and_walk_aborts_for_the_host() {
     rig.set_ste(8, [dw0(CONFIG_S1, EL2), 0, 0, 0, 0, 0, 0, 0]);
     assert!(aborted(&rig.dma_write(8, 0x1234_5678, 1)));
     let events = rig.events();
-    assert_eq!(events, [[9 | 8 << 32, 0, 0, EL2]], "F_CD_FETCH, no trace of stage 2");
+    assert_eq!(events, [[9 | 8 << 32, 0, 0, EL2]], "F_CD_FETCH, no field of stage 2");
     // The stage-1 table is foreign: its level-1 descriptor is fetched from EL2's memory.
     let mut ste = rig.context(1);
     rig.store(common::CDTAB + 64 + 8, EL2);
@@ -201,7 +201,7 @@ fn instcfg_is_set_in_every_entry_if_requested_and_supported() {
             rig.mem().cpu_read64(l2 + 9 * 64 + 8) >> 50 & 3
         };
         let expected = if asked && able { 2 } else { 0 };
-        assert_eq!(instcfg(&rig), expected, "off: asked {asked}, able {able}");
+        assert_eq!(instcfg(&rig), expected, "off: requested {asked}, supported {able}");
         rig.enable_linear(4);
         let nested = rig.context(1);
         // The host's own INSTCFG and PRIVCFG are of a feature that it does not have.
@@ -211,7 +211,7 @@ fn instcfg_is_set_in_every_entry_if_requested_and_supported() {
         };
         for ste in [common::BYPASS, common::ABORT, nested, more(common::BYPASS), more(nested)] {
             rig.set_ste(9, ste);
-            assert_eq!(instcfg(&rig), expected, "{:#x}: asked {asked}, able {able}", ste[0]);
+            assert_eq!(instcfg(&rig), expected, "{:#x}: requested {asked}, supported {able}", ste[0]);
         }
         assert_eq!(rig.read(r::IDR1) as u32 & PERMS_OVR, 0);
         assert_eq!(rig.hazards(), []);

@@ -23,7 +23,7 @@ pub fn describe(own: Range, command_line: &str) -> Result<Vec<u8>, String> {
     let spaces = spaces::map()?;
     let registers = registers::find(&spaces);
     let apertures = apertures()?;
-    // Nothing that is allocated from here on remains allocated at the hand-over: EL2 uses this map.
+    // All memory allocated from here on is freed before the hand-over, since EL2 uses this map.
     let memory = memory()?;
     let firmware = Firmware {
         tables: &tables,

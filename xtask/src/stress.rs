@@ -144,7 +144,7 @@ fn hand_overs(checkout: &Checkout, images: &Images, args: &Args, count: u64, see
     print_end(&report)
 }
 
-/// The payload's result: `12 hand-overs, 54 looks, ...`.
+/// The payload's result: `12 hand-overs, 54 accesses, ...`.
 fn hand_overs_made(console: &str) -> Option<&str> {
     console.lines().map(str::trim).rfind(|line| line.contains(" hand-overs, ") && !line.starts_with("PROGRESS "))
 }
@@ -284,9 +284,9 @@ mod tests {
 
     #[test]
     fn the_result_of_hand_overs_is_not_a_line_of_progress() {
-        let console = "PROGRESS hand-overs=32 looks=1\r\n40 hand-overs, 9 looks, 0 wrong\r\nTEST t: PASS\n";
-        assert_eq!(hand_overs_made(console), Some("40 hand-overs, 9 looks, 0 wrong"));
-        assert_eq!(hand_overs_made("PROGRESS hand-overs=32, looks=1"), None);
+        let console = "PROGRESS hand-overs=32 accesses=1\r\n40 hand-overs, 9 accesses, 0 wrong\r\nTEST t: PASS\n";
+        assert_eq!(hand_overs_made(console), Some("40 hand-overs, 9 accesses, 0 wrong"));
+        assert_eq!(hand_overs_made("PROGRESS hand-overs=32, accesses=1"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub const PROVIDERS_MAX: usize = 64;
 /// Which node can switch a PCI host off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Switch {
-    /// None, by the tree.
+    /// None, according to the tree.
     #[default]
     Nobody,
     /// The node of a power domain, clock, reset, supply or pin.

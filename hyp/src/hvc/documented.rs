@@ -83,5 +83,5 @@ fn every_feature_and_counter_is_on_the_page_with_its_number() {
     for (index, counter) in counters.into_iter().enumerate() {
         assert!(has_row(&index.to_string(), &name(counter)), "{counter:?}");
     }
-    assert!(PAGE.contains(&format!("this page is about {VERSION_MAJOR}.{VERSION_MINOR}.")));
+    assert!(PAGE.contains(&format!("this page describes {VERSION_MAJOR}.{VERSION_MINOR}.")));
 }

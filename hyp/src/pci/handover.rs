@@ -30,7 +30,7 @@ pub const MOST_AWAY: usize = 16;
 /// The next owner of a function in transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextOwner {
-    /// The guest that it is counted for.
+    /// The guest in `Away::guest`.
     Guest,
     /// The host.
     Host,
@@ -52,7 +52,7 @@ enum Phase {
 /// The state of a function that is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It belongs to the guest that it is counted for.
+    /// It belongs to the guest in `Away::guest`.
     Guest,
     /// It is in transition to its next owner.
     InTransition(NextOwner, Phase),

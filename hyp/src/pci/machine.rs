@@ -71,6 +71,6 @@ pub trait Machine {
     fn guest_gets_device(&mut self, handle: u64) -> Result<GuestId, Error>;
     /// Whether the guest is alive.
     fn is_alive(&self, guest: GuestId) -> bool;
-    /// Uncounts a device of a guest.
+    /// Subtracts a device from the guest's count.
     fn guest_loses_device(&mut self, guest: GuestId);
 }

@@ -20,7 +20,7 @@ impl Execution {
     /// Flips `bit` of `word` of the entry of `sid`, or of the level-1 descriptor if `word` is above 7, and audits.
     ///
     /// # Errors
-    /// The audit missed a corruption that could let a stream escape.
+    /// The audit missed a corruption that could let a stream reach foreign memory.
     pub(super) fn damage(&mut self, n: usize, sid: u32, word: u8, bit: u8) -> Result<(), Finding> {
         let Some((pa, flipped, must)) = self.corrupted_word(n, sid, word, bit) else { return Ok(()) };
         self.cached.m.damage.set(Some((pa, flipped)));

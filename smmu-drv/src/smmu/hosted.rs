@@ -192,7 +192,7 @@ impl<P: Platform, H: HostMemory> HostedSmmu<P, H> {
         if self.smmu.device.is_alive() { Ok(()) } else { self.recover() }
     }
 
-    /// Programs the SMMU again after its power was off, see [`Smmu::resume`]. The host does not notice it.
+    /// Programs the SMMU again after its power was off, see [`Smmu::resume`]. It is not visible to the host.
     ///
     /// # Errors
     /// As there; the host sees the failure.

@@ -200,7 +200,7 @@ impl PrivateApt {
     /// Creates its folders and reads the mirrors' package lists.
     ///
     /// # Errors
-    /// When apt is missing, or no mirror of Debian is known or answers.
+    /// When apt is missing, or no mirror of Debian is known or responds.
     pub fn prepare(work: &WorkFolder, side: Side, release: Release) -> Result<Self> {
         let elsewhere = match side {
             Side::Guest => {

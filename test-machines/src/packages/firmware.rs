@@ -17,7 +17,7 @@ const PADDED: &str = "usr/share/AAVMF";
 /// Fetches the firmware unless it exists; returns the file for QEMU's `-bios`.
 ///
 /// # Errors
-/// When apt is missing, or no mirror of Debian is known or answers.
+/// When apt is missing, or no mirror of Debian is known or responds.
 pub fn ensure(work: &WorkFolder) -> Result<PathBuf> {
     let dir = work.dir("")?.join("firmware");
     ensure_unpacked(work, &dir, "UEFI firmware for arm64", |into| {

@@ -22,7 +22,7 @@ const LINKERS: [&str; 2] = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-
 /// Fetches QEMU 11 unless it exists; returns the program to start.
 ///
 /// # Errors
-/// When apt is missing, no mirror of Debian is known or answers, or this machine is of another architecture.
+/// When apt is missing, no mirror of Debian is known or responds, or this machine is of another architecture.
 pub fn ensure(work: &WorkFolder) -> Result<PathBuf> {
     let dir = work.dir("")?.join("qemu-11");
     ensure_unpacked(work, &dir, "QEMU 11 of Debian 13", |into| {

@@ -16,7 +16,7 @@ fn host(dtb: &[u8]) -> (DeviceTree, Vec<u8>, Layout) {
     let (platform, policy, layout) = boot(dtb).unwrap();
     let mut out = vec![0xaa; layout.kernel().unwrap().dtb.size() as usize];
     let length = write_host_dtb(&platform, &policy, &layout, &mut out).unwrap();
-    assert!(out[length..].iter().all(|&b| b == 0), "slack is zero");
+    assert!(out[length..].iter().all(|&b| b == 0), "the rest of the buffer is zero");
     (DeviceTree::from_fdt(&Fdt::new(&out[..length]).unwrap()), out, layout)
 }
 

@@ -16,7 +16,7 @@ payload_test!(hypercall_version, Runs::EITHER);
 fn hypercall_version(_ctx: &Ctx) -> TestResult {
     let answer = Hypercall::Version.raw(0, 0);
     println!("version {:#x} max pages {} features {:#x}", answer[1], answer[2], answer[3]);
-    ensure!(answer[0] == 0, "VERSION answers {:#x}", answer[0]);
+    ensure!(answer[0] == 0, "VERSION returns {:#x}", answer[0]);
     ensure!(answer[1] != 0, "version 0");
     ensure!(answer[2] >= 1, "no pages per call");
     Ok(())
@@ -37,7 +37,7 @@ fn expect(call: Hypercall, addr: u64, pages: u64, wanted: Answer) -> TestResult 
 fn refused(call: Hypercall, addr: u64, pages: u64) -> TestResult {
     match call.call(addr, pages) {
         Answer::Success => fail!("{call:?}({addr:#x}, {pages}) succeeds"),
-        Answer::Unknown(value) => fail!("{call:?}({addr:#x}, {pages}) answers {value}"),
+        Answer::Unknown(value) => fail!("{call:?}({addr:#x}, {pages}) returns {value}"),
         _ => Ok(()),
     }
 }
@@ -137,8 +137,8 @@ fn t36_bad_ranges(ctx: &Ctx) -> TestResult {
         refused(call, 1 << 47, 1)?;
         // PFNs whose byte address does not fit 64 bits.
         for pfn in [u64::MAX, 1 << 52, 1 << 63, u64::MAX - 1] {
-            ensure!(Answer::of(call.raw(pfn, 1)[0]) != Answer::Success, "{call:?} takes pfn {pfn:#x}");
-            ensure!(Answer::of(call.raw(pfn, 2)[0]) != Answer::Success, "{call:?} takes pfn {pfn:#x} twice");
+            ensure!(Answer::of(call.raw(pfn, 1)[0]) != Answer::Success, "{call:?} accepts pfn {pfn:#x}");
+            ensure!(Answer::of(call.raw(pfn, 2)[0]) != Answer::Success, "{call:?} accepts pfn {pfn:#x} twice");
         }
     }
     if let Some(hole) = ctx.machine.hole() {
@@ -213,7 +213,7 @@ fn hvc_unknown(_ctx: &Ctx) -> TestResult {
         match try_hvc(id, [0; 7]) {
             Ok(answer) => {
                 let x0 = answer[0].cast_signed();
-                ensure!(x0 == -1 || x0 == 0xffff_ffff, "HVC {id:#x} answers {x0:#x}");
+                ensure!(x0 == -1 || x0 == 0xffff_ffff, "HVC {id:#x} returns {x0:#x}");
             }
             Err(caught) => println!("HVC {id:#x} is undefined: {caught:x?}"),
         }

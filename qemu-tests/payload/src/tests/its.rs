@@ -42,7 +42,7 @@ fn t45a_its_device_table(ctx: &Ctx) -> TestResult {
     let mut its = Its::start(ctx.machine.its, base);
     let consumed = its.map_device(device, translations) && its.map_event(device);
     let landed = written();
-    println!("commands consumed is {consumed}");
+    println!("commands consumed: {consumed}");
     if landed == Landed::Yes {
         // The device is unmapped, which clears the word.
         its.command([0x08 | device << 32, 0, 0, 0]);

@@ -100,7 +100,7 @@ fn t45f_its_collections(ctx: &Ctx) -> TestResult {
     ensure!(found == NONE, "without a collection {found} is pending");
     its.commands([mapc(0, 0)])?;
     let found = raised(&mut its, 3, 0)?;
-    ensure!(found == LPI, "with a collection again {found} is pending");
+    ensure!(found == LPI, "after the collection was mapped again, {found} is pending");
     Ok(())
 }
 

@@ -123,7 +123,7 @@ fn t35_pool_allocates_donated_pages(ctx: &Ctx) -> TestResult {
         }
         ensure!(kept < before, "{kept} pages of {given} were not returned");
     }
-    println!("all {given} pages are back; {busy} times one was in use");
+    println!("all {given} pages were returned; {busy} times a page was in use");
     ensure!(busy > 0, "no page was ever used as a table");
     check_isolation(ctx)
 }

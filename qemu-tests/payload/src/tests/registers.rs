@@ -166,7 +166,7 @@ fn t10_sync_msi(ctx: &Ctx) -> TestResult {
     smmu.publish();
     smmu.drain()?;
     let arrived = mmio::read32(own + 4) == 0x5eed;
-    ensure!(arrived == msi, "MSI to an own page: arrived is {arrived}");
+    ensure!(arrived == msi, "MSI to a page of the host arrived: {arrived}");
     let donated = page();
     donate(donated, 1)?;
     let shared_end = ctx.machine.ram_end();

@@ -51,7 +51,7 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
     let owners = [0x8200_0000, 0xc200_0000, 0x8300_0000, 0xc300_0000, 0xb200_0001, 0xf200_0000, 0xbf00_ff01];
     for id in ffa.chain(sdei).chain(owners).chain([PSCI_SYSTEM_SUSPEND, 0x8400_000e]) {
         let x0 = answer(id, args);
-        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
+        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} returns {x0}");
     }
     let mut random = Random::new(ctx.seed);
     for _ in 0..500 {
@@ -61,7 +61,7 @@ fn t54_smc_allow_list(ctx: &Ctx) -> TestResult {
         let mut args = [0; 7];
         args.fill_with(|| random.draw());
         let x0 = answer(id, args);
-        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} answers {x0}");
+        ensure!(x0 == NOT_SUPPORTED, "SMC {id:#x} returns {x0}");
     }
     // Yielding calls and an immediate other than zero are invalid: they return an error or cause an exception, and EL2
     // does not crash.
@@ -126,7 +126,7 @@ fn smp_affinity_info_agrees(ctx: &Ctx) -> TestResult {
                 state == 0
             });
             ensure!(on, "CPU {index} did not turn on");
-            ensure!(last == ALREADY_ON, "CPU {index} is on, but CPU_ON answers {last} in round {round}");
+            ensure!(last == ALREADY_ON, "CPU {index} is on, but CPU_ON returns {last} in round {round}");
             cpu::wait(index)?;
             cpu::stop(ctx.machine, index)?;
         }
@@ -142,7 +142,7 @@ fn smc_sve_hint(ctx: &Ctx) -> TestResult {
     const HINT: u64 = 1 << 16;
     for id in [PSCI_VERSION, SMCCC_VERSION] {
         let (plain, hinted) = (answer(id, [0; 7]), answer(id | HINT, [0; 7]));
-        ensure!(plain == hinted, "{id:#x} answers {plain:#x}, with the hint {hinted:#x}");
+        ensure!(plain == hinted, "{id:#x} returns {plain:#x}, with the hint {hinted:#x}");
     }
     let state = answer(PSCI_AFFINITY_INFO | HINT, [ctx.machine.cpus[0], 0, 0, 0, 0, 0, 0]);
     ensure!(state == 0, "AFFINITY_INFO with the hint: {state}");
@@ -166,7 +166,7 @@ fn smc_suspend_modes_agree(_ctx: &Ctx) -> TestResult {
     let suspend = answer(PSCI_FEATURES, [PSCI_CPU_SUSPEND, 0, 0, 0, 0, 0, 0]);
     ensure!(suspend & !2 == 0 || suspend == NOT_SUPPORTED, "CPU_SUSPEND has the flags {suspend:#x}");
     let mode = answer(PSCI_SET_SUSPEND_MODE, [1, 0, 0, 0, 0, 0, 0]);
-    ensure!(mode == NOT_SUPPORTED, "SET_SUSPEND_MODE answers {mode}");
+    ensure!(mode == NOT_SUPPORTED, "SET_SUSPEND_MODE returns {mode}");
     // MIGRATE_INFO_TYPE: 0 and 1 imply MIGRATE or MIGRATE_INFO_UP_CPU.
     let kind = answer(PSCI_MIGRATE_INFO_TYPE, [0; 7]);
     ensure!(kind != 0, "MIGRATE is reported but not supported");
@@ -184,12 +184,12 @@ fn t39_suspend(ctx: &Ctx) -> TestResult {
     let powerdown = 1 << 16;
     let refused = answer(PSCI_CPU_SUSPEND, [powerdown, EL2_IMAGE, 0, 0, 0, 0, 0]);
     gic::disarm();
-    ensure!(refused < 0, "CPU_SUSPEND into EL2's memory answers {refused}");
+    ensure!(refused < 0, "CPU_SUSPEND into EL2's memory returns {refused}");
     let deadline = sysreg::cntvct() + sysreg::ticks(10_000);
     ensure!(gic::arm(deadline), "no GIC");
     let standby = answer(PSCI_CPU_SUSPEND, [0, 0, 0, 0, 0, 0, 0]);
     gic::disarm();
-    println!("standby answers {standby}");
+    println!("standby returns {standby}");
     ensure!(sysreg::current_el() >> 2 == 1, "not at EL1 after a standby");
     let (_, caught) = crate::vectors::catch(|| crate::mmio::read32(EL2_IMAGE));
     ensure!(caught.is_some(), "stage 2 is off after a standby on {} CPUs", ctx.machine.cpu_count);

@@ -51,7 +51,7 @@ fn mmio_extension_and_zero(ctx: &Ctx) -> TestResult {
     ensure!(zero == 0, "wzr stores {zero:#x}");
     mmio::write32(base + KEEPS, 0x40);
     access::store_release(base + KEEPS);
-    ensure!(mmio::read32(base + KEEPS) == 0, "stlr does not arrive");
+    ensure!(mmio::read32(base + KEEPS) == 0, "the store by stlr has no effect");
     Ok(())
 }
 

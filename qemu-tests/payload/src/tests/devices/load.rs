@@ -44,7 +44,7 @@ static SECRET_PLACE: AtomicU64 = AtomicU64::new(0);
 /// Accesses with a wrong result.
 static WRONG: AtomicU64 = AtomicU64::new(0);
 /// Number of accesses to the function, of reads by `edu`, and of changes of owners.
-static LOOKS: AtomicU64 = AtomicU64::new(0);
+static ACCESSES: AtomicU64 = AtomicU64::new(0);
 static READS: AtomicU64 = AtomicU64::new(0);
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 
@@ -86,7 +86,7 @@ fn look(index: u64) -> u64 {
                 if refused.is_none() {
                     wrong("a BAR of a guest's function", u64::from(value));
                 }
-                LOOKS.fetch_add(1, Ordering::SeqCst);
+                ACCESSES.fetch_add(1, Ordering::SeqCst);
             }
             HOSTS if stable && id == u32::MAX => wrong("configuration space of the host's function", u64::from(id)),
             _ => {}
@@ -232,8 +232,8 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
             nvme.function.enable();
             nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
             println!(
-                "PROGRESS hand-overs={round} looks={} reads={}",
-                LOOKS.load(Ordering::SeqCst),
+                "PROGRESS hand-overs={round} accesses={} reads={}",
+                ACCESSES.load(Ordering::SeqCst),
                 READS.load(Ordering::SeqCst)
             );
         }
@@ -245,10 +245,13 @@ pub(super) fn hand_overs(ctx: &Ctx) -> TestResult {
         // Under -icount an idle CPU in a polling loop would take time from the others.
         cpu::stop(ctx.machine, index)?;
     }
-    let [looks, reads, changes, wrong] = [&LOOKS, &READS, &CHANGES, &WRONG].map(|count| count.load(Ordering::SeqCst));
-    println!("{count} hand-overs, {looks} looks, {reads} reads of edu, {changes} changes of owners, {wrong} wrong");
+    let [accesses, reads, changes, wrong] =
+        [&ACCESSES, &READS, &CHANGES, &WRONG].map(|count| count.load(Ordering::SeqCst));
+    println!(
+        "{count} hand-overs, {accesses} accesses, {reads} reads of edu, {changes} changes of owners, {wrong} wrong"
+    );
     ensure!(wrong == 0, "{wrong} wrong results");
-    ensure!(looks > 0 && reads > 0 && changes > count, "the other CPUs did not reach their minimum numbers");
+    ensure!(accesses > 0 && reads > 0 && changes > count, "the other CPUs did not reach their minimum numbers");
     nvme.function.enable();
     nvme_round_trip(&mut nvme, |pa| lab.bus(pa))?;
     lab.control(ctx)?;
