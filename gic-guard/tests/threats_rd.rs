@@ -234,7 +234,7 @@ fn t45j_commands_of_gicv4_and_reserved_ones_do_nothing() {
 #[test]
 fn t45p_an_its_that_stops_is_failed_and_the_others_continue() {
     for after in 0..40 {
-        let mut rig = Rig::new(Config { its: 2, dies_after: Some((0, after)), ..Config::qemu() });
+        let mut rig = Rig::new(Config { its: 2, stops_after: Some((0, after)), ..Config::qemu() });
         rig.linux_its(0);
         rig.linux_its(1);
         rig.configure(8192, ON);

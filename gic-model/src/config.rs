@@ -52,7 +52,7 @@ pub struct Config {
     /// Software cannot set EnableLPIs.
     pub stays_off: bool,
     /// This ITS stops consuming commands after this many.
-    pub dies_after: Option<(usize, u64)>,
+    pub stops_after: Option<(usize, u64)>,
     /// Commands with this opcode stall the queue this many times.
     pub stalls: Option<(u64, u32)>,
     /// The number of commands with this opcode that are executed before the first stall.
@@ -93,7 +93,7 @@ impl Config {
             physical: true,
             stays_busy: false,
             stays_off: false,
-            dies_after: None,
+            stops_after: None,
             stalls: None,
             stalls_after: 0,
             never_quiescent: false,

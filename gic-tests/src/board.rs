@@ -16,7 +16,7 @@ pub const POOL: u64 = 0x1_0000_0000;
 const POOL_SIZE: u64 = 0x40_0000_0000;
 
 /// State shared by the guard's platform and the test.
-pub struct World {
+pub struct SharedState {
     /// The GIC.
     pub model: RefCell<Model>,
     memory: Memory,
@@ -43,7 +43,7 @@ pub struct World {
     page: Cell<Option<(u64, bool)>>,
 }
 
-impl World {
+impl SharedState {
     /// Whether `page`, of which an audit reads a word, is zero. `last` is the page that it read before.
     fn is_zero(&self, page: u64, last: (u64, bool)) -> bool {
         if last.0 == page {
@@ -61,13 +61,13 @@ impl World {
 
 /// The platform of a guard on the model.
 #[derive(Clone)]
-pub struct Board(pub Rc<World>);
+pub struct Board(pub Rc<SharedState>);
 
 impl Board {
     /// Creates a machine that has been reset.
     pub fn new(config: Config) -> Self {
         let memory = Memory::new();
-        Self(Rc::new(World {
+        Self(Rc::new(SharedState {
             model: RefCell::new(Model::new(config, memory.clone())),
             memory,
             cache: RefCell::new(BTreeMap::new()),
@@ -199,12 +199,12 @@ impl DmaBuffer for Buffer {
     fn read64(&self, offset: usize) -> u64 {
         assert!(offset.is_multiple_of(8) && offset < self.size, "offset {offset:#x} of {:#x}", self.size);
         let at = self.start + offset as u64;
-        let world = &*self.board.0;
-        if world.page.get().is_some_and(|last| world.is_zero(at & !0xfff, last)) {
+        let state = &*self.board.0;
+        if state.page.get().is_some_and(|last| state.is_zero(at & !0xfff, last)) {
             return 0;
         }
-        let cached = world.cache.borrow().get(&at).copied();
-        cached.unwrap_or_else(|| world.memory.read64(at))
+        let cached = state.cache.borrow().get(&at).copied();
+        cached.unwrap_or_else(|| state.memory.read64(at))
     }
 
     fn write64(&mut self, offset: usize, value: u64) {

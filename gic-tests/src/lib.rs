@@ -21,7 +21,7 @@ mod layout;
 pub mod r;
 mod rig;
 
-pub use board::{Board, Buffer, POOL, World};
+pub use board::{Board, Buffer, POOL, SharedState};
 pub use cmd::{Cmd, clear, discard, int, inv, invall, mapc, mapd, mapi, mapti, movall, movi, sync, unmapc, unmapd};
 pub use gic_model::{Config, Model};
 pub use host::{Claim, Host, OnRead};

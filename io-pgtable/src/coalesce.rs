@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn below_level_2_each_block_is_broken_invalidated_and_made() {
+    fn below_level_2_each_block_is_replaced_by_break_before_make() {
         for bbm in [Bbm::Level0, Bbm::Level1] {
             let (mut table, mem) = refilled(bbm);
             let root = table.config().ttb.0;

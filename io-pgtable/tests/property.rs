@@ -21,7 +21,7 @@ type Model = BTreeMap<u64, (u64, Attrs)>;
 struct Tlb {
     ranges: Vec<TlbRange>,
     syncs: usize,
-    answers: bool,
+    completes: bool,
 }
 
 impl TlbOps for Tlb {
@@ -30,7 +30,7 @@ impl TlbOps for Tlb {
     }
     fn sync(&mut self) -> Result<(), TlbError> {
         self.syncs += 1;
-        if self.answers { Ok(()) } else { Err(TlbError) }
+        if self.completes { Ok(()) } else { Err(TlbError) }
     }
 }
 
@@ -112,17 +112,17 @@ impl<R: Regime> Test<R> {
         Some((start * Self::PAGE, pages * Self::PAGE))
     }
 
-    fn unmap(&mut self, answers: bool) {
-        let wild = self.random.below(4) == 0;
-        let (iova, size) = if wild { self.range() } else { self.mapped_range().unwrap_or((0, Self::PAGE)) };
+    fn unmap(&mut self, completes: bool) {
+        let any_range = self.random.below(4) == 0;
+        let (iova, size) = if any_range { self.range() } else { self.mapped_range().unwrap_or((0, Self::PAGE)) };
         let hole = Self::pages(iova, size).find(|page| !self.model.contains_key(page)).map(|page| page * Self::PAGE);
         let before = self.mem.live_tables();
-        let mut tlb = Tlb { ranges: Vec::new(), syncs: 0, answers };
+        let mut tlb = Tlb { ranges: Vec::new(), syncs: 0, completes };
         let result = self.table.unmap(Iova(iova), size, &mut tlb);
         match (hole, result) {
             (Some(hole), Err(error)) => assert_eq!(error, UnmapError::NotMapped(Iova(hole))),
-            (None, Ok(())) => assert!(answers),
-            (None, Err(UnmapError::Tlb(TlbError))) => assert!(!answers),
+            (None, Ok(())) => assert!(completes),
+            (None, Err(UnmapError::Tlb(TlbError))) => assert!(!completes),
             (None, Err(UnmapError::NoMemory)) => {}
             other => panic!("unmap {iova:#x} {size:#x}: {other:?}"),
         }
@@ -189,11 +189,11 @@ fn run<R: Regime>(cfg: Cfg, walker: impl Fn(&R::Out) -> Walker, seed: u64) {
         let fail = (test.random.below(5) == 0).then(|| test.random.below(4) as usize);
         test.mem.fail_after(fail);
         let mapping = test.random.below(2) == 0 && test.model.len() < 300_000;
-        let answers = test.lost >= 40 || test.random.below(100) != 0;
+        let completes = test.lost >= 40 || test.random.below(100) != 0;
         if mapping {
             test.map()
         } else {
-            test.unmap(answers)
+            test.unmap(completes)
         }
         if step % (total / 10).max(1) == 0 {
             test.audit();

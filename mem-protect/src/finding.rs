@@ -96,7 +96,7 @@ pub enum Finding {
         table: Table,
     },
     /// A guest was created although its handle was in use, or destroyed although it did not exist.
-    Life(u64),
+    GuestState(u64),
 }
 
 impl From<SmmuFinding> for Finding {
@@ -119,9 +119,11 @@ impl fmt::Display for Finding {
                 write!(f, "page {pfn:#x} should be {expected:?}, but its owner is {owner:?}")
             }
             Self::Reach { transition, pfn, table } => {
-                write!(f, "after {} the {table:?} stage 2 does not agree about page {pfn:#x}", transition.name())
+                write!(f, "after {} the {table:?} stage 2 is wrong for page {pfn:#x}", transition.name())
             }
-            Self::Life(handle) => write!(f, "guest {handle} was created while in use, or destroyed while not in use"),
+            Self::GuestState(handle) => {
+                write!(f, "guest {handle} was created while in use, or destroyed while not in use")
+            }
         }
     }
 }

@@ -70,7 +70,7 @@ impl<'m> Ghost<'m> {
     /// Records that `vm_create` returned this handle.
     ///
     /// # Errors
-    /// [`Finding::Life`] if a guest with this handle exists or still has pages.
+    /// [`Finding::GuestState`] if a guest with this handle exists or still has pages.
     fn created(&mut self, handle: u64) -> Result<(), Finding> {
         let in_use = self
             .pages
@@ -81,21 +81,21 @@ impl<'m> Ghost<'m> {
                 *guest_state = GuestState::Alive;
                 Ok(())
             }
-            _ => Err(Finding::Life(handle)),
+            _ => Err(Finding::GuestState(handle)),
         }
     }
 
     /// Records that `vm_destroy` of this handle succeeded.
     ///
     /// # Errors
-    /// [`Finding::Life`] if there was no such guest, or it was already destroyed.
+    /// [`Finding::GuestState`] if there was no such guest, or it was already destroyed.
     fn destroyed(&mut self, handle: u64) -> Result<(), Finding> {
         match self.guest_state(handle) {
             Some(guest_state) if *guest_state == GuestState::Alive => {
                 *guest_state = GuestState::Dying;
                 Ok(())
             }
-            _ => Err(Finding::Life(handle)),
+            _ => Err(Finding::GuestState(handle)),
         }
     }
 

@@ -94,7 +94,7 @@ fn t38_any_order_of_traps_and_transitions() {
 fn t38_random_orders_detect_each_defect() {
     for (defect, word) in Defect::ALL {
         let machine = if defect == Defect::FirstSmmuOnly { TWO_SMMUS } else { 0 };
-        let detected = (1..12).any(|seed| matches!(run(machine, seed, defect), Err(Finding::Escape(_))));
+        let detected = (1..12).any(|seed| matches!(run(machine, seed, defect), Err(Finding::ForeignAccess(_))));
         assert!(detected, "{word}");
     }
 }

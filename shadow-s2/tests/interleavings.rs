@@ -36,7 +36,7 @@ struct Caches {
     running: BTreeSet<u64>,
     next: u64,
     /// From now on no invalidation completes.
-    dead: bool,
+    unresponsive: bool,
 }
 
 #[derive(Clone)]
@@ -56,7 +56,7 @@ impl Smmu {
         let kept = |start: u64, size: u64| start + size <= first || end <= start;
         let old = {
             let mut caches = self.0.lock().unwrap();
-            if caches.dead {
+            if caches.unresponsive {
                 return Err(InvalidateError);
             }
             caches.epoch += 1;
@@ -177,7 +177,7 @@ fn run(bbm: Bbm, failing: bool) {
             for round in 0..3 {
                 let (first, count) = CHANGING[if cpu == 0 { round } else { 2 - round }];
                 if failing {
-                    smmus.0[1].0.lock().unwrap().dead = thread_rng().gen_bool(0.5);
+                    smmus.0[1].0.lock().unwrap().unresponsive = thread_rng().gen_bool(0.5);
                 }
                 let mine = {
                     let mut shadow = shadow.lock().unwrap();

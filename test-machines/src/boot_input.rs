@@ -74,7 +74,7 @@ pub const BAD_TREES: [BadTree; 16] = [
     },
     refused("t64_one_phandle_twice", |tree| second_smmu_phandle(tree), &["phandle", "/apb-pclk", "/smmuv3@9050000"]),
     BadTree {
-        name: "t64_iommus_good_and_iommu_map_not",
+        name: "t64_iommus_valid_and_iommu_map_foreign",
         change: master_with_foreign_map,
         policy: None,
         end: Expected::Message("withheld: /dma@f010000: DMA master behind an IOMMU that EL2 does not own"),

@@ -81,7 +81,7 @@ enum Expected {
 
 /// All firmware configurations. CPUs of type `max` have all these features.
 pub const FIRMWARE: [Firmware; 11] = [
-    passing("t66_registers_hold_anything_at_entry", HOST_TEST),
+    passing("t66_registers_have_any_value_at_entry", HOST_TEST),
     Firmware {
         later_cpus: 1,
         ..passing("t66_registers_have_any_value_at_cpu_on", "t66_registers_have_any_value_at_cpu_on")

@@ -17,7 +17,7 @@ pub(crate) struct Its {
     busy: u32,
     executed: u64,
     pub(crate) stalls: u32,
-    spared: u32,
+    unstalled: u32,
     /// Writes to tables that have not reached memory.
     pub(crate) late: Vec<(u64, u64)>,
     /// Address and size of translation tables that were unmapped; the ITS can use them until the next SYNC.
@@ -49,7 +49,7 @@ impl Its {
             busy: 0,
             executed: 0,
             stalls: 0,
-            spared: 0,
+            unstalled: 0,
             late: Vec::new(),
             given_up: Vec::new(),
             devices: BTreeMap::new(),
@@ -58,9 +58,9 @@ impl Its {
     }
 
     /// Whether this command is one of the first `count`, which do not stall.
-    fn spared(&mut self, count: u32) -> bool {
-        self.spared = self.spared.saturating_add(1);
-        self.spared <= count
+    fn unstalled(&mut self, count: u32) -> bool {
+        self.unstalled = self.unstalled.saturating_add(1);
+        self.unstalled <= count
     }
 
     pub(crate) fn ring(&self) -> u64 {
@@ -180,16 +180,16 @@ impl Model {
     pub(crate) fn run(&mut self, n: usize, count: u64) {
         for _ in 0..count {
             let its = &self.its[n];
-            let dead = self.config.dies_after.is_some_and(|(which, after)| which == n && its.executed >= after);
+            let stopped = self.config.stops_after.is_some_and(|(which, after)| which == n && its.executed >= after);
             let idle = !its.enabled || its.cbaser >> 63 == 0 || its.stalled || its.creadr == its.cwriter;
-            if dead || idle {
+            if stopped || idle {
                 return;
             }
             let at = its.ring() + its.creadr;
             let words = [0, 8, 16, 24].map(|offset| self.memory.device_read(at + offset, "the command queue"));
             if let Some((opcode, times)) = self.config.stalls
                 && words[0] & 0xff == opcode
-                && !self.its[n].spared(self.config.stalls_after)
+                && !self.its[n].unstalled(self.config.stalls_after)
                 && self.its[n].stalls < times
             {
                 self.its[n].stalls += 1;

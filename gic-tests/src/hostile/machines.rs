@@ -5,7 +5,7 @@ use crate::{Config, RAM};
 const QEMU: Config = Config::qemu();
 
 /// Machines that EL2 takes over.
-const SOUND: [Config; 13] = [
+const ACCEPTED: [Config; 13] = [
     QEMU,
     Config { its: 2, cpus: 4, virtual_lpis: true, ..QEMU },
     Config { its: 3, cpus: 3, addresses: true, virtual_lpis: true, ..QEMU },
@@ -39,9 +39,9 @@ const REFUSED: [Config; 12] = [
 
 /// Machines whose hardware fails later; on the last ones EnableLPIs cannot be set.
 const FAILING: [Config; 8] = [
-    Config { its: 2, dies_after: Some((0, 0)), ..QEMU },
-    Config { its: 2, dies_after: Some((1, 7)), ..QEMU },
-    Config { dies_after: Some((0, 40)), shareable: false, ..QEMU },
+    Config { its: 2, stops_after: Some((0, 0)), ..QEMU },
+    Config { its: 2, stops_after: Some((1, 7)), ..QEMU },
+    Config { stops_after: Some((0, 40)), shareable: false, ..QEMU },
     Config { stalls: Some((0x08, 1)), stalls_after: 1, ..QEMU },
     Config { stalls: Some((0x0a, 3)), cpus: 4, ..QEMU },
     Config { stalls: Some((0x05, 100)), stalls_after: 6, ..QEMU },
@@ -53,7 +53,7 @@ const FAILING: [Config; 8] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TakeOverResult {
     /// EL2 takes the machine over.
-    Sound,
+    Accepted,
     /// EL2 takes the machine over; its hardware fails later.
     Failing,
     /// EL2 refuses the machine.
@@ -64,10 +64,10 @@ pub(super) enum TakeOverResult {
 pub(super) fn machine(number: u8, seed: u8) -> (Config, TakeOverResult) {
     let seed = u64::from(seed) << 8 | 1;
     let n = usize::from(number);
-    let (config, fate) = match number {
+    let (config, expected) = match number {
         0xe0..=0xff => (REFUSED[n % REFUSED.len()], TakeOverResult::Refused),
         0xc0..=0xdf => (FAILING[n % FAILING.len()], TakeOverResult::Failing),
-        _ => (SOUND[n % SOUND.len()], TakeOverResult::Sound),
+        _ => (ACCEPTED[n % ACCEPTED.len()], TakeOverResult::Accepted),
     };
-    (Config { seed, ..config }, fate)
+    (Config { seed, ..config }, expected)
 }

@@ -31,7 +31,7 @@ pub type Finding = String;
 struct Execution {
     rig: Rig,
     /// Whether hardware works. Then every command that the guard writes must be valid.
-    sound: bool,
+    working: bool,
     /// Whether EL2's limits were lowered; then another kernel need not receive interrupts.
     reduced: bool,
     quiesced: bool,
@@ -49,13 +49,13 @@ struct Execution {
 /// The first error, and the action after which it occurred. Panics if work exceeds the bounds or the guard has a
 /// defect.
 pub fn execute(run: &Run) -> Result<(), Finding> {
-    let (config, fate) = machine(run.machine, run.seed);
-    let mut rig = match (take_over(config), fate) {
-        (Ok(rig), TakeOverResult::Sound | TakeOverResult::Failing) => rig,
+    let (config, expected) = machine(run.machine, run.seed);
+    let mut rig = match (take_over(config), expected) {
+        (Ok(rig), TakeOverResult::Accepted | TakeOverResult::Failing) => rig,
         (Err(error), TakeOverResult::Refused) if !error.to_string().is_empty() => return Ok(()),
         (Err(_), TakeOverResult::Refused) => return Err("a machine is refused that must be accepted".to_owned()),
         (Ok(_), TakeOverResult::Refused) => return Err(format!("taken over: {config:?}")),
-        (Err(error), TakeOverResult::Sound | TakeOverResult::Failing) => return Err(format!("{error}: {config:?}")),
+        (Err(error), TakeOverResult::Accepted | TakeOverResult::Failing) => return Err(format!("{error}: {config:?}")),
     };
     if rig.board.0.was_quiet.get() != Some(true) {
         return Err("EL2 gave memory to a GIC that was not quiescent".to_owned());
@@ -69,8 +69,8 @@ pub fn execute(run: &Run) -> Result<(), Finding> {
         }
     }));
     let (base, last) = (rig.live(), vec![0; config.its]);
-    let sound = fate == TakeOverResult::Sound;
-    let mut execution = Execution { rig, sound, reduced: false, quiesced: false, base, seen, racing, last };
+    let working = expected == TakeOverResult::Accepted;
+    let mut execution = Execution { rig, working, reduced: false, quiesced: false, base, seen, racing, last };
     for (number, action) in run.actions.iter().enumerate() {
         let result = execution.act(*action).and_then(|()| execution.check());
         result.map_err(|what| format!("{what}, after action {number}, {action:?}, on {config:?}"))?;
@@ -175,7 +175,7 @@ impl Execution {
                 let cpu = self.cpu(cpu);
                 let bits = if how & 1 == 1 { 32 } else { 52 };
                 self.rig.model().lose_power(cpu, |config| config.rd_address_bits = bits);
-                self.sound = false;
+                self.working = false;
             }
             Action::Fail { what, after } => self.fail(what, after),
             Action::Pool { left } => {
@@ -228,7 +228,7 @@ impl Execution {
             self.rig.model().translate(its, value::device(device), value::event(event) + n);
         }
         for (cpu, lpi) in self.rig.delivered() {
-            if self.rig.rd32(cpu, r::CTLR) & 1 == 0 && self.sound {
+            if self.rig.rd32(cpu, r::CTLR) & 1 == 0 && self.working {
                 return Err(format!("LPI {lpi} reached CPU {cpu}, on which LPIs are disabled"));
             }
         }
@@ -238,7 +238,7 @@ impl Execution {
     fn wake(&mut self, its: usize, cpu: usize, how: u8) {
         // An enabled ITS loses late writes, and an ITS without a collection table loses its collections.
         let lost = self.rig.model().read32(Place::Its(its), r::CTLR) & 1 == 1 || !self.rig.config.collection_table;
-        self.sound &= !lost;
+        self.working &= !lost;
         self.rig.model().lose_its(its);
         if how & 1 == 1 && !self.quiesced {
             self.rig.model().write32(Place::Its(its), r::CTLR, 1);
@@ -247,10 +247,10 @@ impl Execution {
     }
 
     fn fail(&mut self, what: u8, after: u8) {
-        self.sound = false;
+        self.working = false;
         let after = u64::from(after & 0x3f);
         self.rig.model().change(|config| match what % 4 {
-            0 => config.dies_after = Some((usize::from(what >> 2) % config.its, after)),
+            0 => config.stops_after = Some((usize::from(what >> 2) % config.its, after)),
             1 => config.stalls = Some((after & 0xf, 1 + u32::from(what >> 4))),
             2 => config.never_quiescent = true,
             _ => config.stays_off = true,
@@ -260,7 +260,7 @@ impl Execution {
     fn check(&mut self) -> Result<(), Finding> {
         let hazards = self.rig.model().hazards();
         let mut bad =
-            hazards.iter().filter(|hazard| self.sound || matches!(hazard, Hazard::Foreign(..) | Hazard::Enabled));
+            hazards.iter().filter(|hazard| self.working || matches!(hazard, Hazard::Foreign(..) | Hazard::Enabled));
         if let Some(hazard) = bad.next() {
             return Err(format!("{hazard:?}"));
         }
@@ -274,7 +274,7 @@ impl Execution {
         let _ = self.rig.guard.stats();
         for its in 0..self.rig.config.its {
             let failed = self.rig.guard.failed(its).map(|error| error.to_string());
-            if let Some(error) = failed.filter(|_| self.sound) {
+            if let Some(error) = failed.filter(|_| self.working) {
                 return Err(format!("ITS {its} failed: {error}"));
             }
         }
@@ -286,7 +286,7 @@ impl Execution {
         self.rig.host.donated.clear();
         self.rig.host.on_read = None;
         self.rig.board.0.allocations.set(usize::MAX);
-        if !self.sound || self.reduced || self.quiesced {
+        if !self.working || self.reduced || self.quiesced {
             return self.rig.audit_all().map_err(|finding| finding.to_string());
         }
         for its in 0..self.rig.config.its {

@@ -21,7 +21,7 @@ fn t54_ffa_sdei_vendor_and_suspend_are_not_supported() {
 }
 
 #[test]
-fn features_never_reports_a_refused_call() {
+fn psci_features_does_not_report_a_refused_call() {
     for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
         let refused = matches!(decide(function, 0), Decision::Answer(_)) && function != PSCI_FEATURES;
         let reported = !matches!(decide(PSCI_FEATURES, function), Decision::Answer(_));
@@ -89,7 +89,7 @@ fn a_trusted_os_is_reported_according_to_the_allowed_calls() {
 }
 
 #[test]
-fn trng_features_never_reports_a_refused_call() {
+fn trng_features_does_not_report_a_refused_call() {
     for function in (0x8400_0000..0x8400_0100).chain(0xc400_0000..0xc400_0100) {
         if decide(0x8400_0051, function) == Decision::Relay {
             assert_eq!(decide(function, 0x8400_0050), Decision::Relay, "{function:#x}");

@@ -16,7 +16,7 @@ fn memory() -> HeapMemory {
 struct Tlb {
     ranges: Vec<TlbRange>,
     syncs: usize,
-    dead: bool,
+    unresponsive: bool,
 }
 
 impl TlbOps for Tlb {
@@ -26,7 +26,7 @@ impl TlbOps for Tlb {
 
     fn sync(&mut self) -> Result<(), TlbError> {
         self.syncs += 1;
-        if self.dead { Err(TlbError) } else { Ok(()) }
+        if self.unresponsive { Err(TlbError) } else { Ok(()) }
     }
 }
 
@@ -105,7 +105,7 @@ fn tables_are_kept_when_the_tlb_times_out() {
     let mem = memory();
     let mut table = IoPgtable::<S2, _>::new(&Cfg::new(40, 40), mem.clone()).unwrap();
     table.map(Iova(0), Pa(0x1000), 0x20_0000, RW).unwrap();
-    let mut tlb = Tlb { dead: true, ..Tlb::default() };
+    let mut tlb = Tlb { unresponsive: true, ..Tlb::default() };
     assert_eq!(table.unmap(Iova(0), 0x20_0000, &mut tlb), Err(UnmapError::Tlb(TlbError)));
     assert_eq!(table.iova_to_phys(Iova(0)), None);
     assert_eq!(table.quarantined(), 2 * 4096);

@@ -81,7 +81,7 @@ const GD: Result<(), Error> = Err(GuestDying);
 const GA: Result<(), Error> = Err(GuestAlive);
 
 /// The result of each operation, by state of the page.
-fn answers(kind: Kind) -> [Result<(), Error>; 13] {
+fn expected_results(kind: Kind) -> [Result<(), Error>; 13] {
     //   share unsha donat retrn dongu don-dy shgue sh-dyi unsgu uns-dy recla claim uncla
     match kind {
         Kind::Host => [OK, WS, OK, WS, OK, GD, OK, GD, WS, WS, WS, OK, WS],
@@ -142,7 +142,7 @@ fn place(kind: Kind) -> u64 {
 #[test]
 fn every_operation_in_every_page_state() {
     for kind in KINDS {
-        for ((name, call), expected) in OPERATIONS.into_iter().zip(answers(kind)) {
+        for ((name, call), expected) in OPERATIONS.into_iter().zip(expected_results(kind)) {
             let at = place(kind);
             let (mut owned, world) = prepared(kind, at);
             let before = (records(&owned), world.state());

@@ -117,8 +117,8 @@ fn step(random: &mut Random, model: &mut Model, owned: &mut Owned) -> bool {
         }
         7 => {
             let owner = model.pages.get(&pfn).map(|page| page.owner);
-            let dead = matches!(owner, Some(Who::Guest(id)) if model.guests.get(&id) == Some(&false));
-            (dead && model.apply(pfn, count, |p| Some(p.owner) == owner, back), owned.host_reclaim_page(unchecked))
+            let dying = matches!(owner, Some(Who::Guest(id)) if model.guests.get(&id) == Some(&false));
+            (dying && model.apply(pfn, count, |p| Some(p.owner) == owner, back), owned.host_reclaim_page(unchecked))
         }
         8 => {
             let free = (0..).find(|id| !model.guests.contains_key(id)).unwrap();

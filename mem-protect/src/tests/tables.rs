@@ -53,12 +53,12 @@ impl HostStage2 for Cpu {
 #[derive(Clone, Default)]
 struct Smmus {
     cached: Rc<RefCell<Vec<(u64, u64)>>>,
-    dead: Rc<Cell<bool>>,
+    unresponsive: Rc<Cell<bool>>,
 }
 
 impl Invalidate for Smmus {
     fn invalidate(&mut self, plan: &Plan) -> Result<(), InvalidateError> {
-        if self.dead.get() {
+        if self.unresponsive.get() {
             return Err(InvalidateError);
         }
         let mut cached = self.cached.borrow_mut();
@@ -230,7 +230,7 @@ fn t35_memory_that_runs_out_at_any_point_changes_nothing() {
 fn t47_a_failed_smmu_blocks_only_revocations() {
     let Machine { mut owned, smmus, dma_memory, .. } = machine(Bbm::Level2);
     owned.host_donate_hyp(unchecked(RAM + 5, 1)).unwrap();
-    smmus.dead.set(true);
+    smmus.unresponsive.set(true);
     owned.dma().touch(RAM + 9);
     let level = dma_memory.live_tables();
     for _ in 0..100 {
@@ -243,7 +243,7 @@ fn t47_a_failed_smmu_blocks_only_revocations() {
     owned.hyp_donate_host(unchecked(RAM + 5, 1)).unwrap();
     owned.host_share_hyp(unchecked(RAM + 6, 1)).unwrap();
     audit(&owned);
-    smmus.dead.set(false);
+    smmus.unresponsive.set(false);
     owned.host_donate_hyp(unchecked(RAM + 9, 1)).unwrap();
     assert!(!owned.dma().reach(RAM + 9));
     audit(&owned);
@@ -282,7 +282,7 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
         };
         let mut held: Vec<(u64, u64)> = Vec::new();
         for round in 0..1500 {
-            smmus.dead.set(below(16) == 0);
+            smmus.unresponsive.set(below(16) == 0);
             cpu_memory.fail_after((below(8) == 0).then_some(1));
             dma_memory.fail_after((below(8) == 0).then_some(1));
             if below(2) == 0 || held.is_empty() {
@@ -305,7 +305,7 @@ fn random_runs_on_real_tables_pass_the_audit_and_leak_nothing() {
                 audit(&owned);
             }
         }
-        smmus.dead.set(false);
+        smmus.unresponsive.set(false);
         cpu_memory.fail_after(None);
         dma_memory.fail_after(None);
         for (pfn, count) in held {

@@ -11,7 +11,7 @@ use crate::layout::{HOST_CMDQ, HOST_DATA, HOST_EVTQ, HOST_L2, HOST_STRTAB, SID, 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// A stream can reach, or reached, memory of another owner.
-    Escape(String),
+    ForeignAccess(String),
     /// EL2's state is inconsistent.
     Audit(String),
     /// The driver misused the hardware.
@@ -27,7 +27,7 @@ impl Finding {
     pub(super) fn at(self, number: usize, action: &Action) -> Self {
         let more = |text: String| format!("after action {number}, {action:x?}: {text}");
         match self {
-            Self::Escape(text) => Self::Escape(more(text)),
+            Self::ForeignAccess(text) => Self::ForeignAccess(more(text)),
             Self::Audit(text) => Self::Audit(more(text)),
             Self::Misuse(text) => Self::Misuse(more(text)),
             Self::Unbounded(text) => Self::Unbounded(more(text)),
@@ -50,20 +50,20 @@ impl Execution {
     pub(super) fn check(&mut self) -> Result<(), Finding> {
         let stores = self.cached.bypass_check.stores();
         if self.cached.bypass_check.bypassed() {
-            return Err(Finding::Escape("an SMMU bypassed within a trap".into()));
+            return Err(Finding::ForeignAccess("an SMMU bypassed within a trap".into()));
         }
         if self.last_check == Some(stores) {
             return Ok(());
         }
         self.last_check = Some(stores);
-        self.cached.m.isolated(&SIDS[..4]).map_err(|breach| Finding::Escape(format!("{breach:x?}")))?;
+        self.cached.m.isolated(&SIDS[..4]).map_err(|breach| Finding::ForeignAccess(format!("{breach:x?}")))?;
         if !self.cached.m.secret_intact() {
-            return Err(Finding::Escape("EL2's memory changed".into()));
+            return Err(Finding::ForeignAccess("EL2's memory changed".into()));
         }
         let written = self.cached.m.mem.take_mmio_writes();
         let translater = TRANSLATER..TRANSLATER + TRANSLATER_BYTES;
         if let Some(write) = written.iter().find(|write| !translater.contains(&write.pa)) {
-            return Err(Finding::Escape(format!("a device register was written: {write:x?}")));
+            return Err(Finding::ForeignAccess(format!("a device register was written: {write:x?}")));
         }
         self.audited.audit(&mut self.cached.m)?;
         self.cached.m.owners_agree(&SIDS).map_err(Finding::Audit)?;
@@ -85,7 +85,7 @@ impl Execution {
             let reached =
                 SIDS[..4].iter().find_map(|sid| self.cached.m.models[n].borrow().reach(*sid).first().copied());
             if let Some(reached) = reached {
-                return Err(Finding::Escape(format!("SMMU {n} is quiesced and reaches {reached:x?}")));
+                return Err(Finding::ForeignAccess(format!("SMMU {n} is quiesced and reaches {reached:x?}")));
             }
         }
         Ok(())

@@ -81,7 +81,7 @@ impl Execution {
         if *transfer != Transfer::Done || m.users(n, sid).contains(&StreamUser::Host) || m.may_reach(n, sid, pa) {
             return Ok(());
         }
-        Err(Finding::Escape(format!("SMMU {n}: stream {sid:#x} reached {pa:#x}")))
+        Err(Finding::ForeignAccess(format!("SMMU {n}: stream {sid:#x} reached {pa:#x}")))
     }
 
     /// A stream that was just assigned reaches a page of its guest.

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_kernel_without_a_page_is_a_bad_finding() {
+    fn a_first_kernel_that_printed_no_page_fails_the_run() {
         assert_eq!(check_faults(Kind::Exec, &GuestLines::default(), FAULT).len(), 1);
     }
 

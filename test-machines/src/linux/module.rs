@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_page_is_a_bad_finding() {
+    fn a_missing_page_fails_the_run() {
         assert_eq!(bad("VALUE hyp_page 0x50001000\n", &console()), 2);
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     const GOOD: &str = "CHECK el1: ok\nVALUE nvme_md5 aa\nVALUE packets 3\nATTACK write: blocked\nGUEST: done\n";
 
     #[test]
-    fn a_complete_run_has_nothing_bad() {
+    fn a_complete_run_passes() {
         assert!(bad(GOOD, &expect()).is_empty());
     }
 
@@ -173,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn an_unexpected_failed_check_is_bad() {
+    fn an_unexpected_failed_check_fails_the_run() {
         let console = format!("CHECK insmod: FAIL nvme\n{GOOD}");
         assert_eq!(bad(&console, &expect()), ["insmod: nvme"]);
     }
 
     #[test]
-    fn wrong_values_and_wrong_ends_are_bad() {
+    fn wrong_values_and_wrong_ends_fail_the_run() {
         let console = GOOD
             .replace("md5 aa", "md5 bb")
             .replace("write: blocked", "write: landed")

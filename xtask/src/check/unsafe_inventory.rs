@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fix_keeps_the_head_of_the_list() {
+    fn fix_keeps_the_first_lines_of_the_list() {
         let text = "# why\n# how\nb: x\n";
         assert_eq!(render(text, &parse(text)), text);
     }

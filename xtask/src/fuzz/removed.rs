@@ -88,14 +88,14 @@ removed! {
     GicEnableStays "gic-enable-stays" Patch Gic "GIC, registers: LPIs reach a CPU after the host disabled them";
     GicFetchedTwice "gic-fetched-twice" Patch Gic "GIC, commands: they are fetched again after the check";
     GicFreedBeforeSync "gic-freed-before-sync" Patch Gic "GIC, tables: a table is freed while hardware can use it";
-    GicFreedUnquiet "gic-freed-unquiet" Patch Gic "GIC, tables: a table is freed without a SYNC if LPIs are off on all CPUs";
     GicFreedThoughRefused "gic-freed-though-refused" Patch Gic "GIC, tables: a table is freed although hardware did not complete its unmapping";
+    GicFreedWithoutSync "gic-freed-without-sync" Patch Gic "GIC, tables: a table is freed without a SYNC if LPIs are off on all CPUs";
     GicIttOfTheHost "gic-itt-of-the-host" Patch Gic "GIC, tables: translation tables are in the host's memory";
     GicItssMixed "gic-itss-mixed" Patch Gic "GIC, commands: devices of different ITSs are not distinguished";
     GicLpiTwice "gic-lpi-twice" Patch Gic "GIC, commands: two events can have one LPI";
     GicLpiUnchecked "gic-lpi-unchecked" Patch Gic "GIC, commands: the INTID is not checked";
     GicNoLimit "gic-no-limit" Patch Gic "GIC, memory: translation tables have no limit";
-    GicNotSilenced "gic-not-silenced" Patch Gic "GIC, take-over: memory is given to hardware that still runs";
+    GicNotQuiescent "gic-not-quiescent" Patch Gic "GIC, take-over: memory is given to hardware that still runs";
     GicPendbaserForwarded "gic-pendbaser-forwarded" Patch Gic "GIC, tables: GICR_PENDBASER of the host goes to hardware";
     GicQueueUnaligned "gic-queue-unaligned" Patch Gic "GIC, queue: it is only aligned to 4 KiB";
     GicUnlistedRegister "gic-unlisted-register" Patch Gic "GIC, registers: accesses without a row in the table reach hardware";

@@ -240,9 +240,9 @@ stat::number_of_executed_units: 120
 
     #[test]
     fn a_finding_is_the_panic_and_its_file() {
-        let log =
-            "thread '<unnamed>' panicked at x.rs:1:1:\nEscape(\"a page\")\nnote: y\nTest unit written to /f/crash-1\n";
-        assert_eq!(finding(log), "Escape(\"a page\") (/f/crash-1)");
+        let log = "thread '<unnamed>' panicked at x.rs:1:1:\nForeignAccess(\"a page\")\nnote: y\n\
+                   Test unit written to /f/crash-1\n";
+        assert_eq!(finding(log), "ForeignAccess(\"a page\") (/f/crash-1)");
         assert_eq!(
             finding("==1== ERROR: libFuzzer: timeout after 60 seconds"),
             "==1== ERROR: libFuzzer: timeout after 60 seconds"

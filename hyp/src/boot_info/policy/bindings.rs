@@ -158,7 +158,7 @@ pub(super) fn known_bad(node: &NodeRef<'_, '_>) -> Option<Withheld> {
 }
 
 /// What `allow=` may name, if it cannot give `node`.
-pub(super) fn never(node: &NodeRef<'_, '_>) -> Option<&'static str> {
+pub(super) fn allow_cannot_give(node: &NodeRef<'_, '_>) -> Option<&'static str> {
     let expected = |row: &Binding| match row.decision {
         Decision::Never { expected, .. } => Some(expected).filter(|_| row.is_of(node)),
         Decision::Given(_) | Decision::Withheld(_) | Decision::Bus | Decision::Hidden => None,
@@ -167,7 +167,7 @@ pub(super) fn never(node: &NodeRef<'_, '_>) -> Option<&'static str> {
 }
 
 /// Why the host gets `node`, for which the tree names no IOMMU.
-pub(super) fn plain(node: &NodeRef<'_, '_>) -> Option<Given> {
+pub(super) fn given_without_iommu(node: &NodeRef<'_, '_>) -> Option<Given> {
     let why = |row: &Binding| match row.decision {
         Decision::Given(why) => Some(why).filter(|_| row.is_of(node)),
         Decision::Withheld(_) | Decision::Never { .. } | Decision::Bus | Decision::Hidden => None,
@@ -182,7 +182,7 @@ pub(super) fn bus(node: &NodeRef<'_, '_>) -> bool {
 
 /// Whether `node` is a UART that the host gets: the UART cannot start a transaction; a variant of it may.
 pub(in crate::boot_info) fn is_plain_uart(node: &NodeRef<'_, '_>) -> bool {
-    plain(node) == Some(Given::Uart)
+    given_without_iommu(node) == Some(Given::Uart)
 }
 
 /// Whether `node` is memory that no driver of the host may find.

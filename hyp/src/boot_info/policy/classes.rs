@@ -1,6 +1,6 @@
 //! Decisions about a node by the IOMMUs of its DMA, and about devices that cannot start a transaction.
 
-use super::bindings::plain;
+use super::bindings::given_without_iommu;
 use super::verdict::{Given, Verdict, Withheld};
 use crate::boot_info::error::BootError;
 use crate::boot_info::pci::{self, Upstream};
@@ -37,7 +37,7 @@ fn non_master(platform: &Platform<'_>, node: &NodeRef<'_, '_>) -> Option<Given> 
     if platform.gic.its.iter().any(|its| its.node == node.id) {
         return Some(Given::Its);
     }
-    plain(node)
+    given_without_iommu(node)
 }
 
 /// Why the host gets `node`, which is not in the table of bindings and for which the tree names no IOMMU.

@@ -1,6 +1,6 @@
 //! The decisions in progress: node by node in tree order, then revised where they conflict.
 
-use super::bindings::{known_bad, never};
+use super::bindings::{allow_cannot_give, known_bad};
 use super::classes::by_upstream;
 use super::nodes::{Use, claims, is_bus, is_master};
 use super::{
@@ -85,7 +85,7 @@ impl Draft {
             return withheld(Withheld::SmmuDepends);
         }
         if let Some(word) = allow {
-            return match never(node) {
+            return match allow_cannot_give(node) {
                 Some(expected) => Err(BootError::BadOption { word, expected }),
                 None => Ok(Some(Verdict::Given(Given::Allowed))),
             };

@@ -1,5 +1,5 @@
 //! Decisions by the rules of the board's author. A rule is about a kind of device, so it can match unexpected nodes. If
-//! a rule would give a node that must be withheld by the tree or the table of bindings, the boot is refused, as for
+//! a rule would give a node that is a DMA master in the tree or withheld by the bindings, the boot is refused, as for
 //! `allow=`.
 
 use super::draft::Draft;
@@ -76,7 +76,7 @@ impl Draft {
             }
             let Some(rule) = rules.giving(node) else { return Ok(()) };
             self.rule_used(rules, rule);
-            let Some((why, remedy)) = against(platform, node, verdict)? else { return Ok(()) };
+            let Some((why, remedy)) = refusal_of_rule(platform, node, verdict)? else { return Ok(()) };
             let mut error = refused(rule, node, why, remedy);
             if let BootError::Rule { other, .. } = &mut error {
                 let node_of = |name| if let Name::Node(node) = name { Some(platform.path(node)) } else { None };
@@ -95,7 +95,7 @@ impl Draft {
 }
 
 /// The reason why EL2 refuses a rule that gives a node with this decision.
-fn against<'a>(
+fn refusal_of_rule<'a>(
     platform: &Platform<'a>,
     node: &NodeRef<'a, '_>,
     verdict: Verdict,

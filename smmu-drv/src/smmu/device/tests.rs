@@ -18,7 +18,7 @@ const TABLE: TableRegisters = TableRegisters { base: 0x8000, cfg: 10 };
 const LIVE: Cr0 = Cr0::SMMUEN.union(Cr0::CMDQEN).union(Cr0::EVENTQEN);
 
 /// Acknowledges enables, completes updates, consumes commands.
-fn answers(machine: &Machine, offset: u32, value: u64) {
+fn responds(machine: &Machine, offset: u32, value: u64) {
     match offset {
         reg::CR0 => machine.set(reg::CR0ACK, value),
         reg::IRQ_CTRL => machine.set(reg::IRQ_CTRLACK, value),
@@ -28,10 +28,10 @@ fn answers(machine: &Machine, offset: u32, value: u64) {
     }
 }
 
-/// As [`answers`], but no command is consumed once SMMUEN is set.
+/// As [`responds`], but no command is consumed once SMMUEN is set.
 fn gets_stuck(machine: &Machine, offset: u32, value: u64) {
     if offset != reg::CMDQ_PROD || machine.register(reg::CR0ACK) & u64::from(Cr0::SMMUEN.bits()) == 0 {
-        answers(machine, offset, value);
+        responds(machine, offset, value);
     }
 }
 
@@ -71,7 +71,7 @@ fn encoded(commands: &[Command]) -> Vec<u64> {
 
 #[test]
 fn all_transactions_abort_during_take_over() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     take_over(&machine).unwrap();
     let writes = writes(&machine.did());
     let at = |register: u32| writes.iter().position(|(offset, _)| *offset == register).unwrap();
@@ -95,7 +95,7 @@ fn all_transactions_abort_during_take_over() {
 fn a_register_that_is_not_acknowledged_ends_the_take_over() {
     fn ignores_cr0(machine: &Machine, offset: u32, value: u64) {
         if offset != reg::CR0 {
-            answers(machine, offset, value);
+            responds(machine, offset, value);
         }
     }
     let machine = Machine::reacting(ignores_cr0);
@@ -110,7 +110,7 @@ fn a_register_that_is_not_acknowledged_ends_the_take_over() {
 
 #[test]
 fn stale_translations_are_invalidated_by_ipa_and_then_by_vmid() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     let from = machine.register(reg::CMDQ_PROD);
     invalidate(&mut device, Stale::Range { ipa: Ipa(0x5000), size: 0x2000 }).unwrap();
@@ -130,7 +130,7 @@ fn stale_translations_are_invalidated_by_ipa_and_then_by_vmid() {
 
 #[test]
 fn commands_are_stored_before_a_barrier_and_the_barrier_before_prod() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     device.push(Command::CfgiAll).unwrap();
     assert!(writes(&machine.did()).is_empty(), "not visible before it is submitted");
@@ -168,7 +168,7 @@ fn a_queue_that_does_not_advance_fails_the_device() {
 
 #[test]
 fn an_smmu_that_lost_its_state_is_programmed_with_the_same_table() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     assert_eq!(device.set_irq_ctrl(IrqCtrl::EVENTQ_IRQEN), IrqCtrl::EVENTQ_IRQEN);
     assert!(device.is_alive());
@@ -207,7 +207,7 @@ fn fault(machine: &Machine, from: u64, count: u64) {
 
 #[test]
 fn records_are_taken_in_order_and_their_slots_freed() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     let mut seen = Seen::default();
     assert_eq!(device.drain(&mut Budget::for_one_trap(), &mut seen), Remaining::Nothing);
@@ -223,7 +223,7 @@ fn records_are_taken_in_order_and_their_slots_freed() {
 
 #[test]
 fn records_beyond_the_budget_are_taken_in_the_next_trap() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     fault(&machine, 0, 100);
     device.mark_records();
@@ -239,7 +239,7 @@ fn records_beyond_the_budget_are_taken_in_the_next_trap() {
 
 #[test]
 fn dropped_records_are_reported_and_acknowledged() {
-    let machine = Machine::reacting(answers);
+    let machine = Machine::reacting(responds);
     let mut device = device(&machine);
     let mut seen = Seen::default();
     let overflow = u64::from(put32(queue_index::OVERFLOW, 1));

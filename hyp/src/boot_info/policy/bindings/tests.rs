@@ -8,7 +8,7 @@ const PAGE: &str = include_str!("../../../../../docs/boot.md");
 
 /// The table on the page has exactly the rows of the code, in the same order.
 #[test]
-fn the_page_has_the_table() {
+fn boot_md_has_the_table_of_bindings() {
     let rows: Vec<String> = BINDINGS.iter().map(ToString::to_string).collect();
     let table = PAGE.split("| binding | decision | reason |\n|---|---|---|\n").nth(1).expect("the page has no table");
     let written: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
