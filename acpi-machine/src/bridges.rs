@@ -111,7 +111,10 @@ fn add_windows(
         let window = window_of(space, aperture).ok_or_else(|| bad("the bus addresses wrap", FIRMWARE))?;
         match windows.iter().find(|(other, _, _)| other.cpu == window.cpu) {
             Some((other, segment, _)) if *other != window || *segment != aperture.segment => {
-                return Err(bad("two root bridges have this window, with different addresses", FIRMWARE));
+                return Err(bad(
+                    "two root bridges have this window, with different bus addresses or in two segments",
+                    FIRMWARE,
+                ));
             }
             Some(_) => {}
             None => windows.push((window, aperture.segment, index)),

@@ -89,7 +89,7 @@ pub(crate) fn read(madt: &Table<'_>, notes: &mut Vec<Note>) -> Result<Madt, Erro
         found.add(&entry, notes)?;
         at = at.saturating_add(length);
     }
-    Err(madt.bad(at, crate::table::wide(ENTRIES_MAX), "there are more entries, or one has length 0", FIRMWARE))
+    Err(madt.bad(at, crate::table::wide(ENTRIES_MAX), "there are more entries", FIRMWARE))
 }
 
 impl Found {

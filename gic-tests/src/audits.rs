@@ -1,8 +1,8 @@
 //! Skips an audit of the guard while its input is unchanged.
 //!
 //! An audit is repeated if a register that it read has another value, if a page that it read was stored to, or if EL2
-//! memory was allocated or freed. The guard's own state is not compared: a complete audit at the end of every run
-//! finds what this misses.
+//! memory was allocated or freed. The guard's own state is not compared: for this reason every sixteenth audit is
+//! complete, and so is the last one of a run.
 
 use gic_guard::Platform;
 use gic_guard::platform::Frame;

@@ -95,8 +95,8 @@ impl fmt::Display for FramesError {
             ),
             Self::Missing(affinity) => write!(
                 f,
-                "CPU {affinity:#010x} has no redistributor: add its region to the device tree; a redistributor after one with \
-                 GICR_TYPER.Last needs its own region"
+                "CPU {affinity:#010x} has no redistributor: add its region to the device tree; a redistributor after one \
+                 with GICR_TYPER.Last needs its own region"
             ),
             Self::Stride => f.write_str(
                 "the device tree has redistributor-stride, which EL2 does not support: give each redistributor a \

@@ -82,7 +82,7 @@ pub fn stop(reason: Reason, ownership: &mut HostOwnership) -> ! {
     }
     match audit {
         Ok(lost) if !ownership.explains(lost) => {
-            exit::fatal(format_args!("audit at the end: the host lost pages without a failed call: {lost:?}"))
+            exit::fatal(format_args!("audit at the end: the host lost more pages than failed calls explain: {lost:?}"))
         }
         Ok(lost) => log!(
             "audit {}; free in the pool: {} KiB, {} KiB at the host's start, {} KiB donated",

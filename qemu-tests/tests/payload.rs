@@ -149,7 +149,8 @@ fn trials(images: &Arc<Images>, tests: &[Listed]) -> Vec<Trial> {
         }
     }
     if images.has(HypervisorKind::Portcullis) {
-        for test in tests.iter().filter(|test| LARGE.contains(&test.name.as_str())) {
+        for name in LARGE {
+            let Some(test) = tests.iter().find(|test| test.name == name) else { panic!("the payload has no {name}") };
             let machine = ("cortex-a76", 4, "128G");
             trials.push(payload_trial(images, test, HypervisorKind::Portcullis, machine, &LARGE_ARGS, "-128G"));
         }

@@ -29,8 +29,8 @@ portcullis_hand_over:
     add     x3, x3, #0x5             // EL1h; the masks are at the same bits
     str     x3, [x1, #RECORD_PSTATE]
     msr     daifset, #0xf
-    // With E2H, the names of EL1's timers access EL2's timers, and EL1's have _EL02 names. A firmware that uses EL2's gets
-    // EL1's in the same state; EDK2 already uses EL1's.
+    // With E2H, the names of EL1's timers access EL2's timers, and EL1's have _EL02 names. A firmware that uses EL2's
+    // gets EL1's in the same state; EDK2 already uses EL1's.
     ldr     x4, [x1, #RECORD_HCR]
     tbz     x4, #34, 1f
     mrs     x3, cntv_ctl_el0

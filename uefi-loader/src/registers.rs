@@ -35,7 +35,8 @@ pub fn find(spaces: &[SpaceEntry]) -> Vec<Registers> {
             Some(space) if space.kind == GCD_MMIO && space.attributes & RUNTIME != 0 => {
                 Registers { range: space.range, used_as: Use::Variables }
             }
-            Some(space) if space.kind != GCD_MMIO && space.kind != GCD_NONE => continue, // The volume is a copy in memory.
+            // The volume is a copy in memory.
+            Some(space) if space.kind != GCD_MMIO && space.kind != GCD_NONE => continue,
             _ => Registers { range: pages(volume), used_as: Use::Code },
         };
         if !found.iter().any(|other| other.range.overlaps(&used.range)) {

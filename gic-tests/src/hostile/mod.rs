@@ -53,7 +53,7 @@ pub fn execute(run: &Run) -> Result<(), Finding> {
     let mut rig = match (take_over(config), expected) {
         (Ok(rig), TakeOverResult::Accepted | TakeOverResult::Failing) => rig,
         (Err(error), TakeOverResult::Refused) if !error.to_string().is_empty() => return Ok(()),
-        (Err(_), TakeOverResult::Refused) => return Err("a machine is refused that must be accepted".to_owned()),
+        (Err(_), TakeOverResult::Refused) => return Err("a machine is refused with an empty error".to_owned()),
         (Ok(_), TakeOverResult::Refused) => return Err(format!("taken over: {config:?}")),
         (Err(error), TakeOverResult::Accepted | TakeOverResult::Failing) => return Err(format!("{error}: {config:?}")),
     };

@@ -1,4 +1,5 @@
-//! The boot table, extended from Rust: maps more memory as normal before boot writes to it (`hyp::boot_info::boot_map`).
+//! The boot table, extended from Rust: maps more memory as normal before boot writes to it
+//! (`hyp::boot_info::boot_map`).
 //!
 //! One of the modules that may use `unsafe`: it changes EL2's current table, while no other CPU runs.
 

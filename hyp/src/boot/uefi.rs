@@ -38,7 +38,8 @@ pub fn check(platform: &Platform<'_>) {
         (Entry::BootLoader(_), None) => {}
         (Entry::Uefi(_), Some(_)) => check_others(platform),
         (Entry::Uefi(_), None) => {
-            let why = "the device tree is for a start by portcullis.efi, but a boot loader started EL2";
+            let why =
+                "the device tree is for a start by portcullis.efi, but a boot loader started EL2: start portcullis.efi";
             refuse(format_args!("{why}"), Conduit::Smc)
         }
         (Entry::BootLoader(_), Some(_)) => {

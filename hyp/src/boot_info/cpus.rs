@@ -77,7 +77,7 @@ pub fn check_psci<'a>(tree: &Tree<'a>) -> Result<(), BootError<'a>> {
             return Err(BootError::Unsupported {
                 path: node.path(),
                 what: "the conduit of PSCI is not SMC",
-                remedy: "firmware must start EL2 in it (QEMU: -machine virtualization=on)",
+                remedy: "use firmware that leaves EL2 to this image (QEMU: -machine virtualization=on)",
             });
         }
         found = true;

@@ -20,8 +20,8 @@ pub enum Switch {
     OtherNode,
 }
 
-/// Names or suffixes of properties with provider references, and the provider's cell-count property. If the provider
-/// lacks this property, the count is 0.
+/// Names or suffixes of properties with provider references, and the provider's property with the number of cells that
+/// follow a reference; `None` if no cells follow.
 const KINDS: [(&str, Option<&str>); 8] = [
     ("power-domains", Some("#power-domain-cells")),
     ("clocks", Some("#clock-cells")),
@@ -112,7 +112,12 @@ impl Providers {
         value: &[u8],
         count: Option<&'static str>,
     ) -> Result<(), BootError<'a>> {
-        let bad = || node.bad(kind, "of an SMMU, or of a node that it depends on, refers to no node");
+        let bad = || {
+            node.bad(
+                kind,
+                "of an SMMU, or of a node that it depends on, has a reference to no node, or one with missing cells",
+            )
+        };
         let mut cells = Cells::new(value).ok_or_else(bad)?;
         while let Some(phandle) = cells.u32() {
             // An empty entry.

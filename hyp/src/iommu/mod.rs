@@ -1,5 +1,5 @@
-//! The SMMUs of the machine, one lock each, and the host's accesses to their registers. A revocation waits for all SMMUs
-//! in [`Smmus`].
+//! The SMMUs of the machine, one lock each, and the host's accesses to their registers. A revocation waits for all
+//! SMMUs in [`Smmus`].
 //!
 //! Lock order: ownership first, then one SMMU; the pool and the console are leaves. See docs/locking.md.
 

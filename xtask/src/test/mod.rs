@@ -93,7 +93,12 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     });
     match prepared.transpose() {
         Ok(None) => {}
-        Ok(Some((qemus, images))) => boot(checkout, args, &qemus, &images, &mut results),
+        Ok(Some((mut qemus, images))) => {
+            if let Some(error) = qemus.no_newer.take() {
+                results.fail("QEMU 11", &format!("{error:#}"));
+            }
+            boot(checkout, args, &qemus, &images, &mut results)
+        }
         Err(error) => results.fail("preparing the machines for QEMU", &format!("{error:#}")),
     }
     results.print(started.elapsed());
@@ -136,6 +141,8 @@ struct Qemus {
     /// The QEMU whose CPUs have the newest features, for tests that depend on them. Not used with --qemu, --quick or
     /// --ghost.
     newer: Option<PathBuf>,
+    /// Why there is no `newer`, if it is used.
+    no_newer: Option<anyhow::Error>,
 }
 
 impl Qemus {
@@ -143,8 +150,11 @@ impl Qemus {
         let default = packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?;
         let with_newer = args.qemu.is_none() && !args.quick && !args.ghost;
         let wanted = with_newer && (args.wants(Suite::Payload) || args.wants(Suite::Linux));
-        let newer = wanted.then(|| packages::qemu::newer(checkout.work())).transpose()?;
-        Ok(Self { default, newer })
+        let (newer, no_newer) = match wanted.then(|| packages::qemu::newer(checkout.work())).transpose() {
+            Ok(newer) => (newer, None),
+            Err(error) => (None, Some(error)),
+        };
+        Ok(Self { default, newer, no_newer })
     }
 }
 

@@ -22,7 +22,7 @@ pub const NAME_MAX: usize = 255;
 
 /// Maximum number of properties of a node: each name is compared with those before it. The largest nodes are the
 /// `__symbols__` of trees for overlays, with about 2,000.
-const PROPERTIES_MAX: usize = 8192;
+const PROPERTIES_MAX: usize = 4096;
 
 /// The tree in `dtb`, if the header, the reservations, every token and every name are valid.
 ///
@@ -108,7 +108,7 @@ impl<'a> Checker<'a> {
                         properties.as_mut().ok_or(("a property is after a child node or outside a node", at))?;
                     *count = count.saturating_add(1);
                     if *count > PROPERTIES_MAX {
-                        return Err(("a node has more than 8192 properties", at));
+                        return Err(("a node has more than 4096 properties", at));
                     }
                     let (name, next) = self.property(body)?;
                     // Readers would differ in which of the two they use.

@@ -3,15 +3,15 @@
 //! It uses neither the device nor the shadow table. It returns the required changes of them: an `Effect` of a store, a
 //! `CommandStep` of a command, a set of interrupts.
 //!
-//! An access of the host: `access` and `table` find the register; `registers`, `cr0` and `gerror` handle it; `regs` has the
-//! values. A command: `host_cmdq` fetches it, `command` decides about it. An entry of the host's stream table: `strtab` finds
-//! it, `fetch` reads it once, and `policy` checks it and builds the shadow entry. A record of hardware: `convert`, then
-//! `host_eventq`.
+//! An access of the host: `access` and `table` find the register; `registers`, `cr0` and `gerror` handle it; `regs` has
+//! the values. A command: `host_cmdq` fetches it, `command` decides about it. An entry of the host's stream table:
+//! `strtab` finds it, `fetch` reads it once, and `policy` checks it and builds the shadow entry. A record of hardware:
+//! `convert`, then `host_eventq`.
 //!
-//! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and `complete`,
-//! with the results of a step (`refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`, `raise_cerror`);
-//! `change`, the new mode of all streams, and its progress; a `Source`, which returns checked entries and receives
-//! records; interrupts to raise; `fail` and `quiesce`.
+//! Its interface: `load`, `load_eventq`; `store`, `stores` and `write_register`; `begin_commands`, `next_command` and
+//! `complete`, with the results of a step (`refresh_block_of`, `retry_entry`, `save_refresh`, `end_refresh`,
+//! `raise_cerror`); `change`, the new mode of all streams, and its progress; a `Source`, which returns checked entries
+//! and receives records; interrupts to raise; `fail` and `quiesce`.
 
 mod access;
 mod audit;
