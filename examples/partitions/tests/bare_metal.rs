@@ -10,7 +10,7 @@ use reachable_panics::stack::deepest;
 const TARGET: &str = "aarch64-unknown-none-softfloat";
 /// The functions of a take-over: the one that `start` calls, and the one of the driver.
 const EXAMPLE: &str = "example_partitions::bare::take_over";
-const DRIVER: &str = "smmu_drv::smmu::<impl smmu_drv::probe::Probed<P>>::take_over";
+const DRIVER: &str = "smmu_drv::smmu::<impl smmu_drv::smmu::probe::Probed<P>>::take_over";
 
 /// Links the example; returns the ELF file and the linker's map.
 fn link(profile: &str) -> (Vec<u8>, String) {
