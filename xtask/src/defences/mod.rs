@@ -5,7 +5,7 @@
 //! attacked. The first lines of the patch list the tests that must fail.
 
 mod names;
-mod patch;
+pub(crate) mod patch;
 mod tree;
 
 use std::fs;

@@ -18,7 +18,7 @@ use crate::checkout::Checkout;
 use crate::defences::{self, Defence, Tree};
 use crate::images::{self, Isolation};
 use crate::threats::payload::Programs;
-use crate::threats::rows::{Layers, ROWS};
+use crate::threats::rows::{Layers, ROWS, rows_of};
 use crate::threats::table::Row;
 
 /// Run every attack of the catalogue, without its defence and with it
@@ -69,8 +69,8 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
         Some(Layer::Model) => Layers::Model,
         Some(Layer::Payload) => Layers::Payload,
     };
-    let wanted = |defence: &Defence| args.row.is_empty() || defence.rows.iter().any(|row| args.row.contains(row));
-    let defences: Vec<Defence> = defences::all(checkout)?.into_iter().filter(wanted).collect();
+    let defences =
+        defences::all(checkout)?.into_iter().filter_map(|defence| only(defence, &args.row)).collect::<Vec<_>>();
     let tree = Tree::new(checkout)?;
     let mut model = if asked.model() { model::run(checkout, &args.row)? } else { Vec::new() };
     if asked.model() {
@@ -101,6 +101,19 @@ pub(crate) fn main(checkout: &Checkout, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// The defence with its tests on the build machine, of these rows only; `None` if it is in none of them. No rows are all
+/// rows.
+fn only(mut defence: Defence, rows: &[u8]) -> Option<Defence> {
+    if !rows.is_empty() {
+        let about = |all: &[u8]| all.iter().any(|row| rows.contains(row));
+        if !about(&defence.rows) {
+            return None;
+        }
+        defence.tests.retain(|test| about(&rows_of(&test.name)));
+    }
+    Some(defence)
+}
+
 fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) -> Result<Programs> {
     let images = Images {
         qemu: packages::qemu::ensure(checkout.work(), args.qemu.as_deref())?,
@@ -109,4 +122,30 @@ fn build(checkout: &Checkout, args: &Args, tree: &Tree, defences: &[Defence]) ->
         hyp: Some(images::hyp(checkout, Isolation::On)?),
     };
     Ok(Programs { images, removed: removed::images(tree, defences)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::defences::patch::CargoTest;
+
+    #[test]
+    fn tests_of_rows_that_are_not_run_are_left_out() {
+        let tests = ["tests::t64_overlap", "tests::t70_machine"];
+        let defence = || Defence {
+            word: "word".to_owned(),
+            what: "what".to_owned(),
+            rows: vec![64],
+            tests: tests.iter().map(|name| CargoTest { package: "hyp".into(), name: (*name).into() }).collect(),
+            payload: Vec::new(),
+            file: PathBuf::from("word.patch"),
+        };
+        let names = |rows: &[u8]| {
+            let defence = only(defence(), rows)?;
+            Some(defence.tests.into_iter().map(|test| test.name).collect::<Vec<_>>())
+        };
+        assert_eq!(names(&[]), Some(tests.map(str::to_owned).to_vec()));
+        assert_eq!(names(&[64, 2]), Some(vec!["tests::t64_overlap".to_owned()]));
+        assert_eq!(names(&[70]), None);
+    }
 }
